@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dspy-agent/dspy-agent/internal/scheduler"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Registration is a backend with what planning has to know about it.
+type Registration struct {
+	Backend Backend
+	Local   bool // it uses this machine's capacity
+	Image   bool // it runs container images
+	NoImage bool // it runs tasks without an image
+}
+
+// Options are the parts and settings of an Engine. All but Now and Logger's
+// handlers are required.
+type Options struct {
+	Store    Store
+	Backends []Registration
+	// Classes by name, aliases included under their own names.
+	Classes  map[string]Class
+	Capacity scheduler.Capacity
+	// Wake is signalled by the store when something became ready or was asked.
+	Wake   <-chan struct{}
+	Logger *slog.Logger
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+}
+
+// Class is what the engine knows about a class of tasks.
+type Class struct {
+	Name     string
+	Parallel int // 0 = bounded by the capacity
+	Short    bool
+	Backends []string
+	Paused   string
+}
+
+// Engine moves tasks. New makes it, Run drives it; the other methods may be
+// called from any goroutine while Run runs.
+type Engine struct {
+	store    Store
+	backends map[string]Registration
+	order    []string // names of the backends, as registered
+	classes  map[string]Class
+	capacity scheduler.Capacity
+	wake     <-chan struct{}
+	log      *slog.Logger
+	now      func() time.Time
+
+	in chan input
+
+	// Owned by the loop; guarded for those who explain.
+	mu     sync.Mutex
+	active map[task.Seq]task.Task
+	tally  tally
+	pace   map[string]*pace
+
+	// Owned by the loop alone.
+	due  task.Instant // when Advance has something to do
+	todo todo
+	last time.Time // of the last commit
+}
+
+// input is a batch of changes for the loop, from a backend or from a person.
+// The answer comes when they are on disk.
+type input struct {
+	changes []task.Change
+	answer  chan answer // of capacity 1
+}
+
+type answer struct {
+	applied []task.Applied
+	err     error
+}
+
+// New checks the options and makes an engine. It does nothing until Run.
+func New(o Options) (*Engine, error) {
+	switch {
+	case o.Store == nil || o.Logger == nil || o.Wake == nil:
+		return nil, errors.New("engine: Store, Logger and Wake are required")
+	case len(o.Backends) == 0:
+		return nil, errors.New("engine: at least one backend is required")
+	case o.Capacity.CPUMilli <= 0:
+		return nil, errors.New("engine: the capacity has no CPU")
+	}
+	e := &Engine{
+		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now,
+		backends: make(map[string]Registration, len(o.Backends)),
+		in:       make(chan input),
+		active:   make(map[task.Seq]task.Task),
+		tally:    newTally(),
+		pace:     make(map[string]*pace),
+		todo:     newTodo(),
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	for _, r := range o.Backends {
+		n := r.Backend.Name()
+		if _, twice := e.backends[n]; twice {
+			return nil, fmt.Errorf("engine: backend %s is registered twice", n)
+		}
+		e.backends[n] = r
+		e.order = append(e.order, n)
+	}
+	return e, nil
+}
+
+// Run recovers and then moves tasks until ctx ends or the store can no longer be
+// trusted. It returns nil after ctx ended. No workload is stopped by its return.
+func (e *Engine) Run(ctx context.Context) error {
+	byBackend, err := e.recover()
+	if err != nil {
+		return fmt.Errorf("read the active tasks: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range e.order {
+		g.Go(func() error { return e.watch(ctx, e.backends[n].Backend, byBackend[n]) })
+	}
+	g.Go(func() error { return e.loop(ctx) })
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	} else if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// recover reads what was active when the last owner of the queue ended. What was
+// only Assigned is handed over again; what is Stopping, or has a wish to be
+// cancelled, is stopped again. Both are idempotent at the backend.
+func (e *Engine) recover() (map[string][]task.Task, error) {
+	active, err := e.store.Active()
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	byBackend := make(map[string][]task.Task)
+	for _, t := range active {
+		e.active[t.Seq] = t
+		e.tally.add(t, e.backends[t.Status().Backend].Local, +1)
+		name := t.Status().Backend
+		byBackend[name] = append(byBackend[name], t)
+		if _, ok := e.backends[name]; !ok {
+			e.log.Warn("task runs on a backend that is not configured; it is left alone", keyTask, t.Spec.ID, keyBackend, name)
+			continue
+		}
+		switch {
+		case t.State() == task.Stopping:
+			e.todo.stop[t.Seq] = time.Time{}
+		case t.Status().Cancel != nil:
+			e.todo.cancel = append(e.todo.cancel, t.Seq)
+		case t.State() == task.Assigned:
+			e.todo.launch = append(e.todo.launch, t.Seq)
+		}
+	}
+	if len(active) > 0 {
+		e.log.Info("found active tasks of an earlier run", "tasks", len(active))
+	}
+	return byBackend, nil
+}
+
+// watch runs a backend's Watch. Its reports go through the loop, and it goes on
+// when they are on disk; so a backend that is faster than the disk waits.
+func (e *Engine) watch(ctx context.Context, b Backend, active []task.Task) error {
+	sink := func(changes []task.Change) {
+		for {
+			_, err := e.submit(ctx, changes)
+			if err == nil || ctx.Err() != nil || !passing(err) {
+				return // on disk, or the engine ends and the backend reports to the next one
+			}
+			pause(ctx, repeatEvery)
+		}
+	}
+	if err := b.Watch(ctx, active, sink); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("backend %s: %w", b.Name(), err)
+	}
+	return nil
+}
+
+// submit passes changes to the loop and waits until they are on disk.
+func (e *Engine) submit(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
+	in := input{changes: changes, answer: make(chan answer, 1)}
+	select {
+	case e.in <- in:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case a := <-in.answer:
+		return a.applied, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// The fixed keys of the log.
+const (
+	keyTask    = "task"
+	keySeq     = "seq"
+	keyAttempt = "attempt"
+	keyState   = "state"
+	keyFrom    = "from"
+	keyEvent   = "event"
+	keyBackend = "backend"
+	keyReason  = "reason"
+)

@@ -1,0 +1,245 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+const (
+	// coalesce is the least time between two commits of reports while backends
+	// have work in hand that was placed ahead: nobody waits for those commits, and
+	// a commit costs as much as a short task.
+	coalesce = 3 * time.Millisecond
+	// repeatEvery is how often a step outside that failed is tried again.
+	repeatEvery = time.Second
+)
+
+// loop is the one goroutine that moves tasks. Each round takes everything that
+// has come in, decides, commits once, and then acts.
+func (e *Engine) loop(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var batch []input
+		select {
+		case <-ctx.Done():
+			return nil
+		case in := <-e.in:
+			batch = e.gather(ctx, in)
+		case <-e.wake:
+		case <-timer.C:
+		}
+		again, err := e.round(ctx, batch)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		timer.Reset(e.rest(again))
+	}
+}
+
+// gather takes the inputs that are there, and while short work flows waits a
+// moment for more.
+func (e *Engine) gather(ctx context.Context, first input) []input {
+	batch := []input{first}
+	var limit <-chan time.Time
+	if wait := coalesce - time.Since(e.last); wait > 0 && e.tally.aheads() > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		limit = t.C
+	}
+	for {
+		if limit == nil {
+			select {
+			case in := <-e.in:
+				batch = append(batch, in)
+				continue
+			default:
+				return batch
+			}
+		}
+		select {
+		case in := <-e.in:
+			batch = append(batch, in)
+		case <-limit:
+			limit = nil
+		case <-ctx.Done():
+			return batch
+		}
+	}
+}
+
+// round is one turn: what came in, what has to be stopped, and what can start,
+// in one commit; then the steps outside. again asks for another turn at once.
+func (e *Engine) round(ctx context.Context, batch []input) (again bool, err error) {
+	next, more, err := e.store.Advance(ctx, task.At(e.now()))
+	if err != nil {
+		e.answer(batch, nil, err)
+		return e.survive("advance", err)
+	}
+	e.due = next
+	var changes []task.Change
+	for _, in := range batch {
+		changes = append(changes, in.changes...)
+	}
+	changes, again, err = e.decide(changes)
+	if err != nil {
+		e.answer(batch, nil, err)
+		return e.survive("plan", err)
+	}
+	if len(changes) > 0 {
+		applied, err := e.commit(ctx, changes)
+		e.answer(batch, applied, err)
+		if err != nil {
+			return e.survive("commit", err)
+		}
+		e.learn(changes, applied)
+	}
+	e.act(ctx)
+	return again || more, nil
+}
+
+// decide adds to the changes that came in what follows from them: the stops of
+// what is to be cancelled, and what can start now.
+func (e *Engine) decide(changes []task.Change) (_ []task.Change, again bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	o := e.simulate(changes)
+	for _, c := range e.stops(o) {
+		changes = append(changes, c)
+		e.simulateOne(&o, c)
+	}
+	placements, again, err := e.plan(o.tally)
+	if err != nil {
+		return nil, false, err
+	}
+	return append(changes, placements...), again, nil
+}
+
+// stops returns EventStopping for every active task that somebody wants ended.
+func (e *Engine) stops(o overlay) []task.Change {
+	var out []task.Change
+	stop := func(t task.Task) {
+		if t.Spec == nil || t.Status().Cancel == nil || !t.State().Active() || t.State() == task.Stopping {
+			return
+		}
+		out = append(out, task.Change{Seq: t.Seq, Event: task.Event{
+			Kind: task.EventStopping, At: task.At(e.now()), Attempt: t.Attempt(), Cause: task.CauseCancel,
+		}})
+	}
+	for _, t := range o.tasks {
+		stop(t)
+	}
+	for _, seq := range e.todo.cancel {
+		if _, touched := o.tasks[seq]; !touched {
+			stop(e.active[seq])
+		}
+	}
+	e.todo.cancel = nil
+	return out
+}
+
+// commit applies the changes. Reports must not be lost, since their senders
+// forget them once they are told that they are on disk: a commit that fails
+// because the disk is full is repeated until it works or the engine ends.
+func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
+	failpoint.Here("engine/before-commit")
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		applied, err := e.store.Apply(ctx, changes)
+		if err == nil {
+			failpoint.Here("engine/after-commit")
+			e.last = time.Now()
+			return applied, nil
+		}
+		if !passing(err) {
+			return nil, err
+		}
+		e.log.Error("the queue cannot be written; will try again", "error", err, "wait", wait)
+		if !pause(ctx, wait) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// answer tells everybody of the batch what became of their changes, which come
+// first in applied and in the order of the batch.
+func (e *Engine) answer(batch []input, applied []task.Applied, err error) {
+	for _, in := range batch {
+		a := answer{err: err}
+		if err == nil {
+			a.applied, applied = applied[:len(in.changes)], applied[len(in.changes):]
+		}
+		in.answer <- a
+	}
+}
+
+// passing says whether an error of the store may go away by itself.
+func passing(err error) bool {
+	code := task.CodeOf(err)
+	return code == task.CodeExhausted || code == task.CodeUnavailable
+}
+
+// survive decides whether the engine can go on after an error of the store.
+func (e *Engine) survive(step string, err error) (bool, error) {
+	if passing(err) {
+		e.log.Error("the queue cannot be used for the moment", "step", step, "error", err)
+		e.due = task.At(e.now().Add(repeatEvery))
+		return false, nil
+	}
+	return false, fmt.Errorf("%s: %w", step, err)
+}
+
+// learn takes over what the store made of the changes: the table of active
+// tasks, one log line per move, and which steps outside are now due.
+func (e *Engine) learn(changes []task.Change, applied []task.Applied) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, a := range applied {
+		ev := changes[i].Event
+		if a.Err != nil {
+			if !errors.Is(a.Err, task.ErrStale) && task.CodeOf(a.Err) == task.CodeInternal {
+				e.log.Error("a change was refused", keySeq, changes[i].Seq, keyAttempt, ev.Attempt, keyEvent, ev.Kind.String(), "error", a.Err)
+			}
+			e.todo.refused(a.Task, ev)
+			continue
+		}
+		e.measure(a, ev)
+		e.track(a)
+		e.todo.note(a, ev)
+		e.logMove(a, ev)
+	}
+}
+
+// rest returns how long the loop may sleep when nothing comes in.
+func (e *Engine) rest(again bool) time.Duration {
+	if again {
+		return 0
+	}
+	d := time.Minute
+	if e.due != 0 {
+		d = min(d, max(0, e.due.Sub(task.At(e.now()))))
+	}
+	if e.todo.any() {
+		d = min(d, repeatEvery)
+	}
+	return d
+}
+
+// pause waits; false means that ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// pace is what the engine has seen of a class: how long its tasks ran of late.
+// Only classes whose tasks have proved to be short have tasks placed ahead, so
+// that a long one is never waited behind for more than moments.
+type pace struct {
+	mean    time.Duration // exponentially weighted
+	samples int
+}
+
+const (
+	// shortEnough is the mean run time up to which placing ahead pays: above it,
+	// the round trip of a slot that became free does not matter.
+	shortEnough = 100 * time.Millisecond
+	// aheadWork is how much work may wait ahead of a slot, by the mean run time.
+	aheadWork = 50 * time.Millisecond
+	// aheadMost bounds it for the shortest tasks.
+	aheadMost = 16
+	// paceSamples is how many tasks must have been seen first.
+	paceSamples = 4
+)
+
+// measure notes the run time of a task that has ended by itself.
+func (e *Engine) measure(a task.Applied, ev task.Event) {
+	if ev.Kind != task.EventExited {
+		return
+	}
+	st := a.Task.Status()
+	began, ended := st.StartedAt, st.EndedAt
+	if n := len(st.Past); a.Task.State() == task.Pending && n > 0 {
+		began, ended = st.Past[n-1].StartedAt, st.Past[n-1].EndedAt
+	}
+	if began == 0 {
+		return
+	}
+	p := e.pace[a.Task.Spec.Class]
+	if p == nil {
+		p = &pace{}
+		e.pace[a.Task.Spec.Class] = p
+	}
+	p.add(ended.Sub(began))
+}
+
+// add weighs a long task more than a short one: it takes many short tasks to
+// believe that a class is short, and one long one to doubt it.
+func (p *pace) add(d time.Duration) {
+	p.samples++
+	switch {
+	case p.samples == 1, d > 4*p.mean:
+		p.mean = d
+	default:
+		p.mean += (d - p.mean) / 8
+	}
+}
+
+// aheadPerSlot is how many tasks of the class may be placed ahead of each
+// running one.
+func (e *Engine) aheadPerSlot(c Class) int {
+	p := e.pace[c.Name]
+	if !c.Short || p == nil || p.samples < paceSamples || p.mean > shortEnough {
+		return 0
+	}
+	return min(aheadMost, max(1, int(aheadWork/max(p.mean, time.Microsecond))))
+}

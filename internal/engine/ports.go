@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/dspy-agent/dspy-agent/internal/scheduler"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Store is what the engine needs of the queue. Every method that changes
+// something returns after the change is on disk.
+type Store interface {
+	// Apply runs the changes through task.Apply, in order, in one transaction,
+	// which it may share with whoever commits at the same moment. The answer has
+	// one entry per change; one that task.Apply refused has it in Err and does
+	// not disturb the others. The error is for the whole: nothing is on disk.
+	Apply(ctx context.Context, changes []task.Change) ([]task.Applied, error)
+	// Heads returns the first n ready tasks of every shape, in order.
+	Heads(n int) ([]scheduler.Head, error)
+	// Active returns every task from Assigned to Stopping, by Seq.
+	Active() ([]task.Task, error)
+	// Advance does the work that time brings, a bounded piece per call: retries
+	// whose time has come become ready, ended tasks release or refuse those that
+	// wait for them. next is when something is due (0 = nothing is); more means
+	// that another call at once would find work.
+	Advance(ctx context.Context, now task.Instant) (next task.Instant, more bool, err error)
+	// Get returns one task.
+	Get(seq task.Seq) (task.Task, error)
+}
+
+// Backend runs attempts somewhere. Every step is named by task.Ref and is
+// idempotent: doing it twice is doing it once. The suite in backendtest holds
+// every backend to this text.
+type Backend interface {
+	// Name is the word in task.Status.Backend: "process", "container", "slurm".
+	Name() string
+
+	// Down says why nothing can be handed over now, for people; "" = it can.
+	Down() string
+
+	// Launch hands over tasks that are Assigned. What becomes of them comes
+	// through Watch: EventLaunched and so on, or EventNotStarted. Handing over an
+	// attempt that was handed over before starts nothing; it repeats the reports.
+	// After an error the engine does not know what was handed over, and calls
+	// Launch again for all of them later.
+	Launch(ctx context.Context, tasks []task.Task) error
+
+	// Stop begins to end an attempt, which is Stopping: first politely, and after
+	// the task's grace by force, everything that it started. It returns at once;
+	// EventStopped comes through Watch when nothing is left of it, or EventExited
+	// with Unprompted when the program had ended before. Stopping an attempt that
+	// was handed over but not begun works too. Stop may be called again.
+	Stop(ctx context.Context, t task.Task) error
+
+	// Watch reports to sink until ctx ends, and returns nil then. It first reports
+	// where each of the given active attempts stands, from EventLaunched on, with
+	// EventVanished for those that were Starting or further and of which no trace
+	// is left. An Assigned attempt of which it knows nothing is not reported: the
+	// engine hands it over again. After a break of its own (the supervisor was
+	// killed, the engine went away) Watch heals it and reports again; the sink
+	// drops what it knows already. Sink is called by one goroutine at a time and
+	// may block. Watch runs once per process.
+	Watch(ctx context.Context, active []task.Task, sink func([]task.Change)) error
+
+	// Forget says that the ends of these attempts are on disk: the backend may
+	// drop what it kept to report them. Forgetting the unknown is no error.
+	Forget(ctx context.Context, refs []task.Ref) error
+}

@@ -1,0 +1,12 @@
+// Package scheduler decides which waiting tasks start now, and says why the
+// others do not.
+//
+// Plan is a pure function from a Snapshot to a Decision: no I/O, no clock, no
+// goroutine, no randomness. It owns nothing and remembers nothing, so a crash
+// cannot hurt it; the engine turns a Decision into committed facts, and if one
+// of them is refused by the store the next Snapshot simply shows it.
+//
+// It guarantees that no placement exceeds the capacity or a class's limit; that
+// the order within a shape is the order of the line; that a lone task which
+// fits is placed; and that everything not placed has a reason.
+package scheduler

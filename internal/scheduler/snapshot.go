@@ -1,0 +1,103 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Snapshot is all that Plan looks at.
+type Snapshot struct {
+	Now      task.Instant
+	Classes  map[string]Class
+	Backends map[string]Backend
+	Capacity Capacity
+	// Used is what active tasks hold, those placed ahead excepted.
+	Used Usage
+	// Running counts the active tasks of each class, those placed ahead excepted.
+	Running map[string]int
+	// Ahead counts, by class, the tasks that are placed ahead of a free slot.
+	Ahead map[string]int
+	// Heads are the first tasks of each shape, in the order of the line.
+	Heads []Head
+}
+
+// Class is what the configuration says about a class of tasks.
+type Class struct {
+	Name string
+	// Parallel is how many tasks of the class may be active; 0 = only the
+	// machine's capacity bounds it.
+	Parallel int
+	Backends []string // best first
+	Paused   string   // why it is paused; "" = it is not
+	// AheadPerSlot is how many tasks may be placed ahead for each running one.
+	// The engine raises it above 0 only for classes whose tasks have been short.
+	AheadPerSlot int
+}
+
+// Backend is what the engine knows about a backend at this moment.
+type Backend struct {
+	Name    string
+	Down    string // why nothing can be placed on it; "" = it can
+	Local   bool   // uses this machine's Capacity
+	Image   bool   // runs container images
+	NoImage bool   // runs tasks without an image
+}
+
+// Capacity is what this machine has for tasks.
+type Capacity struct {
+	CPUMilli int64
+	MemBytes int64 // 0 = not counted
+}
+
+// Usage is how much of a Capacity is held.
+type Usage struct {
+	CPUMilli int64
+	MemBytes int64
+}
+
+// Head is a waiting task, with what placing it depends on.
+type Head struct {
+	Seq       task.Seq
+	ID        string
+	Attempt   int
+	Order     task.Instant
+	Since     task.Instant // when it could first have been placed
+	Class     string
+	Shape     string
+	Resources task.Resources
+	Image     string
+	Builtin   string
+	Backends  []string // the task's own choice; empty = its class's
+	Limit     time.Duration
+}
+
+// Placement is a task that starts now.
+type Placement struct {
+	Seq     task.Seq
+	Attempt int
+	Backend string
+	Lease   task.Lease
+}
+
+// Refusal is a task that can never start.
+type Refusal struct {
+	Seq     task.Seq
+	Attempt int
+	Reason  string
+}
+
+// Decision is the answer of Plan.
+type Decision struct {
+	Place  []Placement
+	Refuse []Refusal
+	// Waits says, for each shape of which something was not placed, why its
+	// first task waits.
+	Waits map[string]Wait
+}
+
+// Wait is why the first task of a shape waits.
+type Wait struct {
+	Seq    task.Seq
+	Reason string // a sentence for people, without the task's name
+}

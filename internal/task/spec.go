@@ -1,0 +1,221 @@
+package task
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"hash"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Spec is what was asked for. It never changes after it was accepted.
+type Spec struct {
+	ID       string // unique in the queue; chosen by the user or made by the queue
+	Name     string // for people; need not be unique
+	Class    string // see classes in the configuration
+	Priority int32  // higher is sooner; one step is worth PriorityStep of waiting
+
+	Builtin string          // a program of our own, such as BuiltinEcho; then Argv is empty
+	Argv    []string        // the program and its arguments, passed on byte by byte
+	Dir     string          // working directory, absolute
+	Env     []string        // "K=V", sorted by K; all that the program gets beside DSPY_*
+	Payload json.RawMessage // a JSON object for the program; nil if there is none
+
+	Timeout     time.Duration // enforced; 0 = none
+	Grace       time.Duration // between SIGTERM and SIGKILL; 0 = DefaultGrace
+	Retries     int           // for failures of the program's own doing
+	BackoffBase time.Duration // 0 = BackoffBase
+	BackoffCap  time.Duration // 0 = BackoffCap
+	OnLost      LostPolicy
+
+	After     []Dep     // tasks that have to end first
+	Resources Resources // per attempt
+	Image     string    // container image; "" = none
+	Needs     []string  // supporting services that must be healthy
+	Backends  []string  // backends it may go to, best first; empty = those of its class
+
+	WorkflowID string
+	Tenant     string
+	SubmitUID  uint32 // who submitted it
+	Via        string // by which door: "socket", "grpc", "http", "drop", "cli"
+	Extra      json.RawMessage
+
+	SubmittedAt Instant
+}
+
+// BuiltinEcho completes with its payload as the result. It exists so that
+// people can try the pipe.
+const BuiltinEcho = "echo"
+
+// DefaultGrace is how long a task may take to end after SIGTERM.
+const DefaultGrace = 10 * time.Second
+
+// PriorityStep is how much earlier a task counts as submitted per step of
+// priority. Ageing is static: the order of two tasks never changes while they
+// wait, so an index can hold it, and nothing starves, since a task of any
+// priority is passed only by those submitted within a bounded time after it.
+const PriorityStep = 10 * time.Minute
+
+// Order is the place in the line: the submit time moved by the priority.
+// Smaller is sooner.
+func (s *Spec) Order() Instant {
+	return s.SubmittedAt - Instant(s.Priority)*Instant(PriorityStep)
+}
+
+// LostPolicy says what follows when nobody saw how an attempt ended.
+type LostPolicy uint8
+
+// The policies.
+const (
+	// LostFail ends the task as Lost: it may have done its work, and doing it
+	// twice could harm. The default.
+	LostFail LostPolicy = iota
+	// LostRetry makes a new attempt; for work that may be done twice.
+	LostRetry
+)
+
+// Condition says how a task must end for those that wait for it.
+type Condition uint8
+
+// The conditions.
+const (
+	AfterOK    Condition = iota // it succeeded
+	AfterAny                    // it ended
+	AfterNotOK                  // it ended, but did not succeed
+)
+
+var conditionNames = [...]string{"ok", "any", "notok"}
+
+// String returns "ok", "any" or "notok".
+func (c Condition) String() string {
+	if int(c) < len(conditionNames) {
+		return conditionNames[c]
+	}
+	return "condition(" + strconv.Itoa(int(c)) + ")"
+}
+
+// ParseCondition returns the condition with that name.
+func ParseCondition(name string) (Condition, bool) {
+	i := slices.Index(conditionNames[:], name)
+	return Condition(max(i, 0)), i >= 0
+}
+
+// Met says whether a task that ended in state s satisfies the condition.
+func (c Condition) Met(s State) bool {
+	switch c {
+	case AfterOK:
+		return s == Succeeded
+	case AfterNotOK:
+		return s.Terminal() && s != Succeeded
+	default:
+		return s.Terminal()
+	}
+}
+
+// Dep is a task that has to end first, and how.
+type Dep struct {
+	ID   string
+	Seq  Seq // filled in by the queue when it accepts the task
+	When Condition
+}
+
+// Resources are what one attempt holds while it is active.
+type Resources struct {
+	CPUMilli int64 // thousandths of a CPU; 0 = one CPU
+	MemBytes int64 // 0 = not counted
+	GPUs     int   // whole GPUs
+	GPUMem   int64 // bytes of GPU memory, for a share of one GPU
+	GPUModel string
+	MIG      string // profile, such as "1g.10gb"
+}
+
+// CPU returns the CPU share with its default filled in.
+func (r Resources) CPU() int64 {
+	if r.CPUMilli <= 0 {
+		return 1000
+	}
+	return r.CPUMilli
+}
+
+// Shape is what placing a task depends on, beside its place in the line: two
+// tasks of one shape are placed alike, so a round of scheduling looks at the
+// first of each shape and not at the backlog.
+func (s *Spec) Shape() string {
+	var b strings.Builder
+	field := func(v string) {
+		b.WriteString(strconv.Itoa(len(v)))
+		b.WriteByte(':')
+		b.WriteString(v)
+	}
+	num := func(v int64) { field(strconv.FormatInt(v, 36)) }
+	r := s.Resources
+	field(s.Class)
+	num(r.CPU())
+	num(r.MemBytes)
+	num(int64(r.GPUs))
+	num(r.GPUMem)
+	field(r.GPUModel)
+	field(r.MIG)
+	field(s.Image)
+	field(s.Builtin)
+	num(int64(len(s.Needs)))
+	for _, n := range s.Needs {
+		field(n)
+	}
+	for _, n := range s.Backends {
+		field(n)
+	}
+	return b.String()
+}
+
+// Digest is a hash of what a spec asks for.
+type Digest [16]byte
+
+// Digest covers everything that the submitter chose, and nothing that the
+// queue or the way in added. The same id with the same digest is the same
+// submission repeated; with another digest it is refused.
+func (s *Spec) Digest() Digest {
+	h := digester{sha256.New()}
+	h.text("v1", s.ID, s.Name, s.Class, s.Builtin, s.Dir, s.Image, s.WorkflowID, s.Tenant, string(s.Payload))
+	h.list(s.Argv)
+	h.list(s.Env)
+	h.list(s.Needs)
+	h.list(s.Backends)
+	h.num(int64(s.Priority), int64(s.Timeout), int64(s.Grace), int64(s.Retries), int64(s.BackoffBase), int64(s.BackoffCap), int64(s.OnLost))
+	h.num(int64(len(s.After)))
+	for _, d := range s.After {
+		h.text(d.ID)
+		h.num(int64(d.When))
+	}
+	r := s.Resources
+	h.num(r.CPUMilli, r.MemBytes, int64(r.GPUs), r.GPUMem)
+	h.text(r.GPUModel, r.MIG)
+	return Digest(h.Sum(nil)[:16])
+}
+
+// digester writes values with their lengths, so that no two different specs
+// write the same bytes.
+type digester struct{ hash.Hash }
+
+func (h digester) num(vs ...int64) {
+	var b [8]byte
+	for _, v := range vs {
+		binary.BigEndian.PutUint64(b[:], uint64(v))
+		_, _ = h.Write(b[:]) // a hash never fails
+	}
+}
+
+func (h digester) text(vs ...string) {
+	for _, v := range vs {
+		h.num(int64(len(v)))
+		_, _ = h.Write([]byte(v))
+	}
+}
+
+func (h digester) list(vs []string) {
+	h.num(int64(len(vs)))
+	h.text(vs...)
+}
