@@ -1,6 +1,10 @@
 package task
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // EventKind says what happened.
 type EventKind uint8
@@ -33,6 +37,9 @@ var eventNames = map[EventKind]string{
 	EventStopping: "stopping", EventStopped: "stopped", EventVanished: "vanished", EventRetried: "retried",
 	EventCancelAsked: "cancel_asked", EventDepEnded: "dependency_ended", EventNoted: "noted", EventHeld: "held",
 }
+
+// EventKinds lists every kind in order.
+func EventKinds() []EventKind { return slices.Sorted(maps.Keys(eventNames)) }
 
 // String returns the lower-case name of the kind.
 func (k EventKind) String() string {

@@ -1,0 +1,108 @@
+// Command orchestrator is the daemon that owns a queue: it accepts tasks, places
+// them, and follows them to their ends. It is started by "dspy-agent start" or by
+// a systemd user unit.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/process"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/version"
+)
+
+func main() {
+	// The process backend starts the supervisor by running this same program.
+	if len(os.Args) > 1 && os.Args[1] == process.SupervisorArg {
+		os.Exit(process.SupervisorMain(os.Args[2:]))
+	}
+	os.Exit(run(os.Args[1:], os.Stderr))
+}
+
+func run(args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet("orchestrator", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	workspace := flags.String("workspace", "", "folder that relative paths are resolved against (default: the current one)")
+	readyFD := flags.Int("ready-fd", 0, "file descriptor that gets one JSON line once calls are accepted, or the reason why not")
+	foreground := flags.Bool("foreground", false, "write the log to standard error, too")
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *showVersion {
+		fmt.Println("orchestrator", version.Version, version.Commit)
+		return 0
+	}
+	ready := &announcer{fd: *readyFD}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, *workspace, *foreground, ready, stderr); err != nil {
+		ready.failed(err)
+		fmt.Fprintln(stderr, "orchestrator:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(ctx context.Context, workspace string, foreground bool, ready *announcer, stderr io.Writer) error {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("find the current folder: %w", err)
+	}
+	conf, err := config.Load(config.Given{WorkspaceFlag: workspace, Cwd: cwd, Lookup: os.Getenv})
+	if err != nil {
+		return err
+	}
+	opts := app.Options{Config: conf, Ready: ready.accepting}
+	if foreground {
+		opts.LogEcho = stderr
+	}
+	return app.Run(ctx, opts)
+}
+
+// announcer tells the process that started us how the start went, once.
+type announcer struct {
+	fd   int
+	done bool
+}
+
+// announcement is the line on the descriptor.
+type announcement struct {
+	OK      bool   `json:"ok"`
+	PID     int    `json:"pid,omitempty"`
+	Socket  string `json:"socket,omitempty"`
+	Version string `json:"version,omitempty"`
+	Code    string `json:"code,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+func (a *announcer) accepting(socket string) {
+	a.say(announcement{OK: true, PID: os.Getpid(), Socket: socket, Version: version.Version})
+}
+
+func (a *announcer) failed(err error) {
+	a.say(announcement{Code: task.CodeOf(err).String(), Error: err.Error()})
+}
+
+func (a *announcer) say(line announcement) {
+	if a.fd <= 0 || a.done {
+		return
+	}
+	a.done = true
+	f := os.NewFile(uintptr(a.fd), "ready")
+	if f == nil {
+		return
+	}
+	defer f.Close()
+	// If nobody listens any more, nobody needs to know.
+	_ = json.NewEncoder(f).Encode(line)
+}

@@ -1,0 +1,163 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	orchestratorv1 "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// MaxMessageBytes bounds one message in either direction: a batch of
+// submissions, each with its payload, has to fit.
+const MaxMessageBytes = 64 << 20
+
+// ErrNoDaemon is the cause of the error of a call that found nobody at the socket.
+var ErrNoDaemon = errors.New("no orchestrator is running")
+
+// Target says where the orchestrator is.
+type Target struct {
+	Socket    string // path of its Unix socket
+	Addr      string // host and port instead of the socket
+	Workspace string // for messages
+}
+
+// Client talks to the orchestrator. Its methods are those of the service; every
+// error that they return, and every error of their streams, is a *task.Error
+// with the code that the server gave, or wraps the context's error.
+//
+// A Client may be used by many goroutines. When the orchestrator is restarted it
+// connects again by itself.
+type Client struct {
+	orchestratorv1.OrchestratorServiceClient
+	conn   *grpc.ClientConn
+	dialer *socketDialer
+}
+
+// Dial connects to the orchestrator, having made sure that it is ours. When none
+// is running the error has CodeUnavailable and ErrNoDaemon as a cause.
+func Dial(ctx context.Context, t Target) (*Client, error) {
+	if t.Addr != "" {
+		return nil, task.Errorf(task.CodeUnsupported,
+			"connecting over TCP (%s) is not in this release yet; unset ORCHESTRATOR_GRPC_ADDR to use the socket of the workspace", t.Addr)
+	}
+	d := &socketDialer{target: t, door: sameUser(uint32(os.Geteuid()))}
+	// gRPC connects when the first call is made, and its errors then are text.
+	// So the first connection is made here, where its error is a value.
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.ready = conn
+	cc, err := grpc.NewClient("passthrough:///localhost", d.options()...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make a client: %w", err), d.close())
+	}
+	return &Client{OrchestratorServiceClient: orchestratorv1.NewOrchestratorServiceClient(cc), conn: cc, dialer: d}, nil
+}
+
+// Close ends the connection and every call that is under way.
+func (c *Client) Close() error {
+	return errors.Join(c.conn.Close(), c.dialer.close())
+}
+
+// socketDialer makes the connections of a Client.
+type socketDialer struct {
+	target Target
+	door   door
+
+	mu    sync.Mutex
+	ready net.Conn // made by Dial, for gRPC to take; nil after
+	last  error    // why the last attempt failed; nil when it did not
+}
+
+func (d *socketDialer) options() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithContextDialer(d.dial),
+		grpc.WithTransportCredentials(peerCreds{doors: doors{"unix": d.door}}),
+		grpc.WithAuthority("localhost"),
+		grpc.WithNoProxy(), // HTTPS_PROXY is about the web
+		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(MaxMessageBytes), grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithUnaryInterceptor(d.unary),
+		grpc.WithStreamInterceptor(d.stream),
+	}
+}
+
+// dial is what gRPC calls, the first time and after each loss.
+func (d *socketDialer) dial(ctx context.Context, _ string) (net.Conn, error) {
+	d.mu.Lock()
+	conn := d.ready
+	d.ready = nil
+	d.mu.Unlock()
+	if conn != nil {
+		return conn, nil
+	}
+	conn, err := d.connect(ctx)
+	d.mu.Lock()
+	d.last = err
+	d.mu.Unlock()
+	return conn, err
+}
+
+// connect makes one connection to a listener of our own.
+func (d *socketDialer) connect(ctx context.Context) (net.Conn, error) {
+	if err := checkSocketPath(d.target.Socket); err != nil {
+		return nil, err
+	}
+	var nd net.Dialer
+	conn, err := nd.DialContext(ctx, "unix", d.target.Socket)
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	if _, err := d.door(conn); err != nil {
+		refusal := task.Errorf(task.CodeConflict, "whoever listens on %s cannot be trusted: %w", d.target.Socket, err)
+		return nil, errors.Join(refusal, conn.Close())
+	}
+	return conn, nil
+}
+
+// explain turns the failure of a connect into what to do.
+func (d *socketDialer) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &task.Error{
+			Code:    task.CodeUnavailable,
+			Message: noDaemonText(d.target.Workspace),
+			Err:     errors.Join(ErrNoDaemon, err),
+		}
+	case errors.Is(err, fs.ErrPermission):
+		return task.Errorf(task.CodeConflict, "socket %s is not ours to use: %w", d.target.Socket, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("connect to the orchestrator: %w", err)
+	}
+	return task.Errorf(task.CodeUnavailable, "cannot connect to the orchestrator: %w", err)
+}
+
+func noDaemonText(workspace string) string {
+	if workspace == "" {
+		return ErrNoDaemon.Error() + "; start one with: dspy-agent start"
+	}
+	return fmt.Sprintf("%s for workspace %s; start one with: dspy-agent start --workspace %s", ErrNoDaemon, workspace, workspace)
+}
+
+func (d *socketDialer) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ready == nil {
+		return nil
+	}
+	conn := d.ready
+	d.ready = nil
+	return conn.Close()
+}

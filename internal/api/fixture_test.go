@@ -1,0 +1,338 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// fixture is a server on a real socket over a real queue. What the engine and
+// the backends would do, a test does with its methods.
+type fixture struct {
+	t      testing.TB
+	ctx    context.Context
+	q      *queue.Queue
+	out    *outputs
+	socket string
+	client *api.Client
+	pb.OrchestratorServiceClient
+	info api.Info
+	stop func() error // stops the server and returns what Serve did
+}
+
+func setup(t testing.TB, change ...func(*api.Options)) *fixture {
+	t.Helper()
+	dir := shortDir(t)
+	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{t: t, ctx: t.Context(), q: q, out: newOutputs(), socket: filepath.Join(dir, "s")}
+	f.info = api.Info{Healthy: true, Version: "1.2.3", Limit: 4, Services: map[string]string{"queue": "ok"}, Classes: []api.ClassInfo{{Name: "cpu_short"}}}
+	opts := f.options()
+	for _, c := range change {
+		c(&opts)
+	}
+	f.serve(opts)
+	f.client, err = api.Dial(f.ctx, api.Target{Socket: f.socket, Workspace: "/w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.OrchestratorServiceClient = f.client
+	t.Cleanup(func() {
+		_ = f.client.Close()
+		if err := f.stop(); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if err := q.Close(); err != nil {
+			t.Errorf("close the queue: %v", err)
+		}
+	})
+	return f
+}
+
+// shortDir returns a directory whose path fits a socket's.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (f *fixture) options() api.Options {
+	return api.Options{
+		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out,
+		Class: classes, Info: func() api.Info { return f.info },
+		Workspace: "/w", Logger: slog.New(slog.DiscardHandler), StopTimeout: 2 * time.Second,
+	}
+}
+
+func (f *fixture) serve(opts api.Options) {
+	f.t.Helper()
+	srv, err := api.New(opts)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	lis, err := api.ListenUnix(f.socket)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.stop = running(srv, lis)
+}
+
+// running starts a server and returns how to stop it; it may be stopped twice.
+func running(srv *api.Server, lis net.Listener) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ctx, lis) }()
+	return sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+}
+
+func classes(name string) (api.Class, error) {
+	switch name {
+	case "", "cpu_short":
+		return api.Class{Name: "cpu_short"}, nil
+	case "cpu_long":
+		return api.Class{Name: "cpu_long"}, nil
+	case "limited":
+		return api.Class{Name: "limited", Timeout: time.Minute}, nil
+	case "gpu":
+		return api.Class{}, task.Errorf(task.CodeUnsupported, "GPUs come later")
+	}
+	return api.Class{}, task.Errorf(task.CodeInvalid, "unknown class %q; known are cpu_short, cpu_long", name)
+}
+
+// submit accepts a task with a command.
+func (f *fixture) submit(id string) task.Task {
+	f.t.Helper()
+	answer, err := f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Id: id, Spec: &pb.TaskSpec{Argv: []string{"true"}}})
+	if err != nil || !answer.GetSuccess() {
+		f.t.Fatalf("submit %s: %v %v", id, answer, err)
+	}
+	return f.lookup(answer.GetTaskId())
+}
+
+func (f *fixture) lookup(id string) task.Task {
+	f.t.Helper()
+	t, err := f.q.Lookup(id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return t
+}
+
+// apply does one step of a task.
+func (f *fixture) apply(id string, ev task.Event, result task.Result) {
+	f.t.Helper()
+	t := f.lookup(id)
+	ev.Attempt = t.Attempt()
+	if _, err := apply(f.ctx, f.q, task.Change{Seq: t.Seq, Event: ev, Result: result}); err != nil {
+		f.t.Fatalf("%s on %s: %v", ev.Kind, id, err)
+	}
+}
+
+func (f *fixture) begin(id string) {
+	f.t.Helper()
+	f.apply(id, task.Event{Kind: task.EventPlaced, Backend: "process"}, nil)
+	f.apply(id, task.Event{Kind: task.EventLaunched}, nil)
+	f.apply(id, task.Event{Kind: task.EventStarted}, nil)
+}
+
+func (f *fixture) end(id string, exit int, result string) {
+	f.t.Helper()
+	var r task.Result
+	if result != "" {
+		r = task.Result(result)
+	}
+	f.apply(id, task.Event{Kind: task.EventExited, Outcome: task.Outcome{ExitCode: exit}}, r)
+}
+
+// run takes a task from its submission to its end.
+func (f *fixture) run(id string, exit int, result string) {
+	f.t.Helper()
+	f.submit(id)
+	f.begin(id)
+	f.end(id, exit, result)
+}
+
+func apply(ctx context.Context, q *queue.Queue, c task.Change) (task.Task, error) {
+	if c.Event.At == 0 {
+		c.Event.At = task.At(time.Now())
+	}
+	got, err := q.Apply(ctx, []task.Change{c})
+	if err != nil {
+		return task.Task{}, err
+	}
+	return got[0].Task, got[0].Err
+}
+
+type queuePort struct{ *queue.Queue }
+
+func (p queuePort) Submit(ctx context.Context, specs []*task.Spec) ([]api.Accepted, error) {
+	got, err := p.Queue.Submit(ctx, specs)
+	out := make([]api.Accepted, len(got))
+	for i, s := range got {
+		out[i] = api.Accepted{Task: s.Task, Existing: s.Existing, Final: s.Final, Err: s.Err}
+	}
+	return out, err
+}
+
+type logPort struct{ *queue.Queue }
+
+// mover does what the engine would, for tasks that nothing runs.
+type mover struct{ q *queue.Queue }
+
+func (m mover) Cancel(ctx context.Context, id, by, reason string) (task.Task, error) {
+	t, err := m.q.Lookup(id)
+	if err != nil {
+		return t, err
+	}
+	if t.State().Terminal() {
+		return t, task.Errorf(task.CodeConflict, "task %s has ended", id)
+	}
+	ev := task.Event{Kind: task.EventCancelAsked, Attempt: t.Attempt(), By: by, Text: reason}
+	if t, err = apply(ctx, m.q, task.Change{Seq: t.Seq, Event: ev}); err != nil || t.State() != task.Pending {
+		return t, err
+	}
+	return apply(ctx, m.q, task.Change{Seq: t.Seq, Event: task.Event{Kind: task.EventCancelled, Attempt: t.Attempt()}})
+}
+
+func (m mover) Retry(ctx context.Context, id, by string) (task.Task, error) {
+	t, err := m.q.Lookup(id)
+	if err != nil {
+		return t, err
+	}
+	return apply(ctx, m.q, task.Change{Seq: t.Seq, Event: task.Event{Kind: task.EventRetried, Attempt: t.Attempt(), By: by}})
+}
+
+func (m mover) Explain(_ context.Context, id string) (string, task.Task, error) {
+	t, err := m.q.Lookup(id)
+	return "it waits for its turn", t, err
+}
+
+// outputs keeps what tasks print in memory.
+type outputs struct {
+	mu    sync.Mutex
+	text  map[task.Ref]*bytes.Buffer
+	grown chan struct{} // closed and replaced when something was printed
+	open  int
+}
+
+func newOutputs() *outputs {
+	return &outputs{text: map[task.Ref]*bytes.Buffer{}, grown: make(chan struct{})}
+}
+
+func (o *outputs) print(ref task.Ref, text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.text[ref] == nil {
+		o.text[ref] = &bytes.Buffer{}
+	}
+	o.text[ref].WriteString(text)
+	close(o.grown)
+	o.grown = make(chan struct{})
+}
+
+func (o *outputs) now(ref task.Ref) ([]byte, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if b := o.text[ref]; b != nil {
+		return bytes.Clone(b.Bytes()), o.grown
+	}
+	return nil, o.grown
+}
+
+func (o *outputs) Path(t task.Task, attempt int) string {
+	return filepath.Join("/out", t.Spec.ID, string(rune('0'+attempt)))
+}
+
+func (o *outputs) Open(t task.Task, attempt int) (api.Output, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open++
+	return &output{o, task.Ref{Seq: t.Seq, Attempt: attempt}}, nil
+}
+
+type output struct {
+	all *outputs
+	ref task.Ref
+}
+
+func (o *output) ReadAt(p []byte, offset int64) (int, error) {
+	data, _ := o.all.now(o.ref)
+	return bytes.NewReader(data).ReadAt(p, offset)
+}
+
+func (o *output) TailOffset(lines int) (int64, error) {
+	data, _ := o.all.now(o.ref)
+	at := len(data)
+	for ; lines > 0 && at > 0; lines-- {
+		at = bytes.LastIndexByte(data[:at-1], '\n') + 1
+	}
+	return int64(at), nil
+}
+
+func (o *output) Wait(ctx context.Context, offset int64) error {
+	for {
+		data, grown := o.all.now(o.ref)
+		if int64(len(data)) > offset {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (o *output) Close() error {
+	o.all.mu.Lock()
+	defer o.all.mu.Unlock()
+	o.all.open--
+	return nil
+}
+
+// recv receives one message, within the time of the test.
+func recv[T any](t testing.TB, s interface{ Recv() (*T, error) }) *T {
+	t.Helper()
+	m, err := s.Recv()
+	if err != nil {
+		t.Fatalf("receive: %v", err)
+	}
+	return m
+}
+
+// wantEOF says that a stream must have ended well.
+func wantEOF[T any](t testing.TB, s interface{ Recv() (*T, error) }) {
+	t.Helper()
+	if m, err := s.Recv(); err != io.EOF {
+		t.Fatalf("got %v, %v; want the end of the stream", m, err)
+	}
+}
+
+// wantCode says which code an error must have.
+func wantCode(t testing.TB, err error, want task.Code) {
+	t.Helper()
+	if err == nil || task.CodeOf(err) != want {
+		t.Fatalf("got error %v (%s), want %s", err, task.CodeOf(err), want)
+	}
+}

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// MaxSocketPath is the length of the longest path that a Unix socket can have:
+// the kernel keeps it in 108 bytes, the last of which is 0.
+const MaxSocketPath = 107
+
+// probeTimeout bounds the look whether somebody answers at a socket. A local
+// connect is answered by the kernel; only a full backlog makes it wait.
+const probeTimeout = 2 * time.Second
+
+// ListenUnix listens on a Unix socket that only our own user can reach. Its
+// directory is made if it is not there, and must be ours alone. A socket that a
+// dead process left over is replaced; while one is listening the answer is an
+// Error with CodeConflict. Closing the listener removes the socket.
+//
+// A lock file beside the socket is held as long as the listener is open. Without
+// it, two processes that start together could both find the stale socket, and
+// the slower one would remove the socket that the faster one had just made.
+func ListenUnix(path string) (net.Listener, error) {
+	if err := checkSocketPath(path); err != nil {
+		return nil, err
+	}
+	if err := runtimedir.Ensure(filepath.Dir(path), os.Geteuid()); err != nil {
+		return nil, fmt.Errorf("directory of the socket: %w", err)
+	}
+	lock, err := lockSocket(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	lis, err := replaceSocket(path)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &socketListener{UnixListener: lis, lock: lock}, nil
+}
+
+func checkSocketPath(path string) error {
+	if len(path) <= MaxSocketPath {
+		return nil
+	}
+	return task.Errorf(task.CodeInvalid,
+		"socket path %s is %d bytes long, and the kernel takes at most %d; set XDG_RUNTIME_DIR to a directory with a shorter name",
+		path, len(path), MaxSocketPath)
+}
+
+// lockSocket takes the lock, which the kernel releases when the process dies.
+// The file stays: removing it would let two processes lock two files of one name.
+func lockSocket(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the socket: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, errors.Join(task.Errorf(task.CodeConflict, "another orchestrator holds %s", path), f.Close())
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// replaceSocket listens after removing what a dead process left. The caller
+// holds the lock.
+func replaceSocket(path string) (*net.UnixListener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	// Until here the mode was the umask's; the directory kept others out.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the socket to others: %w", err), lis.Close())
+	}
+	return lis, nil
+}
+
+// removeStale removes a socket at which nobody listens, and nothing else.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return task.Errorf(task.CodeConflict, "%s exists and is not a socket; remove it", path)
+	}
+	conn, err := net.DialTimeout("unix", path, probeTimeout)
+	switch {
+	case err == nil:
+		return errors.Join(task.Errorf(task.CodeConflict, "another process listens on %s", path), conn.Close())
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("ask whether somebody listens on %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove a stale socket: %w", err)
+	}
+	return nil
+}
+
+// socketListener keeps the lock until the socket is removed.
+type socketListener struct {
+	*net.UnixListener
+	lock *os.File
+}
+
+// Close removes the socket, then lets the lock go. Closing again is an error, as
+// for every listener.
+func (l *socketListener) Close() error {
+	return errors.Join(l.UnixListener.Close(), l.lock.Close())
+}

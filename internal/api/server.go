@@ -1,0 +1,169 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// Options are what a Server is made of. All are needed but those that say
+// otherwise.
+type Options struct {
+	Queue   Queue
+	Log     Log
+	Mover   Mover
+	Outputs Outputs
+	// Class resolves the name of a class ("" = the default one), or refuses it.
+	Class func(name string) (Class, error)
+	// Info tells about the daemon, now.
+	Info func() Info
+	// Workspace is the working directory of tasks that name none.
+	Workspace string
+	Logger    *slog.Logger
+
+	// StopTimeout bounds how long a stop waits for calls to end. Defaults to 5 s.
+	StopTimeout time.Duration
+	// Now tells the time. Defaults to time.Now.
+	Now func() time.Time
+}
+
+// Class is what the server has to know of a class of tasks.
+type Class struct {
+	Name string // an alias resolved
+	// Timeout ends tasks of the class that name none; 0 = nothing does.
+	Timeout time.Duration
+}
+
+// Server serves OrchestratorService, grpc.health.v1 and reflection.
+type Server struct {
+	opts     Options
+	log      *slog.Logger
+	grpc     *grpc.Server
+	watchers *watchers
+
+	// serving ends when the server begins to stop. It is set once, before the
+	// first call is taken.
+	serving context.Context
+}
+
+// service carries the RPCs; those that it does not define itself (workflows) are
+// answered with Unimplemented.
+type service struct {
+	pb.UnimplementedOrchestratorServiceServer
+	*Server
+}
+
+// errStopping ends long calls when the server stops.
+var errStopping = task.Errorf(task.CodeUnavailable,
+	"the orchestrator is stopping; running tasks go on: connect again, and resume a stream behind the last index or offset it gave")
+
+// New makes a Server that does not serve yet.
+func New(opts Options) (*Server, error) {
+	if opts.Queue == nil || opts.Log == nil || opts.Mover == nil || opts.Outputs == nil ||
+		opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
+		return nil, errors.New("api: an option that is needed is missing")
+	}
+	if opts.StopTimeout == 0 {
+		opts.StopTimeout = 5 * time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), watchers: newWatchers(opts.Log)}
+	s.grpc = grpc.NewServer(
+		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
+		grpc.MaxRecvMsgSize(MaxMessageBytes),
+		grpc.MaxSendMsgSize(MaxMessageBytes),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
+	)
+	pb.RegisterOrchestratorServiceServer(s.grpc, service{Server: s})
+	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{info: opts.Info})
+	reflection.Register(s.grpc)
+	return s, nil
+}
+
+// Serve takes calls from the listeners, which it closes, until ctx ends. Then
+// streams and waits end at once with CodeUnavailable, other calls are given
+// StopTimeout, and Serve returns nil with no call left. It may be called once.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	s.serving = ctx
+	from := s.opts.Log.LastIndex()
+	g.Go(func() error { return s.watchers.follow(ctx, from) })
+	for _, lis := range listeners {
+		g.Go(func() error {
+			if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+				return fmt.Errorf("serve on %s: %w", lis.Addr(), err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		s.stop()
+		return nil
+	})
+	return g.Wait()
+}
+
+// stop lets calls end by themselves, and cuts off those that do not in time,
+// such as a stream whose reader does not read.
+func (s *Server) stop() {
+	late := time.AfterFunc(s.opts.StopTimeout, s.grpc.Stop)
+	defer late.Stop()
+	s.grpc.GracefulStop()
+}
+
+// untilStop returns a context that ends with the call's, or when the server
+// stops; context.Cause then tells which.
+func (s *Server) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := context.AfterFunc(s.serving, func() { cancel(errStopping) })
+	return ctx, func() {
+		release()
+		cancel(nil)
+	}
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	reply, err := handle(ctx, req)
+	return reply, s.answer(ctx, info.FullMethod, err)
+}
+
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	return s.answer(stream.Context(), info.FullMethod, handle(srv, stream))
+}
+
+// answer turns the error of a call into what travels, and logs what is a fault
+// of ours.
+func (s *Server) answer(ctx context.Context, method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	travels := toStatus(err)
+	if task.CodeOf(err) == task.CodeInternal && !isStatus(err) && ctx.Err() == nil {
+		s.log.Error("call failed", "method", method, "error", err)
+	}
+	return travels
+}
+
+func (s *Server) logRefused(_ net.Conn, err error) {
+	s.log.Warn("connection refused", "error", err)
+}

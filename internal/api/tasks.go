@@ -1,0 +1,188 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// GetTaskStatus is the contract's short form of GetTask.
+func (s service) GetTaskStatus(_ context.Context, req *pb.GetTaskStatusRequest) (*pb.GetTaskStatusResponse, error) {
+	t, result, err := s.lookup(req.GetTaskId())
+	if err != nil {
+		return nil, err
+	}
+	return statusTo(t, result), nil
+}
+
+// GetTask tells everything that is known about a task.
+func (s service) GetTask(_ context.Context, req *pb.GetTaskRequest) (*pb.TaskInfo, error) {
+	t, result, err := s.lookup(req.GetTaskId())
+	if err != nil {
+		return nil, err
+	}
+	return s.whole(t, result), nil
+}
+
+// WaitTask answers when the task has ended.
+func (s service) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.TaskInfo, error) {
+	ctx, cancel := s.untilStop(ctx)
+	defer cancel()
+	t, result, err := s.lookup(req.GetTaskId())
+	if err != nil {
+		return nil, err
+	}
+	changed, forget := s.watchers.watch(t.Seq)
+	defer forget()
+	// Looked up again after the watch began, so that no change falls between.
+	for {
+		if t, result, err = s.lookup(req.GetTaskId()); err != nil {
+			return nil, err
+		}
+		if t.State().Terminal() {
+			return s.whole(t, result), nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// lookup returns the task with that id, and its result once it has ended.
+func (s service) lookup(id string) (task.Task, task.Result, error) {
+	if id == "" {
+		return task.Task{}, nil, task.Errorf(task.CodeInvalid, "task_id is empty")
+	}
+	t, err := s.opts.Queue.Lookup(id)
+	if err != nil || !t.State().Terminal() {
+		return t, nil, err
+	}
+	result, err := s.opts.Queue.Result(t.Seq)
+	return t, result, err
+}
+
+// whole converts a task with all there is to know.
+func (s service) whole(t task.Task, result task.Result) *pb.TaskInfo {
+	p := taskTo(t)
+	p.Spec = specTo(t.Spec)
+	p.ResultJson = result
+	p.LogPath = text(s.opts.Outputs.Path(t, t.Attempt()))
+	return p
+}
+
+// CancelTask stores the wish to end a task.
+func (s service) CancelTask(ctx context.Context, req *pb.CancelTaskRequest) (*pb.CancelTaskResponse, error) {
+	if req.GetTaskId() == "" {
+		return nil, task.Errorf(task.CodeInvalid, "task_id is empty")
+	}
+	who, _ := PeerFrom(ctx)
+	t, err := s.opts.Mover.Cancel(ctx, req.GetTaskId(), who.String(), req.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CancelTaskResponse{Task: taskTo(t)}, nil
+}
+
+// RetryTask gives a task another attempt.
+func (s service) RetryTask(ctx context.Context, req *pb.RetryTaskRequest) (*pb.RetryTaskResponse, error) {
+	if req.GetTaskId() == "" {
+		return nil, task.Errorf(task.CodeInvalid, "task_id is empty")
+	}
+	who, _ := PeerFrom(ctx)
+	t, err := s.opts.Mover.Retry(ctx, req.GetTaskId(), who.String())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.RetryTaskResponse{Task: taskTo(t)}, nil
+}
+
+// ExplainTask says why a task is where it is.
+func (s service) ExplainTask(ctx context.Context, req *pb.ExplainTaskRequest) (*pb.ExplainTaskResponse, error) {
+	if req.GetTaskId() == "" {
+		return nil, task.Errorf(task.CodeInvalid, "task_id is empty")
+	}
+	reason, t, err := s.opts.Mover.Explain(ctx, req.GetTaskId())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ExplainTaskResponse{Reason: text(reason), Task: taskTo(t)}, nil
+}
+
+// Bounds of a page of a listing.
+const (
+	maxPage      = 10_000
+	maxPageBytes = MaxMessageBytes / 4
+	// readPage is how many tasks are taken from the queue at once: they come with
+	// their specs and leave without.
+	readPage = 500
+)
+
+// ListTasks lists tasks, newest first, a page at a time. A page ends early when
+// it grows too large for a message; the next one begins where it ended.
+func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
+	f, err := filterFrom(req)
+	if err != nil {
+		return nil, err
+	}
+	want, size := f.Limit, 0
+	reply := &pb.ListTasksResponse{}
+	for ctx.Err() == nil {
+		f.Limit = min(want-len(reply.Tasks), readPage)
+		tasks, next, err := s.opts.Queue.List(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tasks {
+			p := taskTo(t)
+			size += proto.Size(p)
+			reply.Tasks = append(reply.Tasks, p)
+			if size > maxPageBytes {
+				reply.NextBeforeSeq = p.GetSeq()
+				return reply, nil
+			}
+		}
+		if next == 0 || len(reply.Tasks) >= want {
+			reply.NextBeforeSeq = uint64(next)
+			return reply, nil
+		}
+		f.Before = next
+	}
+	return nil, ctx.Err()
+}
+
+// filterFrom converts the filter of a listing. A name that is both a state and a
+// status ("pending", "running", "failed") means the state; "completed" is only a
+// status.
+func filterFrom(req *pb.ListTasksRequest) (task.Filter, error) {
+	f := task.Filter{Class: req.GetClass(), Before: task.Seq(req.GetBeforeSeq()), Limit: int(req.GetLimit())}
+	switch {
+	case f.Limit == 0:
+		f.Limit = task.DefaultLimit
+	case f.Limit < 0 || f.Limit > maxPage:
+		return f, task.Errorf(task.CodeInvalid, "limit is %d; it must be between 1 and %d", f.Limit, maxPage)
+	}
+	for _, name := range req.GetStates() {
+		state, ok := task.ParseState(name)
+		if name == task.WireCompleted {
+			state, ok = task.Succeeded, true
+		}
+		if !ok {
+			return f, task.Errorf(task.CodeInvalid, "unknown state %q; known are %s", name, stateNames())
+		}
+		f.States = append(f.States, state)
+	}
+	return f, nil
+}
+
+func stateNames() string {
+	var out string
+	for _, s := range task.States {
+		out += s.String() + ", "
+	}
+	return out + task.WireCompleted
+}

@@ -1,0 +1,93 @@
+package arch
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"maps"
+	"slices"
+	"testing"
+)
+
+// waiters lists the packages that start goroutines, and who waits for them to
+// end. Every goroutine has an owner who does: a package that wants to start one
+// adds its row, and with it the answer.
+var waiters = map[string]string{
+	"cmd/...":                "main returns when Run has returned, and Run waits for all it started",
+	"envmgr/...":             "the supervisor's Run returns after its services' goroutines have",
+	"internal/api/...":       "the server's Stop waits for listeners and streams",
+	"internal/app":           "Run waits for every part, in reverse order of their start",
+	"internal/backendtest":   "the suite's cleanup waits for the watch it started",
+	"internal/cli/...":       "the command waits before it returns",
+	"internal/container/...": "Watch returns when its readers have",
+	"internal/engine/...":    "Run waits for the backends' watches",
+	"internal/events/...":    "Run waits for every publisher",
+	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
+	"internal/workflow/...":  "Run waits for its followers",
+	"queue":                  "Close waits for the committer",
+	"slurm/...":              "Watch returns when its polls have",
+}
+
+// TestGoroutinesHaveOwners looks for go statements, and for the calls that start
+// a goroutine as well: Go of a wait group, AfterFunc of time and of context.
+// Tests are not looked at: goleak watches theirs.
+func TestGoroutinesHaveOwners(t *testing.T) {
+	complain(t, strays(source(t)))
+}
+
+func TestGoroutineRuleBites(t *testing.T) {
+	const text = `package p
+		func f(wg group, c clock) {
+			go f()
+			wg.Go(f)
+			c.AfterFunc(1, f)
+			c.Go()
+		}`
+	expect(t, strays(sample(t, map[string]string{
+		"internal/task/a.go":      text,
+		"internal/task/a_test.go": text,
+		"queue/a.go":              text,
+		"slurm/template/a.go":     text,
+	})), "internal/task/a.go:3", "internal/task/a.go:4", "internal/task/a.go:5")
+}
+
+// strays returns where goroutines are started for which nobody is named.
+func strays(tr *tree) []string {
+	patterns := keys(waiters)
+	var problems []string
+	for _, p := range tr.all() {
+		if matchesAny(patterns, p.dir) {
+			continue
+		}
+		for _, f := range p.files {
+			if f.test {
+				continue
+			}
+			for _, pos := range starts(f.ast) {
+				problems = append(problems, fmt.Sprintf("%s: starts a goroutine, but nobody is named who waits for it: add %q to waiters", tr.at(pos), p.dir))
+			}
+		}
+	}
+	return problems
+}
+
+// starts returns where a file starts goroutines.
+func starts(f *ast.File) []token.Pos {
+	var found []token.Pos
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = append(found, n.Pos())
+		case *ast.CallExpr:
+			sel, ok := n.Fun.(*ast.SelectorExpr)
+			if ok && (sel.Sel.Name == "Go" && len(n.Args) == 1 || sel.Sel.Name == "AfterFunc" && len(n.Args) == 2) {
+				found = append(found, n.Pos())
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// keys returns the sorted keys of a table.
+func keys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/version"
+)
+
+// Program is the name of the command.
+const Program = "dspy-agent"
+
+// session is one run of the command.
+type session struct {
+	env      Env
+	out, err *screen
+	now      func() time.Time
+	dial     func(ctx context.Context, cfg config.Config) (*client, error)
+}
+
+// Main runs the command line and returns its exit code. Cancelling ctx is
+// Ctrl-C; its cause may be an Interrupted.
+func Main(ctx context.Context, env Env) int {
+	return newSession(env).run(ctx)
+}
+
+func newSession(env Env) *session {
+	return &session{
+		env: env, out: newScreen(env.Stdout, env), err: newScreen(env.Stderr, env),
+		now: time.Now, dial: dial,
+	}
+}
+
+func (s *session) run(ctx context.Context) int {
+	app := s.app()
+	app.Setup() // adds --version, for arrange to know it
+	args, err := arrange(app, s.env.Args[min(1, len(s.env.Args)):])
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
+	if err == nil && s.out.err != nil {
+		err = s.out.err // a full disk is not success, a reader that left is
+	}
+	code := exitCode(ctx, err)
+	if msg := s.complaint(ctx, err); msg != "" {
+		s.err.printf("%s %s\n", s.err.paint(red, Program+":"), msg)
+	}
+	return code
+}
+
+// complaint is what to say about an error; "" if nothing.
+func (s *session) complaint(ctx context.Context, err error) string {
+	var exit *exitError
+	switch {
+	case err == nil || brokenPipe(err):
+		return ""
+	case errors.As(err, &exit):
+		return exit.msg
+	case interrupted(ctx):
+		return ""
+	}
+	return err.Error()
+}
+
+// app defines the command line. docs/cli.md is rendered from it.
+func (s *session) app() *cli.App {
+	return &cli.App{
+		Name:    Program,
+		Usage:   "a durable queue for jobs on this machine",
+		Version: version.String(),
+		Description: "Tasks are submitted to a daemon that starts them when there is room, and keeps them,\n" +
+			"their output and their results on disk. Nothing is lost when it is stopped or killed.\n\n" +
+			"exit codes:\n" + exitHelp(),
+		UsageText: "dspy-agent [--workspace DIR] COMMAND [flags] [arguments]",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "workspace", Usage: "`DIR` whose queue is meant (default: the current folder)"},
+			cli.HelpFlag, // added by the library only where there is no help command of ours
+		},
+		Commands: []*cli.Command{
+			s.startCommand(), s.stopCommand(), s.statusCommand(), s.doctorCommand(), s.versionCommand(),
+			s.submitCommand(), s.psCommand(), s.showCommand(), s.whyCommand(), s.resultCommand(), s.logsCommand(),
+			s.waitCommand(), s.cancelCommand(), s.retryCommand(),
+			s.completionCommand(), s.completeCommand(), s.helpCommand(),
+		},
+		Reader: s.env.Stdin, Writer: s.out, ErrWriter: s.err,
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true, // a comma in --env A=1,2 is part of the value
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usagef("%s", err) },
+		ExitErrHandler:            func(*cli.Context, error) {}, // Main decides, and nobody else ends the process
+	}
+}
+
+// command fills in what all commands have in common.
+func (s *session) command(c cli.Command) *cli.Command {
+	c.HideHelpCommand = true
+	c.CustomHelpTemplate = helpTemplate
+	if c.UsageText == "" {
+		c.UsageText = strings.TrimSpace(Program + " " + c.Name + " [flags] " + c.ArgsUsage)
+	}
+	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+		return usagef("%s: %s", c.Name, strings.TrimPrefix(err.Error(), "flag provided but not defined: "))
+	}
+	return &c
+}
+
+// helpTemplate is the library's for commands, without what says nothing here.
+const helpTemplate = `{{.HelpName}} - {{.Usage}}
+
+usage:
+   {{template "usageTemplate" .}}{{if .Description}}
+
+{{template "descriptionTemplate" .}}{{end}}{{if .VisibleFlagCategories}}
+
+flags:{{template "visibleFlagCategoryTemplate" .}}{{else if .VisibleFlags}}
+
+flags:{{template "visibleFlagTemplate" .}}{{end}}
+`
+
+// Categories of commands in the help.
+const (
+	categoryDaemon = "the daemon"
+	categorySubmit = "tasks"
+	categoryShell  = "the shell"
+)
+
+// jsonFlag is the same in every command that has it.
+func jsonFlag() cli.Flag {
+	return boolFlag("json", "print JSON with stable names, see docs/cli.md")
+}
+
+// boolFlag is a switch that is off unless it is given.
+func boolFlag(name, usage string, aliases ...string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Usage: usage, Aliases: aliases, DisableDefaultText: true}
+}
+
+// config loads the configuration for the workspace that is meant.
+func (s *session) config(c *cli.Context) (config.Config, error) {
+	return config.Load(config.Given{
+		WorkspaceFlag: c.String("workspace"), Cwd: s.env.Cwd, Lookup: s.env.getenv,
+	})
+}
+
+// withClient calls fn with a connection to the daemon.
+func (s *session) withClient(c *cli.Context, fn func(ctx context.Context, cl *client) error) error {
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	cl, err := s.dial(c.Context, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.close() }()
+	return fn(c.Context, cl)
+}
+
+// oneID returns the only argument of a command that takes one task.
+func oneID(c *cli.Context) (string, error) {
+	if c.NArg() != 1 || c.Args().First() == "" {
+		return "", usagef("%s takes the id of one task; %s ps lists them", c.Command.Name, Program)
+	}
+	return c.Args().First(), nil
+}
+
+// someIDs returns the arguments of a command that takes tasks.
+func someIDs(c *cli.Context) ([]string, error) {
+	if c.NArg() == 0 {
+		return nil, usagef("%s takes the ids of one or more tasks; %s ps lists them", c.Command.Name, Program)
+	}
+	return c.Args().Slice(), nil
+}
+
+// noArgs refuses arguments of a command that takes none.
+func noArgs(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usagef("%s takes no arguments, but was given %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+func (s *session) helpCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "help", Usage: "show help for a command", ArgsUsage: "[COMMAND]", Category: categoryShell,
+		Action: func(c *cli.Context) error {
+			if c.NArg() == 0 {
+				return cli.ShowAppHelp(c)
+			}
+			name := c.Args().First()
+			if c.App.Command(name) == nil {
+				return usagef("there is no command %q%s", name, didYouMean(nearest(name, commandNames(c.App), 2), ""))
+			}
+			root := c.Lineage()[1] // the app's own context: its commands are the ones to look in
+			return cli.ShowCommandHelp(root, name)
+		},
+	})
+}

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// completeTimeout is how long a shell waits for an answer: a person has pressed
+// Tab and watches.
+const completeTimeout = 400 * time.Millisecond
+
+// completeLimit bounds the ids that are offered.
+const completeLimit = 200
+
+// completeCommand answers the completion scripts: its arguments are the words
+// of the command line so far, the last one being typed. It prints one
+// candidate per line, and nothing when there is trouble of any kind.
+func (s *session) completeCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "__complete", Usage: "answer a completion script", Hidden: true,
+		Action: func(c *cli.Context) error {
+			ctx, cancel := context.WithTimeout(c.Context, completeTimeout)
+			defer cancel()
+			words := c.Args().Slice()
+			if len(words) == 0 {
+				words = []string{""}
+			}
+			comp := completion{s: s, ctx: ctx, app: c.App}
+			current := words[len(words)-1]
+			for _, candidate := range comp.candidates(words[:len(words)-1], current) {
+				if strings.HasPrefix(candidate, current) {
+					s.out.printf("%s\n", candidate)
+				}
+			}
+			return nil
+		},
+	})
+}
+
+type completion struct {
+	s         *session
+	ctx       context.Context
+	app       *cli.App
+	cmd       *cli.Command
+	workspace string
+}
+
+// candidates returns what may stand in the place of the current word.
+func (c *completion) candidates(before []string, current string) []string {
+	var open cli.Flag // whose value is being typed
+	for _, w := range before {
+		if w == "--" {
+			return nil // the command of a task: files, which the shell knows
+		}
+		open = c.step(open, w)
+	}
+	if open != nil {
+		return c.values(open.Names()[0], current)
+	}
+	if name, _, ok := strings.Cut(current, "="); ok && strings.HasPrefix(name, "-") {
+		if f := c.flag(strings.TrimLeft(name, "-")); f != nil {
+			return prefixed(name+"=", c.values(f.Names()[0], strings.TrimPrefix(current, name+"=")))
+		}
+	}
+	switch {
+	case strings.HasPrefix(current, "-"):
+		return c.flags()
+	case c.cmd == nil:
+		return commandNames(c.app)
+	}
+	return c.arguments()
+}
+
+// step takes in a word that is complete, and returns the flag that waits for a
+// value after it.
+func (c *completion) step(open cli.Flag, word string) cli.Flag {
+	switch {
+	case open != nil:
+		c.note(open, word)
+		return nil
+	case strings.HasPrefix(word, "-"):
+		name, value, has := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		f := c.flag(name)
+		if f != nil && has {
+			c.note(f, value)
+		}
+		if f != nil && !has && takesValue(f) {
+			return f
+		}
+	case c.cmd == nil:
+		c.cmd = c.app.Command(word)
+	}
+	return nil
+}
+
+func (c *completion) note(f cli.Flag, value string) {
+	if f.Names()[0] == "workspace" {
+		c.workspace = value
+	}
+}
+
+func (c *completion) flag(name string) cli.Flag {
+	if c.cmd != nil {
+		if f := flagNamed(c.cmd.Flags, name); f != nil {
+			return f
+		}
+	}
+	return flagNamed(c.app.Flags, name)
+}
+
+func (c *completion) flags() []string {
+	var names []string
+	if c.cmd != nil {
+		names = flagNames(c.cmd.Flags)
+	}
+	names = append(names, flagNames(c.app.Flags)...)
+	slices.Sort(names)
+	return prefixed("--", slices.Compact(names))
+}
+
+func prefixed(prefix string, words []string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = prefix + w
+	}
+	return out
+}
+
+// values returns what a flag may be set to.
+func (c *completion) values(flag, current string) []string {
+	switch flag {
+	case "class":
+		return c.config().ClassNames()
+	case "state":
+		done := current[:strings.LastIndexByte(current, ',')+1]
+		return prefixed(done, stateWords())
+	case "after":
+		return c.ids(nil)
+	}
+	return nil
+}
+
+// arguments returns what a command may be given.
+func (c *completion) arguments() []string {
+	switch c.cmd.Name {
+	case "show", "why", "result", "logs":
+		return c.ids(nil)
+	case "wait", "cancel":
+		return c.ids(append(activeStates(), task.Pending.String()))
+	case "retry":
+		return c.ids([]string{task.Failed.String(), task.Cancelled.String(), task.Lost.String()})
+	case "completion":
+		return []string{"bash", "fish", "zsh"}
+	case "help":
+		return commandNames(c.app)
+	}
+	return nil
+}
+
+func (c *completion) config() config.Config {
+	cfg, err := config.Load(config.Given{WorkspaceFlag: c.workspace, Cwd: c.s.env.Cwd, Lookup: c.s.env.getenv})
+	if err != nil {
+		return config.Default(c.s.env.Cwd)
+	}
+	return cfg
+}
+
+// ids asks the daemon.
+func (c *completion) ids(states []string) []string {
+	cl, err := c.s.dial(c.ctx, c.config())
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = cl.close() }()
+	answer, err := cl.ListTasks(c.ctx, &pb.ListTasksRequest{States: states, Limit: completeLimit})
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, t := range answer.GetTasks() {
+		out = append(out, t.GetId())
+	}
+	return out
+}

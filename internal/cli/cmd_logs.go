@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+func (s *session) logsCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "logs", Usage: "print the output of a task", ArgsUsage: "[ID]", Category: categorySubmit,
+		Description: "Prints what the task wrote, byte by byte. Without an id: of the newest task that has begun.\n" +
+			"Ctrl-C ends --follow and leaves the task alone.",
+		Flags: []cli.Flag{
+			boolFlag("follow", "go on printing until the task ends", "f"),
+			&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "only the last `N` lines", DefaultText: "all"},
+			&cli.IntFlag{Name: "attempt", Usage: "of attempt `N`", DefaultText: "the current one"},
+		},
+		Action: s.logs,
+	})
+}
+
+func (s *session) logs(c *cli.Context) error {
+	if c.NArg() > 1 {
+		return usagef("logs takes the id of one task, or none for the newest")
+	}
+	if c.Int("tail") < 0 || c.Int("attempt") < 0 {
+		return usagef("--tail and --attempt are numbers from 0 up")
+	}
+	req := &pb.StreamLogsRequest{
+		TaskId: c.Args().First(), Follow: c.Bool("follow"),
+		Tail: int32(min(c.Int("tail"), 1<<30)), Attempt: int32(min(c.Int("attempt"), 1<<30)),
+	}
+	return s.withClient(c, func(ctx context.Context, cl *client) error {
+		err := s.copyOutput(ctx, cl, req)
+		if interrupted(ctx) && req.GetFollow() {
+			return nil // this is how following ends
+		}
+		return err
+	})
+}
+
+// followOutput prints the output of a task until it ends.
+func (s *session) followOutput(ctx context.Context, cl *client, id string) error {
+	return s.copyOutput(ctx, cl, &pb.StreamLogsRequest{TaskId: id, Follow: true})
+}
+
+// copyOutput prints a task's output. When the connection breaks while it
+// follows, it takes up again at the byte where it was.
+func (s *session) copyOutput(ctx context.Context, cl *client, req *pb.StreamLogsRequest) error {
+	var lostAt time.Time
+	for {
+		got, err := s.copyStream(ctx, cl, req)
+		if got {
+			lostAt = time.Time{}
+		}
+		switch {
+		case err == nil || interrupted(ctx) || !req.GetFollow() || task.CodeOf(err) != task.CodeUnavailable:
+			return err
+		case lostAt.IsZero():
+			lostAt = s.now()
+		case s.now().Sub(lostAt) > reconnectFor:
+			return err
+		}
+		if !pause(ctx, reconnectEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+// copyStream prints one stream, and notes in req how far it came.
+func (s *session) copyStream(ctx context.Context, cl *client, req *pb.StreamLogsRequest) (got bool, err error) {
+	stream, err := cl.StreamLogs(ctx, req)
+	if err != nil {
+		return false, err
+	}
+	for {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return got, nil
+		}
+		if err != nil {
+			return got, err
+		}
+		got = true
+		if id := chunk.GetTaskId(); id != "" {
+			req.TaskId, req.Attempt = id, chunk.GetAttempt()
+		}
+		req.Tail, req.Offset = 0, chunk.GetNextOffset()
+		if _, err := s.out.Write(chunk.GetData()); err != nil {
+			return got, err
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// psLimit is how many tasks ps shows unless told otherwise.
+const psLimit = 50
+
+// pageSize is how many tasks are asked for at a time.
+const pageSize = 1000
+
+func (s *session) psCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "ps", Usage: "list tasks, newest first", Category: categorySubmit,
+		Description: "In a pipe, columns are separated by tabs, times are RFC 3339 and nothing is cut off.\n" +
+			"With --watch a terminal shows the list as it changes; a pipe gets a line per change.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "class", Usage: "only tasks of `CLASS`"},
+			&cli.StringSliceFlag{Name: "state", Usage: "only tasks in `STATE`: " + strings.Join(stateWords(), ", ") + "; several with commas, or repeat it"},
+			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` tasks; 0 for all", Value: psLimit},
+			boolFlag("watch", "go on showing what changes, until Ctrl-C", "w"),
+			jsonFlag(),
+		},
+		Action: s.ps,
+	})
+}
+
+// selection says which tasks a listing shows.
+type selection struct {
+	class  string
+	states []string
+	limit  int // 0: all
+}
+
+func (s *session) ps(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	sel, err := newSelection(c, cfg)
+	if err != nil {
+		return err
+	}
+	return s.withClient(c, func(ctx context.Context, cl *client) error {
+		if c.Bool("watch") {
+			return s.watch(ctx, cl, sel, c.Bool("json"))
+		}
+		return s.list(ctx, cl, sel, c.Bool("json"))
+	})
+}
+
+func newSelection(c *cli.Context, cfg config.Config) (selection, error) {
+	sel := selection{class: c.String("class"), limit: c.Int("limit")}
+	if sel.limit < 0 {
+		return sel, usagef("--limit is %d; it is a number of tasks, or 0 for all", sel.limit)
+	}
+	if sel.class != "" {
+		k, err := cfg.Class(sel.class)
+		if err != nil {
+			return sel, usagef("%s%s", err, hint(nearest(sel.class, cfg.ClassNames(), 2)))
+		}
+		sel.class = k.Name
+	}
+	for _, given := range c.StringSlice("state") {
+		for st := range strings.SplitSeq(given, ",") {
+			if !slices.Contains(stateWords(), st) {
+				return sel, usagef("--state: there is no state %q; known are %s%s", st, strings.Join(stateWords(), ", "), hint(nearest(st, stateWords(), 3)))
+			}
+			sel.states = append(sel.states, st)
+		}
+	}
+	return sel, nil
+}
+
+func hint(word string) string {
+	if word == "" {
+		return ""
+	}
+	return didYouMean(word, "")
+}
+
+// stateWords lists what --state takes: the states, and the one status that is
+// not also the name of a state.
+func stateWords() []string {
+	var out []string
+	for _, st := range task.States {
+		out = append(out, st.String())
+	}
+	return append(out, task.WireCompleted)
+}
+
+// list prints the selected tasks once.
+func (s *session) list(ctx context.Context, cl *client, sel selection, asJSON bool) error {
+	tasks, more, err := fetch(ctx, cl, sel)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		out := make([]jsonTask, 0, len(tasks))
+		for _, t := range tasks {
+			out = append(out, taskJSON(t, s.now()))
+		}
+		return writeJSON(s.out, out)
+	}
+	s.taskGrid(tasks).write(s.out)
+	switch {
+	case !s.out.tty:
+	case len(tasks) == 0:
+		s.out.printf("no tasks%s\n", sel.describe())
+	case more:
+		s.out.printf("%s\n", s.out.paint(dim, s.footer(ctx, cl, sel, len(tasks))))
+	}
+	return nil
+}
+
+// fetch returns the selected tasks, newest first, and whether there are more.
+func fetch(ctx context.Context, cl *client, sel selection) (tasks []*pb.TaskInfo, more bool, err error) {
+	req := &pb.ListTasksRequest{Class: sel.class, States: sel.states}
+	for {
+		req.Limit = pageSize
+		if sel.limit > 0 {
+			req.Limit = int32(min(pageSize, sel.limit-len(tasks)))
+		}
+		page, err := cl.ListTasks(ctx, req)
+		if err != nil {
+			return nil, false, err
+		}
+		tasks = append(tasks, page.GetTasks()...)
+		req.BeforeSeq = page.GetNextBeforeSeq()
+		if req.BeforeSeq == 0 || sel.limit > 0 && len(tasks) >= sel.limit {
+			return tasks, req.BeforeSeq != 0, nil
+		}
+	}
+}
+
+// footer says how many tasks are not shown.
+func (s *session) footer(ctx context.Context, cl *client, sel selection, shown int) string {
+	text := "... and more"
+	if h, err := cl.Health(ctx, &pb.HealthRequest{}); err == nil {
+		if rest := sel.total(h) - int64(shown); rest > 0 {
+			text = "... and " + count(rest, "more task")
+		}
+	}
+	return text + "; --limit N shows N, --limit 0 all"
+}
+
+// total counts the tasks that the selection means.
+func (sel selection) total(h *pb.HealthResponse) int64 {
+	var n int64
+	for _, k := range h.GetClasses() {
+		if sel.class != "" && k.GetClass() != sel.class {
+			continue
+		}
+		for name, c := range k.GetStates() {
+			st, _ := task.ParseState(name)
+			// The words pending, running and failed are states and statuses; the
+			// daemon takes them as states.
+			if len(sel.states) == 0 || slices.Contains(sel.states, name) ||
+				slices.Contains(sel.states, task.WireCompleted) && st == task.Succeeded {
+				n += c
+			}
+		}
+	}
+	return n
+}
+
+func (sel selection) describe() string {
+	text := ""
+	if sel.class != "" {
+		text += " of class " + sel.class
+	}
+	if len(sel.states) > 0 {
+		text += " that are " + strings.Join(sel.states, " or ")
+	}
+	return text
+}
+
+// taskGrid lays tasks out as a table.
+func (s *session) taskGrid(tasks []*pb.TaskInfo) *grid {
+	g := &grid{header: []string{"ID", "NAME", "CLASS", "STATE", "TRY", "SUBMITTED", "RAN", "DETAIL"}, right: []int{4, 6}}
+	for _, t := range tasks {
+		submitted, took := stamp(t.GetSubmittedAtNs()), ""
+		if t.GetStartedAtNs() != 0 {
+			took = strconv.FormatFloat(ran(t, s.now()).Seconds(), 'f', 3, 64)
+		}
+		if s.out.tty {
+			submitted = ago(t.GetSubmittedAtNs(), s.now())
+			if took != "" {
+				took = span(ran(t, s.now()))
+			}
+		}
+		g.add(t.GetId(), oneLine(t.GetName()), t.GetClass(), s.out.state(t.GetState()),
+			strconv.Itoa(int(t.GetAttempt())), submitted, took, word(t))
+	}
+	return g
+}

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+func (s *session) showCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "show", Usage: "show all that is known about a task", ArgsUsage: "ID", Category: categorySubmit,
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			id, err := oneID(c)
+			if err != nil {
+				return err
+			}
+			return s.withClient(c, func(ctx context.Context, cl *client) error {
+				info, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: id})
+				if err != nil {
+					return err
+				}
+				if c.Bool("json") {
+					return writeJSON(s.out, taskJSON(info, s.now()))
+				}
+				s.show(info)
+				return nil
+			})
+		},
+	})
+}
+
+// show prints a task for people.
+func (s *session) show(t *pb.TaskInfo) {
+	s.field("id", s.out.paint(bold, t.GetId()))
+	s.field("name", oneLine(t.GetName()))
+	s.field("class", t.GetClass())
+	if t.GetPriority() != 0 {
+		s.field("priority", fmt.Sprint(t.GetPriority()))
+	}
+	state := s.out.state(t.GetState())
+	if w := word(t); w != "" {
+		state += ": " + w
+	}
+	s.field("state", state)
+	s.showSpec(t.GetSpec())
+	s.showTimes(t)
+	s.showOutcome(t)
+	s.field("output", t.GetLogPath())
+	if n := len(t.GetResultJson()); n > 0 {
+		s.field("result", fmt.Sprintf("%s of JSON; %s result %s prints it", humanize.IBytes(uint64(n)), Program, t.GetId()))
+	}
+	s.showAttempts(t)
+}
+
+// field prints one line, unless there is nothing to say.
+func (s *session) field(name, value string) {
+	if value != "" {
+		s.out.printf("%-10s %s\n", name, value)
+	}
+}
+
+func (s *session) showSpec(spec *pb.TaskSpec) {
+	if spec == nil {
+		return
+	}
+	s.field("command", oneLine(shellWords(spec.GetArgv())))
+	s.field("folder", spec.GetDir())
+	if n := len(spec.GetEnv()); n > 0 {
+		s.field("env", count(int64(n), "variable")+"; --json lists them")
+	}
+	if n := len(spec.GetPayloadJson()); n > 0 {
+		s.field("payload", s.out.clip(oneLine(string(spec.GetPayloadJson())), 200))
+	}
+	if d := spec.GetTimeoutMs(); d > 0 {
+		s.field("timeout", span(time.Duration(d)*time.Millisecond))
+	}
+	if n := spec.GetRetries(); n > 0 {
+		s.field("retries", fmt.Sprint(n))
+	}
+	var after []string
+	for _, d := range spec.GetAfter() {
+		after = append(after, d.GetId()+":"+d.GetWhen())
+	}
+	s.field("after", strings.Join(after, " "))
+}
+
+func (s *session) showTimes(t *pb.TaskInfo) {
+	for _, f := range []struct {
+		name string
+		at   int64
+	}{
+		{"submitted", t.GetSubmittedAtNs()}, {"started", t.GetStartedAtNs()}, {"stopping", t.GetStoppingAtNs()},
+		{"ended", t.GetEndedAtNs()}, {"not before", notYet(t.GetNotBeforeNs(), s.now())},
+	} {
+		if f.at != 0 {
+			s.field(f.name, clock(f.at)+" ("+ago(f.at, s.now())+")")
+		}
+	}
+	if t.GetStartedAtNs() != 0 {
+		s.field("ran", span(ran(t, s.now())))
+	}
+}
+
+// notYet returns a time only if it is to come.
+func notYet(ns int64, now time.Time) int64 {
+	if ns <= now.UnixNano() {
+		return 0
+	}
+	return ns
+}
+
+func (s *session) showOutcome(t *pb.TaskInfo) {
+	if t.GetEndedAtNs() == 0 {
+		return
+	}
+	o := t.GetOutcome()
+	if code := exitCodeOf(o, true); code != nil {
+		s.field("exit code", fmt.Sprint(*code))
+	}
+	if o.GetSignal() != 0 {
+		s.field("signal", fmt.Sprint(o.GetSignal()))
+	}
+	s.field("failure", o.GetFailureClass())
+	s.field("node", o.GetNode())
+	if o.GetMaxRssBytes() > 0 {
+		s.field("memory", humanize.IBytes(uint64(o.GetMaxRssBytes()))+" at most")
+	}
+	if o.GetCpuTimeNs() > 0 {
+		s.field("cpu time", span(time.Duration(o.GetCpuTimeNs())))
+	}
+}
+
+// showAttempts is the history of a task that was tried more than once.
+func (s *session) showAttempts(t *pb.TaskInfo) {
+	if len(t.GetPast()) == 0 {
+		return
+	}
+	g := grid{header: []string{"ATTEMPT", "STATE", "BACKEND", "STARTED", "RAN", "WHY"}, right: []int{0, 4}}
+	row := func(number int32, state, backend string, started, end int64, why string) {
+		begun, took := "never", ""
+		if started != 0 {
+			begun = clock(started)
+			if end != 0 {
+				took = span(time.Duration(end - started))
+			}
+		}
+		g.add(fmt.Sprint(number), s.out.state(state), backend, begun, took, why)
+	}
+	for _, a := range t.GetPast() {
+		row(a.GetNumber(), a.GetState(), a.GetBackend(), a.GetStartedAtNs(), a.GetEndedAtNs(), oneLine(a.GetOutcome().GetMessage()))
+	}
+	row(t.GetAttempt(), t.GetState(), t.GetBackend(), t.GetStartedAtNs(), t.GetEndedAtNs(), word(t))
+	s.out.printf("\n")
+	g.write(s.out)
+}

@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// daemonProgram is the name of the daemon's binary.
+const daemonProgram = "orchestrator"
+
+// startTimeout is how long a daemon may take until it accepts calls; opening a
+// big queue on a slow file system takes a while.
+const startTimeout = 60 * time.Second
+
+func (s *session) startCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "start", Usage: "start the daemon, and return when it accepts tasks", Category: categoryDaemon,
+		Description: "Where a daemon runs already, says so and ends with 0. What the daemon prints goes to\n" +
+			"logs/orchestrator.out in the workspace, its log to logs/orchestrator.log.",
+		Flags: []cli.Flag{
+			boolFlag("foreground", "become the daemon instead of starting it in the background"),
+			&cli.StringFlag{Name: "start-timeout", Usage: "give up waiting after `TIME` (default: DSPY_AGENT_SERVICE_TIMEOUT seconds, or 60)"},
+		},
+		Action: s.start,
+	})
+}
+
+func (s *session) start(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	limit, err := s.startLimit(c)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(cfg.Workspace); err != nil || !info.IsDir() {
+		return task.Errorf(task.CodeInvalid, "workspace %s is not a folder; make it first", cfg.Workspace)
+	}
+	if s.tellRunning(c.Context, cfg) {
+		return nil
+	}
+	program, err := s.findDaemon()
+	if err != nil {
+		return err
+	}
+	if c.Bool("foreground") {
+		argv := []string{program, "--workspace", cfg.Workspace, "--foreground"}
+		if err := s.env.Exec(program, argv, s.env.Environ); err != nil {
+			return fmt.Errorf("run %s: %w", program, err)
+		}
+		return nil
+	}
+	return s.launch(c.Context, cfg, program, limit)
+}
+
+func (s *session) startLimit(c *cli.Context) (time.Duration, error) {
+	if given := c.String("start-timeout"); given != "" {
+		d, err := parseSpan(given)
+		if err != nil {
+			return 0, usagef("--start-timeout: %s", err)
+		}
+		return d, nil
+	}
+	if given := s.env.getenv("DSPY_AGENT_SERVICE_TIMEOUT"); given != "" {
+		d, err := parseSpan(given)
+		if err != nil {
+			return 0, usagef("DSPY_AGENT_SERVICE_TIMEOUT: %s", err)
+		}
+		return d, nil
+	}
+	return startTimeout, nil
+}
+
+// tellRunning says so if a daemon runs already.
+func (s *session) tellRunning(ctx context.Context, cfg config.Config) bool {
+	h, err := s.health(ctx, cfg)
+	if err != nil {
+		return false
+	}
+	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
+	return true
+}
+
+// healthTimeout is how long a daemon may take to say how it is.
+const healthTimeout = 5 * time.Second
+
+// health asks the daemon how it is.
+func (s *session) health(ctx context.Context, cfg config.Config) (*pb.HealthResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	cl, err := s.dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = cl.close() }()
+	return cl.Health(ctx, &pb.HealthRequest{})
+}
+
+// findDaemon returns the path of the daemon's binary: of the one that was built
+// and installed together with this program, else of the one in PATH.
+func (s *session) findDaemon() (string, error) {
+	beside := ""
+	if s.env.Executable != "" {
+		beside = filepath.Join(filepath.Dir(s.env.Executable), daemonProgram)
+		if executable(beside) {
+			return beside, nil
+		}
+	}
+	for _, dir := range filepath.SplitList(s.env.getenv("PATH")) {
+		if p := filepath.Join(dir, daemonProgram); filepath.IsAbs(p) && executable(p) {
+			return p, nil
+		}
+	}
+	return "", task.Errorf(task.CodeNotFound, "the daemon's program %q is neither at %s nor in PATH; install it beside %s", daemonProgram, beside, Program)
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}
+
+// launch starts the daemon in the background and waits for its word.
+func (s *session) launch(ctx context.Context, cfg config.Config, program string, limit time.Duration) error {
+	d, err := spawnDaemon(cfg, program, s.env.Environ)
+	if err != nil {
+		return err
+	}
+	said, err := d.await(ctx, limit)
+	switch {
+	case interrupted(ctx):
+		s.err.printf("\nno longer waiting; the daemon goes on starting as pid %d\n", d.pid)
+		return err
+	case err == nil && said.OK:
+		s.out.printf("started: pid %d, for %s\n", said.PID, cfg)
+		return nil
+	case s.tellRunning(ctx, cfg):
+		return nil // somebody else's start was faster
+	case err == nil:
+		code, _ := parseCode(said.Code)
+		return task.Errorf(code, "the daemon could not start: %s", said.Error)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &exitError{code: exitNoDaemon, msg: fmt.Sprintf(
+			"the daemon (pid %d) does not accept calls after %s; it goes on trying, %s tells how far it is", d.pid, span(limit), cfg.LogDir+"/orchestrator.log")}
+	default:
+		return &exitError{code: exitFailed, msg: "the daemon ended before it accepted calls" + d.lastWords()}
+	}
+}
+
+// announcement is what the daemon writes to its ready descriptor, once.
+type announcement struct {
+	OK    bool   `json:"ok"`
+	PID   int    `json:"pid"`
+	Code  string `json:"code"`
+	Error string `json:"error"`
+}
+
+// newborn is a daemon that was started and has not spoken yet.
+type newborn struct {
+	pid    int
+	ready  *os.File // ends without a line if it dies
+	output string   // path of what it prints
+	from   int64    // where its output begins there
+}
+
+// await returns what the daemon says.
+func (d *newborn) await(ctx context.Context, limit time.Duration) (announcement, error) {
+	defer d.ready.Close()
+	if err := d.ready.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return announcement{}, fmt.Errorf("wait for the daemon: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = d.ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var said announcement
+	err := json.NewDecoder(d.ready).Decode(&said)
+	return said, err
+}
+
+// lastWords returns what a daemon that died had printed.
+func (d *newborn) lastWords() string {
+	const most = 4 << 10
+	f, err := os.Open(d.output)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	buf := make([]byte, most)
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return ""
+	}
+	n, _ := f.ReadAt(buf, max(d.from, size-most))
+	if n == 0 {
+		return " and printed nothing; its log is beside " + d.output
+	}
+	return "; it printed:\n" + string(buf[:n])
+}
+
+// spawnDaemon starts the program in a session of its own, so that it outlives
+// the terminal, with nothing to read and its output in a file.
+func spawnDaemon(cfg config.Config, program string, environ []string) (*newborn, error) {
+	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder for logs: %w", err)
+	}
+	d := &newborn{output: filepath.Join(cfg.LogDir, daemonProgram+".out")}
+	out, err := os.OpenFile(d.output, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the daemon's output: %w", err)
+	}
+	defer out.Close()
+	if info, err := out.Stat(); err == nil {
+		d.from = info.Size()
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe to the daemon: %w", err)
+	}
+	defer w.Close()
+	const readyFD = 3 // the first of ExtraFiles
+	cmd := exec.Command(program, "--workspace", cfg.Workspace, "--ready-fd", strconv.Itoa(readyFD))
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{w}
+	cmd.Dir, cmd.Env = cfg.Workspace, environ
+	cmd.SysProcAttr = ownSession()
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), r.Close())
+	}
+	d.pid, d.ready = cmd.Process.Pid, r
+	return d, cmd.Process.Release()
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+func (s *session) statusCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "status", Usage: "show the daemon, the queue and what runs", Category: categoryDaemon,
+		Description: "Ends with exit code 4 when no daemon runs.",
+		Flags:       []cli.Flag{jsonFlag()},
+		Action:      s.status,
+	})
+}
+
+func (s *session) status(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	cl, err := s.dial(c.Context, cfg)
+	if err != nil {
+		if c.Bool("json") {
+			_ = writeJSON(s.out, jsonStatus{Workspace: cfg.Workspace, QueueDir: cfg.QueueDir, Socket: socketPath(cfg)})
+		}
+		return err
+	}
+	defer func() { _ = cl.close() }()
+	h, err := cl.Health(c.Context, &pb.HealthRequest{})
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(s.out, statusJSON(h, cl.where))
+	}
+	s.showDaemon(h)
+	s.showQueue(h)
+	return s.showRunning(c.Context, cl)
+}
+
+func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {
+	j := jsonStatus{
+		Running: true, Healthy: h.GetHealthy(), PID: h.GetPid(), Version: h.GetVersion(), StartedAt: jsonAt(h.GetStartedAtNs()),
+		Workspace: h.GetWorkspace(), QueueDir: h.GetQueueDir(), QueueID: h.GetQueueId(), LogFile: h.GetLogFile(),
+		Socket: socket, Services: h.GetServices(), Queue: map[string]map[string]int64{},
+	}
+	for _, k := range h.GetClasses() {
+		j.Queue[k.GetClass()] = k.GetStates()
+	}
+	return j
+}
+
+func (s *session) showDaemon(h *pb.HealthResponse) {
+	health := s.out.paint(green, "accepts tasks")
+	if !h.GetHealthy() {
+		health = s.out.paint(red, "does not accept tasks")
+	}
+	s.out.printf("daemon     %s, pid %d, version %s, up %s (since %s)\n",
+		health, h.GetPid(), oneLine(h.GetVersion()), span(s.now().Sub(task.Instant(h.GetStartedAtNs()).Time())), clock(h.GetStartedAtNs()))
+	s.out.printf("workspace  %s\nqueue      %s\nlog        %s\n", h.GetWorkspace(), h.GetQueueDir(), h.GetLogFile())
+	for _, name := range slices.Sorted(maps.Keys(h.GetServices())) {
+		s.out.printf("%-10s %s\n", oneLine(name), oneLine(h.GetServices()[name]))
+	}
+}
+
+// queueColumns are the states that the table of classes shows; those between
+// pending and running are over in a moment and count as running there.
+var queueColumns = []struct {
+	title  string
+	states []task.State
+}{
+	{"PENDING", []task.State{task.Pending}},
+	{"ACTIVE", []task.State{task.Assigned, task.Starting, task.Running, task.Stopping}},
+	{"SUCCEEDED", []task.State{task.Succeeded}},
+	{"FAILED", []task.State{task.Failed}},
+	{"CANCELLED", []task.State{task.Cancelled}},
+	{"LOST", []task.State{task.Lost}},
+}
+
+func (s *session) showQueue(h *pb.HealthResponse) {
+	g := grid{header: []string{"CLASS"}, right: []int{1, 2, 3, 4, 5, 6}}
+	for _, col := range queueColumns {
+		g.header = append(g.header, col.title)
+	}
+	for _, k := range h.GetClasses() {
+		cells := []string{k.GetClass()}
+		for _, col := range queueColumns {
+			cells = append(cells, strconv.FormatInt(sumStates(k, col.states), 10))
+		}
+		g.add(cells...)
+	}
+	s.out.printf("\n")
+	if len(g.rows) == 0 {
+		s.out.printf("the queue is empty\n")
+		return
+	}
+	g.write(s.out)
+}
+
+func sumStates(k *pb.ClassStatus, states []task.State) int64 {
+	var n int64
+	for _, st := range states {
+		n += k.GetStates()[st.String()]
+	}
+	return n
+}
+
+// runningShown bounds the list of what runs; ps has all.
+const runningShown = 20
+
+// showRunning lists what is active now.
+func (s *session) showRunning(ctx context.Context, cl *client) error {
+	answer, err := cl.ListTasks(ctx, &pb.ListTasksRequest{States: activeStates(), Limit: runningShown})
+	if err != nil || len(answer.GetTasks()) == 0 {
+		return err
+	}
+	s.out.printf("\n")
+	s.taskGrid(answer.GetTasks()).write(s.out)
+	if answer.GetNextBeforeSeq() != 0 {
+		s.out.printf("... and more: %s ps --state assigned,starting,running,stopping\n", Program)
+	}
+	return nil
+}
+
+func activeStates() []string {
+	var out []string
+	for _, st := range task.States {
+		if st.Active() {
+			out = append(out, st.String())
+		}
+	}
+	return out
+}

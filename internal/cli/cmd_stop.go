@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// stopTimeout is how long a daemon may take to leave: it writes what it knows,
+// and stops nothing.
+const stopTimeout = 60 * time.Second
+
+func (s *session) stopCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: "stop", Usage: "stop the daemon; tasks that run go on", Category: categoryDaemon,
+		Description: "Where none runs, says so and ends with 0. The next start finds the tasks again, and how\nthey ended meanwhile.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "stop-timeout", Usage: "give up waiting after `TIME`", DefaultText: "60s"},
+		},
+		Action: s.stop,
+	})
+}
+
+func (s *session) stop(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	limit := stopTimeout
+	if given := c.String("stop-timeout"); given != "" {
+		if limit, err = parseSpan(given); err != nil {
+			return usagef("--stop-timeout: %s", err)
+		}
+	}
+	pid, active, err := s.findRunning(c, cfg)
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		s.out.printf("no daemon runs for %s\n", cfg)
+		return nil
+	}
+	process, err := terminate(pid)
+	if err == nil {
+		defer process.Close()
+		if s.err.tty {
+			s.err.printf("stopping pid %d ...\n", pid)
+		}
+		err = awaitEnd(c.Context, process, limit)
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("the daemon (pid %d) was asked to stop and has not after %s; its log: %s",
+			pid, span(limit), filepath.Join(cfg.LogDir, daemonProgram+".log"))}
+	case err != nil && !errors.Is(err, errGone):
+		return err
+	}
+	s.out.printf("stopped%s\n", active)
+	return nil
+}
+
+// findRunning returns the daemon's pid, 0 if there is none, and a sentence about
+// the tasks that go on without it.
+func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, active string, err error) {
+	h, err := s.health(c.Context, cfg)
+	if err == nil {
+		return int(h.GetPid()), goesOn(h), nil
+	}
+	if cfg.GRPCAddr != "" || interrupted(c.Context) {
+		return 0, "", err
+	}
+	// Nobody answers. A daemon that hangs, or that is just starting, has said in
+	// its queue's folder who it is.
+	return ownerPID(cfg.QueueDir), "", nil
+}
+
+func goesOn(h *pb.HealthResponse) string {
+	var n int64
+	for _, k := range h.GetClasses() {
+		n += sumStates(k, []task.State{task.Starting, task.Running, task.Stopping})
+	}
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "; 1 task goes on without it"
+	default:
+		return "; " + count(n, "task") + " go on without it"
+	}
+}
+
+// ownerPID returns the pid of the process that says it owns the queue, if it is
+// alive and on this host; else 0.
+func ownerPID(queueDir string) int {
+	data, err := os.ReadFile(filepath.Join(queueDir, "owner.json"))
+	if err != nil {
+		return 0
+	}
+	var owner struct {
+		Host       string `json:"host"`
+		BootID     string `json:"boot_id"`
+		PID        int    `json:"pid"`
+		StartTicks uint64 `json:"start_ticks"`
+	}
+	if json.Unmarshal(data, &owner) != nil || owner.PID <= 0 {
+		return 0
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || strings.TrimSpace(string(boot)) != owner.BootID || startTicks(owner.PID) != owner.StartTicks {
+		return 0 // of another host, of before the last boot, or its pid is somebody else's now
+	}
+	return owner.PID
+}
+
+// startTicks returns when a process was started, in clock ticks after the boot:
+// with its pid that names it for good. 0 when there is none.
+func startTicks(pid int) uint64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The second field is the program's name in parentheses, which may hold
+	// anything; the start is the 22nd.
+	_, rest, ok := strings.Cut(string(data[max(strings.LastIndexByte(string(data), ')'), 0):]), " ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 20 {
+		return 0
+	}
+	var ticks uint64
+	if _, err := fmt.Sscan(fields[19], &ticks); err != nil {
+		return 0
+	}
+	return ticks
+}

@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+const cmdSubmit = "submit"
+
+func (s *session) submitCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: cmdSubmit, Usage: "submit a task, or a file of tasks", Category: categorySubmit,
+		ArgsUsage: "-- PROGRAM [ARGUMENT...]",
+		UsageText: "dspy-agent submit [flags] -- PROGRAM [ARGUMENT...]\n" +
+			"dspy-agent submit --from-file tasks.jsonl",
+		Description: "The program runs as if started here and now: same arguments byte by byte, same folder,\n" +
+			"and of the environment what docs/cli.md lists; --env adds to that. The id is printed once\n" +
+			"the task is on disk. Submitting the same id with the same content again changes nothing.\n\n" +
+			"A file has one JSON object per line, with the keys id, name, class, argv or command,\n" +
+			"workdir, env, payload, priority, timeout, retries, after. All lines are checked before the\n" +
+			"first is submitted. A line without an id gets one from the file's path, its number and its\n" +
+			"text, so that the command can be repeated after a break and submits nothing twice.",
+		Flags:  append(submitFlags(), laterFlagDefs()...),
+		Action: s.submit,
+	})
+}
+
+func submitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "id", Usage: "`ID` of the task (default: a new one)"},
+		&cli.StringFlag{Name: "name", Usage: "`NAME` for people (default: the beginning of the command)"},
+		&cli.StringFlag{Name: "class", Usage: "`CLASS` of the task", DefaultText: config.DefaultClass},
+		&cli.IntFlag{Name: "priority", Usage: "`N`: higher is sooner"},
+		&cli.StringSliceFlag{Name: "env", Usage: "set `NAME=VALUE` for the task, or take NAME along; may be repeated"},
+		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to run in (default: the current one)"},
+		&cli.StringFlag{Name: "timeout", Usage: "stop the task after `TIME` (90, 10m, 1h30m, 2d)"},
+		&cli.IntFlag{Name: "retries", Usage: "try up to `N` times more when it fails"},
+		&cli.StringSliceFlag{Name: "after", Usage: "start after `ID[:ok|any|notok]` has ended so (default: ok); may be repeated"},
+		&cli.StringFlag{Name: "payload", Usage: "`JSON` object for the program; @FILE reads a file, - the standard input"},
+		&cli.StringFlag{Name: "from-file", Usage: "submit the tasks of `FILE`, one JSON object per line; - is the standard input"},
+		boolFlag("wait", "wait for the end, and end with the task's own exit code", "w"),
+		boolFlag("follow", "as --wait, and print the output while it comes", "f"),
+		jsonFlag(),
+	}
+}
+
+func (s *session) submit(c *cli.Context) error {
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	if c.IsSet("from-file") {
+		return s.submitFile(c, cfg)
+	}
+	if err := refuseLater(c, cfg); err != nil {
+		return err
+	}
+	req, err := s.submission(c)
+	if err != nil {
+		return err
+	}
+	return s.withClient(c, func(ctx context.Context, cl *client) error {
+		answer, err := cl.SubmitTask(ctx, req)
+		if err != nil {
+			return err
+		}
+		if !answer.GetSuccess() {
+			return refused(answer)
+		}
+		if c.Bool("wait") || c.Bool("follow") {
+			return s.submitAndWait(ctx, cl, answer, c.Bool("follow"), c.Bool("json"))
+		}
+		return s.submitted(ctx, cl, answer, c.Bool("json"))
+	})
+}
+
+// refused turns the answer about a task that was not accepted into an error.
+func refused(answer *pb.SubmitTaskResponse) error {
+	code := task.CodeInvalid
+	if parsed, ok := parseCode(answer.GetCode()); ok {
+		code = parsed
+	}
+	return &task.Error{Code: code, Message: "refused: " + answer.GetError()}
+}
+
+func parseCode(name string) (task.Code, bool) {
+	for code := range exitOfCode {
+		if code.String() == name {
+			return code, true
+		}
+	}
+	return task.CodeInternal, false
+}
+
+// submission makes the request out of the flags and arguments.
+func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
+	argv := c.Args().Slice()
+	if len(argv) == 0 && !c.IsSet("payload") {
+		return nil, usagef("say what to run, as in: %s submit -- python train.py", Program)
+	}
+	spec := &pb.TaskSpec{Argv: argv, Retries: int32(min(c.Int("retries"), task.MaxRetries+1))}
+	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter} {
+		if err := step(c, spec); err != nil {
+			return nil, err
+		}
+	}
+	req := &pb.SubmitTaskRequest{
+		Id: c.String("id"), Class: c.String("class"), Name: c.String("name"), Spec: spec,
+		Priority: int32(max(min(c.Int("priority"), task.MaxPriority+1), -task.MaxPriority-1)),
+	}
+	if !c.IsSet("name") {
+		req.Name = nameOf(argv)
+	}
+	return req, nil
+}
+
+func (s *session) specDir(c *cli.Context, spec *pb.TaskSpec) error {
+	dir, err := s.workdir(c.String("workdir"))
+	spec.Dir = dir
+	return err
+}
+
+// workdir resolves and checks the folder that a task is to run in. The daemon
+// would find out too, but when the task starts, which may be tomorrow.
+func (s *session) workdir(given string) (string, error) {
+	dir := given
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(s.env.Cwd, dir)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return "", usagef("the task cannot run in %s: %s", dir, rootCause(err))
+	case !info.IsDir():
+		return "", usagef("the task cannot run in %s: it is not a folder", dir)
+	}
+	return dir, nil
+}
+
+func (s *session) specEnv(c *cli.Context, spec *pb.TaskSpec) error {
+	env, err := capture(s.env, c.StringSlice("env"))
+	spec.Env = env
+	return err
+}
+
+func (s *session) specPayload(c *cli.Context, spec *pb.TaskSpec) error {
+	if !c.IsSet("payload") {
+		return nil
+	}
+	data, err := s.readPayload(c.String("payload"))
+	if err != nil {
+		return err
+	}
+	if err := checkObject(data); err != nil {
+		return usagef("--payload: %s", err)
+	}
+	spec.PayloadJson = data
+	return nil
+}
+
+// readPayload returns the payload itself, or what @FILE or - stands for.
+func (s *session) readPayload(given string) ([]byte, error) {
+	limited := func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, task.MaxPayloadBytes+1)) }
+	switch name, isFile := strings.CutPrefix(given, "@"); {
+	case given == "-":
+		return limited(s.env.Stdin)
+	case isFile:
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(s.env.Cwd, name)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usagef("--payload: cannot read %s: %s", name, rootCause(err))
+		}
+		defer f.Close()
+		return limited(f)
+	default:
+		return []byte(given), nil
+	}
+}
+
+func (s *session) specTimeout(c *cli.Context, spec *pb.TaskSpec) error {
+	if !c.IsSet("timeout") {
+		return nil
+	}
+	d, err := parseSpan(c.String("timeout"))
+	if err != nil {
+		return usagef("--timeout: %s", err)
+	}
+	if d < time.Millisecond {
+		return usagef("--timeout: a task needs some time; leave it out for no limit")
+	}
+	spec.TimeoutMs = d.Milliseconds()
+	return nil
+}
+
+func (s *session) specAfter(c *cli.Context, spec *pb.TaskSpec) error {
+	for _, given := range c.StringSlice("after") {
+		d, err := parseAfter(given)
+		if err != nil {
+			return usagef("--after: %s", err)
+		}
+		spec.After = append(spec.After, d)
+	}
+	return nil
+}
+
+// parseAfter reads ID[:ok|any|notok]. An id may itself have colons.
+func parseAfter(given string) (*pb.Dependency, error) {
+	id, when := given, task.AfterOK.String()
+	if i := strings.LastIndexByte(given, ':'); i >= 0 {
+		if _, ok := task.ParseCondition(given[i+1:]); ok {
+			id, when = given[:i], given[i+1:]
+		}
+	}
+	if err := task.ValidateID(id); err != nil {
+		return nil, err
+	}
+	return &pb.Dependency{Id: id, When: when}, nil
+}
+
+// nameLength bounds the name that a task gets from its command.
+const nameLength = 80
+
+// nameOf makes a name out of a command, so that a listing says more than ids.
+func nameOf(argv []string) string {
+	if len(argv) == 0 {
+		return ""
+	}
+	words := append([]string{filepath.Base(argv[0])}, argv[1:]...)
+	name := []rune(oneLine(strings.ToValidUTF8(shellWords(words), "?")))
+	if len(name) > nameLength {
+		name = append(name[:nameLength-3], []rune("...")...)
+	}
+	return string(name)
+}
+
+// submitted says that the task was accepted: its id alone where a program reads.
+func (s *session) submitted(ctx context.Context, cl *client, answer *pb.SubmitTaskResponse, asJSON bool) error {
+	id := answer.GetTaskId()
+	switch {
+	case asJSON:
+		info, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: id})
+		if err != nil {
+			return err
+		}
+		j := taskJSON(info, s.now())
+		j.Spec, j.Existing = nil, answer.GetExisting()
+		return writeJSON(s.out, j)
+	case !s.out.tty:
+		s.out.printf("%s\n", id)
+	case answer.GetExisting():
+		s.out.printf("%s had been submitted before; %s show %s tells how far it is\n", s.out.paint(bold, id), Program, id)
+	default:
+		s.out.printf("submitted %s; follow it with: %s logs %s --follow\n", s.out.paint(bold, id), Program, id)
+	}
+	return nil
+}

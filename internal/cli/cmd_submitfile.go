@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// A chunk is one commit of the daemon: large enough that its price is spread,
+// small enough that others are not held up and that a message has room for it.
+const (
+	chunkTasks = 500
+	chunkBytes = 8 << 20
+)
+
+// refusedShown bounds the list of refused tasks on the screen.
+const refusedShown = 20
+
+// submitFile is submit --from-file.
+func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
+	if err := alone(c, "from-file", "json", "workspace"); err != nil {
+		return err
+	}
+	in, origin, err := s.openLines(c.String("from-file"))
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	env, err := capture(s.env, nil)
+	if err != nil {
+		return err
+	}
+	lines := func() (*lineReader, error) {
+		if _, err := in.Seek(0, io.SeekStart); err != nil {
+			return nil, fmt.Errorf("read %s again: %w", origin, err)
+		}
+		return &lineReader{s: s, cfg: cfg, origin: origin, env: env, in: bufio.NewReaderSize(in, 1<<20)}, nil
+	}
+	first, err := lines()
+	if err != nil {
+		return err
+	}
+	total, err := checkLines(c.Context, first)
+	if err != nil {
+		return fmt.Errorf("%w; nothing was submitted", err)
+	}
+	return s.withClient(c, func(ctx context.Context, cl *client) error {
+		again, err := lines()
+		if err != nil {
+			return err
+		}
+		b := &batch{session: s, cl: cl, bar: s.progress(total)}
+		err = b.run(ctx, again)
+		return b.report(c.Bool("json"), total, err)
+	})
+}
+
+// alone refuses flags and arguments that a file has its own keys for.
+func alone(c *cli.Context, but ...string) error {
+	for _, f := range c.Command.Flags {
+		if name := f.Names()[0]; c.IsSet(name) && !slices.Contains(but, name) {
+			return usagef("--%s cannot be given together with --from-file; put it into the lines of the file", name)
+		}
+	}
+	if c.NArg() > 0 {
+		return usagef("a command cannot be given together with --from-file")
+	}
+	return nil
+}
+
+// openLines opens the file, and says what derived ids begin with. What can be
+// read only once is kept in a temporary file, since all lines are checked
+// before the first is submitted.
+func (s *session) openLines(name string) (*os.File, string, error) {
+	if name == "-" {
+		f, err := spool(s.env.Stdin)
+		return f, "-", err
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(s.env.Cwd, name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, "", usagef("cannot read %s: %s", name, rootCause(err))
+	}
+	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
+		defer f.Close()
+		if info.IsDir() {
+			return nil, "", usagef("%s is a folder, not a file of tasks", name)
+		}
+		spooled, err := spool(f)
+		return spooled, name, err
+	}
+	return f, name, nil
+}
+
+func spool(r io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "dspy-agent-tasks-*")
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary file: %w", err)
+	}
+	err = os.Remove(f.Name()) // it goes when we do, however that happens
+	if err == nil {
+		_, err = io.Copy(f, r)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("keep the tasks in a temporary file: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// checkLines reads all lines, and returns how many tasks they are.
+func checkLines(ctx context.Context, r *lineReader) (int, error) {
+	lineOf := map[string]int{}
+	for {
+		l, err := r.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return len(lineOf), nil
+		case err != nil:
+			return 0, err
+		case lineOf[l.req.Id] != 0:
+			return 0, usagef("line %d: id %s is that of line %d already", l.number, l.req.Id, lineOf[l.req.Id])
+		case interrupted(ctx):
+			return 0, ctx.Err()
+		}
+		lineOf[l.req.Id] = l.number
+	}
+}
+
+// progress shows how far a long submission is, to a person.
+func (s *session) progress(total int) *progressbar.ProgressBar {
+	if !s.err.tty || total <= chunkTasks {
+		return progressbar.DefaultSilent(int64(total))
+	}
+	return progressbar.NewOptions(total,
+		progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription("submitting"), progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "=", SaucerHead: ">", SaucerPadding: " ", BarStart: "[", BarEnd: "]"}),
+		progressbar.OptionClearOnFinish())
+}
+
+// batch is a file of tasks on its way to the daemon.
+type batch struct {
+	session *session
+	cl      *client
+	bar     *progressbar.ProgressBar
+
+	chunk []taskLine
+	bytes int
+	done  jsonBatch
+}
+
+func (b *batch) run(ctx context.Context, r *lineReader) error {
+	b.done = jsonBatch{Refused: []jsonRefused{}, IDs: []string{}}
+	for {
+		l, err := r.next()
+		if errors.Is(err, io.EOF) {
+			err = b.flush(ctx)
+			_ = b.bar.Finish()
+			return err
+		}
+		if err != nil {
+			return err // the file was changed after it was checked
+		}
+		size := proto.Size(l.req)
+		if len(b.chunk) == chunkTasks || b.bytes+size > chunkBytes {
+			if err := b.flush(ctx); err != nil {
+				return err
+			}
+		}
+		b.chunk = append(b.chunk, l)
+		b.bytes += size
+	}
+}
+
+func (b *batch) flush(ctx context.Context) error {
+	if len(b.chunk) == 0 {
+		return nil
+	}
+	req := &pb.SubmitTasksRequest{}
+	for _, l := range b.chunk {
+		req.Tasks = append(req.Tasks, l.req)
+	}
+	answer, err := b.cl.SubmitTasks(ctx, req)
+	if err != nil {
+		return err
+	}
+	for i, r := range answer.GetResults() {
+		switch {
+		case !r.GetSuccess():
+			b.done.Refused = append(b.done.Refused, jsonRefused{ID: r.GetTaskId(), Line: b.chunk[i].number, Code: r.GetCode(), Error: r.GetError()})
+			continue
+		case r.GetExisting():
+			b.done.Existing++
+		default:
+			b.done.Accepted++
+		}
+		b.done.IDs = append(b.done.IDs, r.GetTaskId())
+	}
+	_ = b.bar.Add(len(b.chunk))
+	b.chunk, b.bytes = b.chunk[:0], 0
+	return nil
+}
+
+// report says what became of the file. An error in the middle says how far it
+// came, and that the command can be repeated.
+func (b *batch) report(asJSON bool, total int, err error) error {
+	s := b.session
+	if asJSON {
+		if werr := writeJSON(s.out, b.done); werr != nil {
+			return werr
+		}
+	} else if !s.out.tty {
+		for _, id := range b.done.IDs {
+			s.out.printf("%s\n", id)
+		}
+	}
+	n := len(b.done.Refused)
+	if err != nil {
+		s.err.printf("%s of %s were submitted before this broke off; repeat the command: nothing is submitted twice\n",
+			humanize.Comma(int64(len(b.done.IDs))), count(int64(total), "task"))
+		return err
+	}
+	s.err.printf("%s accepted, %s already there, %s refused\n",
+		humanize.Comma(int64(b.done.Accepted)), humanize.Comma(int64(b.done.Existing)), humanize.Comma(int64(n)))
+	for _, r := range b.done.Refused[:min(n, refusedShown)] {
+		s.err.printf("  line %d: %s\n", r.Line, oneLine(r.Error))
+	}
+	if n > refusedShown {
+		s.err.printf("  ... and %s\n", count(int64(n-refusedShown), "more line"))
+	}
+	if n > 0 {
+		return &exitError{code: exitRefused}
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// watch is ps --watch. It follows the daemon's events, so that a queue in which
+// nothing happens costs nothing.
+func (s *session) watch(ctx context.Context, cl *client, sel selection, asJSON bool) error {
+	var err error
+	if s.out.control() && !asJSON {
+		err = s.watchScreen(ctx, cl, sel)
+	} else {
+		err = s.follow(ctx, cl, func(ev *pb.SystemEvent) error { return s.tellEvent(sel, ev, asJSON) })
+	}
+	if interrupted(ctx) {
+		return nil // this is how watching ends
+	}
+	return err
+}
+
+// follow calls fn for every event from now on. A daemon that is restarted is
+// waited for, and no event is missed: they are numbered.
+func (s *session) follow(ctx context.Context, cl *client, fn func(*pb.SystemEvent) error) error {
+	var after uint64
+	var lostAt time.Time
+	for {
+		err := followOnce(ctx, cl, &after, func(ev *pb.SystemEvent) error {
+			lostAt = time.Time{}
+			return fn(ev)
+		})
+		switch {
+		case interrupted(ctx) || task.CodeOf(err) != task.CodeUnavailable:
+			return err
+		case lostAt.IsZero():
+			lostAt = s.now()
+		case s.now().Sub(lostAt) > reconnectFor:
+			return err
+		}
+		if !pause(ctx, reconnectEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+func followOnce(ctx context.Context, cl *client, after *uint64, fn func(*pb.SystemEvent) error) error {
+	stream, err := cl.StreamEvents(ctx, &pb.StreamEventsRequest{AfterIndex: *after})
+	if err != nil {
+		return err
+	}
+	for {
+		ev, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return task.Errorf(task.CodeUnavailable, "the daemon ended the stream of events")
+		}
+		if err != nil {
+			return err
+		}
+		*after = ev.GetIndex()
+		if err := fn(ev); err != nil {
+			return err
+		}
+	}
+}
+
+// tellEvent prints one change for a program: an object, or a line with tabs.
+func (s *session) tellEvent(sel selection, ev *pb.SystemEvent, asJSON bool) error {
+	if !strings.HasPrefix(ev.GetEventType(), "task_") {
+		return nil
+	}
+	data := ev.GetData()
+	if !sel.wants(data["class"], data["state"], data["status"]) {
+		return nil
+	}
+	if asJSON {
+		return writeJSONLine(s.out, jsonEvent{
+			Index: ev.GetIndex(), At: jsonAt(eventTime(ev)), Event: ev.GetEventType(), ID: ev.GetResourceId(), Data: data,
+		})
+	}
+	s.out.printf("%s\t%s\t%s\t%s\t%s\n", stamp(eventTime(ev)), ev.GetResourceId(), data["state"], ev.GetEventType(), oneLine(data["error"]))
+	return s.out.err
+}
+
+func eventTime(ev *pb.SystemEvent) int64 {
+	if ev.GetTimestampNs() != 0 {
+		return ev.GetTimestampNs()
+	}
+	return ev.GetTimestamp() * int64(time.Second)
+}
+
+// wants says whether a task of that class and state is of those listed.
+func (sel selection) wants(class, state, status string) bool {
+	if sel.class != "" && class != sel.class {
+		return false
+	}
+	return len(sel.states) == 0 || slices.Contains(sel.states, state) || slices.Contains(sel.states, status)
+}
+
+// How often the screen is drawn at most when much happens, and at least, since
+// ages and window sizes change by themselves.
+const (
+	redrawAtMost  = 250 * time.Millisecond
+	redrawAtLeast = time.Second
+)
+
+// Control sequences of terminals since the VT100.
+const (
+	enterScreen = "\x1b[?1049h\x1b[?25l" // the other screen, without a cursor
+	leaveScreen = "\x1b[?25h\x1b[?1049l"
+	cursorHome  = "\x1b[H"
+	clearLine   = "\x1b[K"
+	clearBelow  = "\x1b[J"
+)
+
+// watchScreen shows the list on the terminal's other screen, and leaves the last
+// one behind.
+func (s *session) watchScreen(ctx context.Context, cl *client, sel selection) error {
+	ctx, stop := context.WithCancel(ctx)
+	changed := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.follow(ctx, cl, func(*pb.SystemEvent) error {
+			select {
+			case changed <- struct{}{}:
+			default: // a redraw is due already
+			}
+			return nil
+		})
+	}()
+	s.out.printf(enterScreen)
+	var frame watchFrame
+	err := s.redraw(ctx, cl, sel, &frame, changed, ended)
+	stop()
+	<-ended
+	s.out.printf(leaveScreen)
+	if frame.tasks != nil {
+		s.taskGrid(frame.tasks).write(s.out)
+	}
+	return err
+}
+
+// redraw draws until the context or the events end; what it takes from ended it
+// puts back, for the caller to wait for.
+func (s *session) redraw(ctx context.Context, cl *client, sel selection, frame *watchFrame, changed <-chan struct{}, ended chan error) error {
+	fresh, age := time.NewTicker(redrawAtMost), time.NewTicker(redrawAtLeast)
+	defer fresh.Stop()
+	defer age.Stop()
+	dirty := true
+	for {
+		if dirty {
+			err := frame.fetch(ctx, cl, sel, s.rows())
+			frame.stale = task.CodeOf(err) == task.CodeUnavailable
+			if err != nil && !frame.stale {
+				return err
+			}
+			dirty = frame.stale // look again in a moment; the events end if it stays away
+		}
+		s.draw(frame)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-ended:
+			ended <- err
+			return err
+		case <-age.C:
+			continue
+		case <-changed:
+			dirty = true
+		}
+		select { // let what comes together be drawn together
+		case <-fresh.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// rows is how many tasks fit on the screen, under the summary and the header.
+func (s *session) rows() int {
+	_, rows := s.out.size()
+	return max(rows-4, 1)
+}
+
+// watchFrame is what the screen shows.
+type watchFrame struct {
+	tasks  []*pb.TaskInfo
+	health *pb.HealthResponse
+	stale  bool // the daemon went away; this is what it said last
+}
+
+func (f *watchFrame) fetch(ctx context.Context, cl *client, sel selection, rows int) error {
+	if sel.limit == 0 || sel.limit > rows {
+		sel.limit = rows
+	}
+	tasks, _, err := fetch(ctx, cl, sel)
+	if err != nil {
+		return err
+	}
+	f.tasks = tasks
+	f.health, err = cl.Health(ctx, &pb.HealthRequest{})
+	return err
+}
+
+// draw writes one frame in one write, so that it does not flicker.
+func (s *session) draw(f *watchFrame) {
+	cols, _ := s.out.size()
+	var buf bytes.Buffer
+	page := *s.out
+	page.w = &buf
+	var totals []string
+	for _, col := range queueColumns {
+		var n int64
+		for _, k := range f.health.GetClasses() {
+			n += sumStates(k, col.states)
+		}
+		totals = append(totals, humanize.Comma(n)+" "+strings.ToLower(col.title))
+	}
+	note := "  (Ctrl-C ends)"
+	if f.stale {
+		note = "  (the daemon went away; waiting for it to come back)"
+	}
+	page.printf("%s\n\n", page.clip(strings.Join(totals, "  ")+note, cols))
+	s.taskGrid(f.tasks).render(&page, cols)
+	frame := cursorHome + strings.ReplaceAll(buf.String(), "\n", clearLine+"\r\n") + clearBelow
+	s.out.printf("%s", frame)
+}

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"io"
+	"strings"
+)
+
+// Env is everything that a command sees of the world.
+type Env struct {
+	Args    []string // with the name of the program
+	Environ []string // "K=V"
+	Cwd     string   // absolute
+
+	Stdin  io.Reader
+	Stdout io.Writer // an *os.File of a terminal gets colours and columns
+	Stderr io.Writer
+
+	// Executable is the path of the running program; the daemon's binary is
+	// looked for beside it.
+	Executable string
+	// Exec replaces the process, for start --foreground.
+	Exec func(path string, argv, environ []string) error
+}
+
+// getenv returns the last value of a variable, as the C library would see the
+// only one.
+func (e Env) getenv(name string) string {
+	v, _ := e.lookupEnv(name)
+	return v
+}
+
+func (e Env) lookupEnv(name string) (string, bool) {
+	for i := len(e.Environ) - 1; i >= 0; i-- {
+		if k, v, ok := strings.Cut(e.Environ[i], "="); ok && k == name {
+			return v, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// A task runs in the environment in which it was submitted, as if it had been
+// started there; but the environment of a shell also holds tokens and
+// passwords, and what is submitted is stored on disk. So only what is listed
+// here is taken along, and what somebody adds with --env.
+//
+// Left out on purpose: XDG_RUNTIME_DIR, SSH_AUTH_SOCK, DISPLAY and the like,
+// which belong to a login that may be over when the task starts; TERM, since
+// there is no terminal; and everything that holds secrets by convention
+// (*_TOKEN, *_KEY, *_PASSWORD).
+
+// environmentTaken names the variables that are taken along when they are set.
+var environmentTaken = []struct {
+	about string
+	names []string
+}{
+	{"who and where", []string{"HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"}},
+	{"language and time", []string{"LANG", "LANGUAGE", "LC_*", "TZ"}},
+	{"Python", []string{"CONDA_*", "PYTHONHASHSEED", "PYTHONHOME", "PYTHONPATH", "PYTHONUNBUFFERED", "VIRTUAL_ENV"}},
+	{"libraries and compilers", []string{"CPATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "MANPATH", "PKG_CONFIG_PATH"}},
+	{"environment modules", []string{"LMOD_*", "LOADEDMODULES", "MODULEPATH", "MODULESHOME", "_LMFILES_"}},
+	{"processors", []string{"MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OMP_*", "OPENBLAS_NUM_THREADS", "TOKENIZERS_PARALLELISM"}},
+	{"GPUs", []string{"CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}},
+	{"caches of models and data", []string{
+		"HF_DATASETS_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME", "TRANSFORMERS_CACHE",
+		"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+	}},
+}
+
+// capture returns the environment of a task, sorted by name: what is listed
+// above as far as it is set in env, and then what extra says. An entry K=V of
+// extra sets a variable, an entry K takes it along; one that is not set is an
+// error, since leaving it out silently would surface much later.
+func capture(env Env, extra []string) ([]string, error) {
+	taken := map[string]string{}
+	for _, kv := range env.Environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && isTaken(k) {
+			taken[k] = v
+		}
+	}
+	for _, e := range extra {
+		k, v, set := strings.Cut(e, "=")
+		if !set {
+			if v, set = env.lookupEnv(k); !set {
+				return nil, usagef("--env %s takes the variable along, but it is not set here; write --env %s=VALUE to set it", k, k)
+			}
+		}
+		if k == "" {
+			return nil, usagef("--env %q has no name; write NAME=VALUE, or NAME to take it along", e)
+		}
+		taken[k] = v
+	}
+	out := make([]string, 0, len(taken))
+	for _, k := range slices.Sorted(maps.Keys(taken)) {
+		out = append(out, k+"="+taken[k])
+	}
+	return out, nil
+}
+
+func isTaken(name string) bool {
+	for _, group := range environmentTaken {
+		for _, n := range group.names {
+			prefix, open := strings.CutSuffix(n, "*")
+			if name == n || open && strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// laterFlags are options of submit whose part is not in this release. They are
+// refused with the reason: running a task without the GPU that it asked for
+// would be worse than not running it.
+var laterFlags = []struct{ name, usage, why string }{
+	{"image", "container `IMAGE` to run in", "containers are not in this release yet; leave --image out to run on this machine directly"},
+	{"gpus", "`N` GPUs", gpuLater},
+	{"gpu-mem", "`SIZE` of GPU memory", gpuLater},
+	{"gpu-model", "`MODEL` of GPU", gpuLater},
+	{"mig", "MIG `PROFILE`", gpuLater},
+	{"needs", "supporting `SERVICE` that must be healthy", "supporting services are not in this release yet; start what the task needs yourself"},
+}
+
+const gpuLater = "GPU scheduling is not in this release yet; select GPUs yourself with --env CUDA_VISIBLE_DEVICES=..."
+
+func laterFlagDefs() []cli.Flag {
+	var out []cli.Flag
+	for _, f := range laterFlags {
+		out = append(out, &cli.StringFlag{Name: f.name, Usage: f.usage + " (not in this release yet: refused)", Category: "not in this release yet"})
+	}
+	return out
+}
+
+// refuseLater refuses flags and classes whose part comes later.
+func refuseLater(c *cli.Context, cfg config.Config) error {
+	for _, f := range laterFlags {
+		if c.IsSet(f.name) {
+			return task.Errorf(task.CodeUnsupported, "--%s: %s", f.name, f.why)
+		}
+	}
+	return checkClass(cfg, c.String("class"))
+}
+
+// checkClass refuses an unknown class with the known ones, and one whose part
+// comes later with that reason.
+func checkClass(cfg config.Config, name string) error {
+	k, err := cfg.Class(name)
+	switch {
+	case err != nil && nearest(name, cfg.ClassNames(), 2) != "":
+		return task.Errorf(task.CodeInvalid, "%w%s", err, didYouMean(nearest(name, cfg.ClassNames(), 2), ""))
+	case err != nil:
+		return err
+	case k.Later != "":
+		return task.Errorf(task.CodeUnsupported, "class %s: %s", name, k.Later)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package payload
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Fields are the members of a payload, each as the JSON that it was given as.
+type Fields map[string]json.RawMessage
+
+// FromText makes fields of values that came as text. Text that is a JSON object
+// or array becomes that; everything else stays text, so that "007" keeps its
+// zeros and "true" remains a word.
+func FromText(values map[string]string) Fields {
+	f := make(Fields, len(values))
+	for k, v := range values {
+		if structured(v) {
+			f[k] = json.RawMessage(v)
+		} else {
+			f[k] = quote(v)
+		}
+	}
+	return f
+}
+
+// structured says whether the text is a JSON object or array.
+func structured(s string) bool {
+	s = strings.TrimLeft(s, " \t\r\n")
+	return s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s))
+}
+
+// Parse makes fields of a JSON object. No bytes at all are no fields.
+func Parse(object []byte) (Fields, error) {
+	f := Fields{}
+	if len(object) == 0 {
+		return f, nil
+	}
+	if err := json.Unmarshal(object, &f); err != nil {
+		return nil, task.Errorf(task.CodeInvalid, "the payload is not a JSON object: %w", err)
+	}
+	if f == nil { // "null"
+		return nil, task.Errorf(task.CodeInvalid, "the payload is not a JSON object: it is null")
+	}
+	return f, nil
+}
+
+// Over returns the fields of f and of below; where both have one, that of f.
+func (f Fields) Over(below Fields) Fields {
+	out := maps.Clone(below)
+	if out == nil {
+		out = Fields{}
+	}
+	maps.Copy(out, f)
+	return out
+}
+
+// JSON returns the object, its keys sorted, so that equal fields are equal
+// bytes; nil when there are no fields.
+func (f Fields) JSON() (json.RawMessage, error) {
+	if len(f) == 0 {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // the program is to see what was written
+	if err := e.Encode(map[string]json.RawMessage(f)); err != nil {
+		return nil, task.Errorf(task.CodeInvalid, "the payload cannot be written as JSON: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// has says whether the field is there and is not null.
+func (f Fields) has(key string) bool {
+	v, ok := f[key]
+	return ok && string(bytes.TrimSpace(v)) != "null"
+}
+
+// text returns the field if it is a JSON string.
+func (f Fields) text(key string) (string, bool) {
+	var s string
+	v := bytes.TrimSpace(f[key])
+	if len(v) == 0 || v[0] != '"' || json.Unmarshal(v, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+func quote(s string) json.RawMessage {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string can always be encoded
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}

@@ -1,0 +1,114 @@
+package process
+
+import (
+	"os"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// phase is how far the supervisor has come with an attempt. It only grows.
+type phase uint8
+
+const (
+	// queued waits for a place in its pool. Nothing of it is in the journal.
+	queued phase = iota
+	// claimed is in the journal and is being forked: it may or may not run.
+	claimed
+	// running has a process, or had one whose leftovers are being ended.
+	running
+	// ended has its end in the journal and waits for the queue to take it over.
+	ended
+)
+
+// attempt is what the supervisor knows about one attempt. The supervisor's
+// mutex guards it.
+type attempt struct {
+	queue *queue
+	ref   task.Ref
+	name  *supervisorpb.Name
+	phase phase
+	start *supervisorpb.Start // what to run; dropped once it runs
+	env   []string            // of the start, shared with others
+	claim *supervisorpb.Claim
+	pool  *pool // nil once its place is given back
+	proc  proc
+	stop  stop
+	ending ending
+	end   *supervisorpb.End
+	dirty bool // it is in queue.dirty
+	note  string
+}
+
+// proc is the process of an attempt.
+type proc struct {
+	pid         int
+	from, to  uint64   // range of its start time, in ticks
+	began     bootTime // from which the time limit counts
+	at        task.Instant
+	cgroup    *cgroup  // nil = none
+	log       *os.File // open as long as it runs, to see its size
+	child     bool     // of ours: wait4 tells the end; else a pidfd does
+	gone      bool     // the main process has ended; exit has the facts
+	exit      *supervisorpb.End
+	oomBefore uint64 // kills for lack of memory seen before it began
+}
+
+// stop is the wish to end an attempt.
+type stop struct {
+	cause supervisorpb.StopCause
+	at    task.Instant
+	boot  bootTime // from which the grace counts
+	// signalled says that a signal went out, so that what ends now did so
+	// because of us.
+	signalled bool
+}
+
+func (st *stop) begun() bool { return st.cause != supervisorpb.StopCause_STOP_CAUSE_UNSPECIFIED }
+
+// ending is how far the ender has come with an attempt: one that is told to
+// stop, or one whose main process left others behind.
+type ending struct {
+	active bool
+	killAt bootTime       // when force begins
+	nextAt bootTime       // when to look again
+	pause  time.Duration  // between two looks
+	asked  map[int]uint64 // who got SIGTERM: pid and start
+}
+
+// grace is the time between SIGTERM and SIGKILL.
+func (a *attempt) grace() time.Duration {
+	if g := time.Duration(a.claim.GetGraceNs()); g > 0 {
+		return g
+	}
+	return task.DefaultGrace
+}
+
+// timeLimit returns when the attempt has to be ended; 0 = never.
+func (a *attempt) timeLimit() bootTime {
+	d := time.Duration(a.claim.GetTimeoutNs())
+	if d <= 0 || a.phase != running || a.proc.gone || a.stop.begun() {
+		return 0
+	}
+	return a.proc.began.add(d)
+}
+
+// report is the attempt as its queue sees it.
+func (a *attempt) report() *supervisorpb.Report {
+	r := &supervisorpb.Report{
+		Name: a.name, Note: a.note,
+		StartedAt: int64(a.proc.at), Pid: int32(a.proc.pid), StartTicks: a.proc.from,
+		Cause: a.stop.cause, StoppingAt: int64(a.stop.at),
+	}
+	switch a.phase {
+	case running:
+		r.Phase = supervisorpb.Report_PHASE_RUNNING
+	case ended:
+		r.Phase = supervisorpb.Report_PHASE_ENDED
+		r.End = a.end
+	default:
+		r.Phase = supervisorpb.Report_PHASE_QUEUED
+	}
+	return r
+}

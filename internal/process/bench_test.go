@@ -1,0 +1,87 @@
+package process
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// benchTasks is how many tasks one round runs, benchWidth how many at a time.
+const (
+	benchTasks = 1000
+	benchWidth = 2
+)
+
+// BenchmarkSupervisorTrue compares the supervisor with the least that can be:
+// the same programs started and waited for by a bare loop in two goroutines.
+// Rounds of both alternate, so that a slow moment of the machine hits both.
+func BenchmarkSupervisorTrue(b *testing.B) {
+	p := newPlace(b)
+	opts := p.options("bench")
+	opts.Pool = func(task.Task) (string, int) { return "short", benchWidth }
+	d := p.daemon(b, opts)
+	var floor, ours time.Duration
+	seq := task.Seq(0)
+	for b.Loop() {
+		floor += bareLoop(b)
+		ours += supervised(b, d, &seq)
+	}
+	rounds := float64(b.N)
+	b.ReportMetric(float64(floor.Microseconds())/rounds/benchTasks, "floor-µs/task")
+	b.ReportMetric(float64(ours.Microseconds())/rounds/benchTasks, "µs/task")
+	b.ReportMetric(float64(ours)/float64(floor), "ratio")
+}
+
+// bareLoop runs the programs with fork, exec and wait, and nothing else.
+func bareLoop(b *testing.B) time.Duration {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	must(b, err)
+	defer null.Close()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for range benchWidth {
+		wg.Go(func() {
+			for next.Add(1) <= benchTasks {
+				attr := &os.ProcAttr{Files: []*os.File{null, null, null}, Sys: &syscall.SysProcAttr{Setsid: true}}
+				p, err := os.StartProcess("/bin/true", []string{"true"}, attr)
+				if err == nil {
+					_, err = p.Wait()
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin)
+}
+
+// supervised runs as many as tasks, from Launch to the last end that a daemon
+// hears.
+func supervised(b *testing.B, d *daemon, seq *task.Seq) time.Duration {
+	tasks := make([]task.Task, benchTasks)
+	refs := make([]task.Ref, benchTasks)
+	for i := range tasks {
+		*seq++
+		tasks[i] = assigned(b, *seq, argv("/bin/true"))
+		refs[i] = tasks[i].Ref()
+	}
+	begin := time.Now()
+	d.launch(tasks...)
+	for i := len(refs) - 1; i >= 0; i-- {
+		d.end(refs[i])
+	}
+	took := time.Since(begin)
+	must(b, d.Forget(b.Context(), refs))
+	must(b, os.RemoveAll(filepath.Join(d.Layout().Dir)))
+	must(b, os.MkdirAll(d.Layout().Dir, 0o700))
+	return took
+}

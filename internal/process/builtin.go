@@ -1,0 +1,40 @@
+package process
+
+import (
+	"encoding/json"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// echo ends a built-in task: its payload is its result. It needs no process, so
+// nothing of it can be left anywhere, and doing it twice is doing it once.
+func (b *Backend) echo(t task.Task) {
+	at := task.At(b.opts.Now())
+	ev := func(k task.EventKind) task.Change {
+		return task.Change{Seq: t.Seq, Event: task.Event{Kind: k, At: at, Attempt: t.Attempt()}}
+	}
+	launched := ev(task.EventLaunched)
+	launched.Event.Handle = handle{Host: b.host, Boot: b.boot}.encode()
+	exited := ev(task.EventExited)
+	exited.Event.Unprompted = true
+	exited.Event.Outcome.Node = b.host
+	exited.Result = echoed(t.Spec.Payload)
+	b.mu.Lock()
+	b.echoes = append(b.echoes, launched, ev(task.EventStarted), exited)
+	b.mu.Unlock()
+	b.wake.wake()
+}
+
+// echoed is the payload with "echo": true in it.
+func echoed(payload json.RawMessage) task.Result {
+	fields := map[string]json.RawMessage{}
+	if len(payload) > 0 && json.Unmarshal(payload, &fields) != nil {
+		fields = map[string]json.RawMessage{"payload": payload}
+	}
+	fields["echo"] = json.RawMessage("true")
+	out, err := json.Marshal(fields)
+	if err != nil {
+		return task.Result(`{"echo":true}`)
+	}
+	return out
+}

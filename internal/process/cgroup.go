@@ -1,0 +1,262 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroups is a set of cgroups (v2) below our own, one per running attempt. They
+// are used again and again, so that a short task costs none of its own. Where
+// none may be made it is nil, and everything works without.
+type cgroups struct {
+	dir string
+
+	mu       sync.Mutex
+	free     []*cgroup
+	made     int
+	disabled bool
+}
+
+// cgroup is one of the set. Its files stay open between uses.
+type cgroup struct {
+	set    *cgroups
+	dir    *os.File
+	events *os.File // cgroup.events, which says whether anybody is in it
+	oom    uint64   // kills for lack of memory before the present use
+}
+
+// openCgroups returns the set for the supervisor of a runtime directory, or nil
+// where cgroup v2 is absent or not delegated to us.
+func openCgroups(runtimeDir string, log *slog.Logger) *cgroups {
+	own, err := ownCgroup()
+	if err != nil {
+		log.Debug("no cgroups", "reason", err)
+		return nil
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(runtimeDir)) // a hash never fails
+	dir := filepath.Join(own, fmt.Sprintf("dspy-agent-%d-%08x", os.Getuid(), h.Sum32()))
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		log.Debug("cgroups are not delegated to us", "reason", err)
+		return nil
+	}
+	c := &cgroups{dir: dir}
+	c.sweep()
+	return c
+}
+
+// ownCgroup returns the directory of our own cgroup.
+func ownCgroup() (string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	path := ""
+	for line := range strings.Lines(string(b)) {
+		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			path = p
+		}
+	}
+	if path == "" {
+		return "", errors.New("no cgroup v2")
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		// id parent major:minor root mountpoint options ... - type source superoptions
+		head, tail, ok := strings.Cut(line, " - ")
+		f := strings.Fields(head)
+		if !ok || len(f) < 5 || !strings.HasPrefix(tail, "cgroup2 ") {
+			continue
+		}
+		rel, err := filepath.Rel(f[3], path)
+		if err != nil || strings.HasPrefix(rel, "..") {
+			continue
+		}
+		return filepath.Join(f[4], rel), nil
+	}
+	return "", errors.New("no cgroup v2 mount shows our cgroup")
+}
+
+// sweep removes what a killed supervisor left. Those in use stay: rmdir(2)
+// refuses them.
+func (c *cgroups) sweep() {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			_ = unix.Rmdir(filepath.Join(c.dir, e.Name()))
+		}
+	}
+}
+
+// take returns an empty cgroup; nil if there are none.
+func (c *cgroups) take() *cgroup {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disabled {
+		return nil
+	}
+	if n := len(c.free); n > 0 {
+		g := c.free[n-1]
+		c.free = c.free[:n-1]
+		g.oom = g.oomKills()
+		return g
+	}
+	return c.make()
+}
+
+// make adds one to the set. It begins at the next free number, since some may
+// still be in use from before a restart.
+func (c *cgroups) make() *cgroup {
+	for range 1000 {
+		c.made++
+		path := filepath.Join(c.dir, strconv.Itoa(c.made))
+		err := os.Mkdir(path, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil
+		}
+		g, err := c.open(path)
+		if err != nil {
+			return nil
+		}
+		return g
+	}
+	return nil
+}
+
+func (c *cgroups) open(path string) (*cgroup, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	events, err := os.Open(filepath.Join(path, "cgroup.events"))
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return &cgroup{set: c, dir: dir, events: events}, nil
+}
+
+// adopt returns the cgroup of an attempt that an earlier supervisor started;
+// nil if it is gone.
+func (c *cgroups) adopt(path string) *cgroup {
+	if c == nil || path == "" || filepath.Dir(path) != c.dir {
+		return nil
+	}
+	g, err := c.open(path)
+	if err != nil {
+		return nil
+	}
+	return g
+}
+
+// disable stops the use of cgroups, when the kernel refused one.
+func (c *cgroups) disable() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disabled = true
+}
+
+// close gives back the free ones.
+func (c *cgroups) close() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, g := range c.free {
+		g.remove()
+	}
+	c.free = nil
+	_ = unix.Rmdir(c.dir) // fails while others are in use
+}
+
+func (g *cgroup) fd() int { return int(g.dir.Fd()) }
+
+func (g *cgroup) path() []byte {
+	if g == nil {
+		return nil
+	}
+	return []byte(g.dir.Name())
+}
+
+// release gives the cgroup back to the set.
+func (g *cgroup) release() {
+	if g == nil {
+		return
+	}
+	g.set.mu.Lock()
+	defer g.set.mu.Unlock()
+	if g.set.disabled || g.populated() {
+		g.remove()
+		return
+	}
+	g.set.free = append(g.set.free, g)
+}
+
+func (g *cgroup) remove() {
+	_ = g.events.Close()
+	_ = unix.Rmdir(g.dir.Name()) // fails while somebody is in it; the next sweep has it
+	_ = g.dir.Close()
+}
+
+// populated says whether any process is in it. When that cannot be told, yes.
+func (g *cgroup) populated() bool {
+	var b [128]byte
+	n, err := unix.Pread(int(g.events.Fd()), b[:], 0)
+	return err != nil || !bytes.Contains(b[:n], []byte("populated 0"))
+}
+
+// pids lists the processes in it.
+func (g *cgroup) pids() []int {
+	b, err := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for line := range strings.Lines(string(b)) {
+		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// kill ends all processes in it at once, forks in progress included. It reports
+// whether the kernel can do that (Linux 5.14).
+func (g *cgroup) kill() bool {
+	return os.WriteFile(filepath.Join(g.dir.Name(), "cgroup.kill"), []byte("1"), 0) == nil
+}
+
+// oomKilled says whether the kernel killed somebody in it for lack of memory
+// since take.
+func (g *cgroup) oomKilled() bool { return g != nil && g.oomKills() > g.oom }
+
+func (g *cgroup) oomKills() uint64 {
+	b, err := os.ReadFile(filepath.Join(g.dir.Name(), "memory.events"))
+	if err != nil {
+		return 0 // no memory controller here
+	}
+	return counterIn(b, "oom_kill")
+}

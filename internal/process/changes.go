@@ -1,0 +1,120 @@
+package process
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// told is how much of an attempt the sink has heard.
+type told uint8
+
+const (
+	toldNothing told = iota
+	toldRunning
+	toldStopping
+	toldEnd
+)
+
+// changes turns a report into the events that lead there. A report is a state;
+// what was told already is left out, and telling it again would do no harm.
+func (b *Backend) changes(dst []task.Change, ss *session, r *supervisorpb.Report, before told) ([]task.Change, told) {
+	ref := refOf(r.GetName())
+	add := func(ev task.Event) {
+		ev.Attempt = ref.Attempt
+		dst = append(dst, task.Change{Seq: ref.Seq, Event: ev})
+	}
+	if r.GetPid() != 0 && before < toldRunning {
+		at := task.Instant(r.GetStartedAt())
+		add(task.Event{Kind: task.EventLaunched, At: at, Handle: ss.handleOf(r)})
+		add(task.Event{Kind: task.EventStarted, At: at})
+		before = toldRunning
+	}
+	end := r.GetEnd()
+	// A time limit that struck is ours to tell; a stop that was asked for is known.
+	if r.GetCause() == supervisorpb.StopCause_STOP_CAUSE_TIMEOUT && before < toldStopping && !end.GetUnprompted() {
+		add(task.Event{Kind: task.EventStopping, At: task.Instant(r.GetStoppingAt()), Cause: task.CauseTimeout})
+		before = toldStopping
+	}
+	if r.GetPhase() != supervisorpb.Report_PHASE_ENDED || before == toldEnd {
+		return dst, before
+	}
+	c := b.ending(ss, ref, r)
+	c.Event.Attempt = ref.Attempt
+	if r.GetPid() == 0 && (c.Event.Kind == task.EventExited) {
+		// It failed before there was a process; the table wants it handed over first.
+		add(task.Event{Kind: task.EventLaunched, At: c.Event.At, Handle: ss.handleOf(r)})
+	}
+	return append(dst, c), toldEnd
+}
+
+// ending is the change that ends an attempt.
+func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) task.Change {
+	end := r.GetEnd()
+	c := task.Change{Seq: ref.Seq, Event: task.Event{At: task.Instant(end.GetAt()), Outcome: outcomeOf(end, ss.host)}}
+	ev := &c.Event
+	stopped := r.GetCause() != supervisorpb.StopCause_STOP_CAUSE_UNSPECIFIED
+	switch kind := end.GetKind(); {
+	case kind == supervisorpb.End_KIND_NOT_BEGUN:
+		ev.Kind = task.EventStopped
+	case kind == supervisorpb.End_KIND_NOT_STARTED:
+		ev.Kind, ev.Class, ev.Text = task.EventNotStarted, task.CouldNotStart, end.GetMessage()
+	case kind == supervisorpb.End_KIND_VANISHED && stopped:
+		// We had signalled it, and it is gone: that is what was wanted.
+		ev.Kind = task.EventStopped
+	case kind == supervisorpb.End_KIND_VANISHED:
+		ev.Kind, ev.Class, ev.Text = task.EventVanished, task.Vanished, end.GetMessage()
+	case stopped && !end.GetUnprompted():
+		ev.Kind = task.EventStopped
+	default:
+		ev.Kind, ev.Unprompted = task.EventExited, true
+		c.Result = b.takeResult(ref, end, &ev.Outcome)
+	}
+	return c
+}
+
+// takeResult reads the result. One that cannot be taken fails the attempt: to
+// drop it in silence would be worse.
+func (b *Backend) takeResult(ref task.Ref, end *supervisorpb.End, o *task.Outcome) task.Result {
+	if o.Signal == 0 && (o.ExitCode == 126 || o.ExitCode == 127) && o.Message != "" {
+		return nil // it never ran
+	}
+	res, err := readResult(b.layout, ref, end.GetLogBytes(), b.opts.ResultLimit)
+	if err == nil {
+		return res
+	}
+	if o.ExitCode == 0 && o.Signal == 0 {
+		o.Class = task.UserError
+		o.Message = "ended with exit code 0, but " + err.Error()
+	}
+	return nil
+}
+
+func outcomeOf(end *supervisorpb.End, host string) task.Outcome {
+	o := task.Outcome{
+		ExitCode: int(end.GetExitCode()), Signal: int(end.GetSignal()), Message: end.GetMessage(),
+		Node: host, MaxRSS: end.GetMaxRss(), CPUTime: time.Duration(end.GetCpuNs()),
+	}
+	switch {
+	case end.GetOutOfMemory():
+		o.Class = task.OutOfMemory
+	case end.GetKind() == supervisorpb.End_KIND_EXITED && o.Message != "":
+		o.Class = task.UserError
+	}
+	return o
+}
+
+// lost says that no trace is left of an attempt that had been handed over.
+func lost(t task.Task, at task.Instant, host, boot string) task.Change {
+	text := fmt.Sprintf("had been handed to the process supervisor on %s, which knows nothing of it: its journal was removed", host)
+	if h, ok := decodeHandle(t.Status().Handle); ok && h.Boot != boot {
+		text = fmt.Sprintf("ran on %s when the machine was restarted", h.Host)
+	}
+	return task.Change{Seq: t.Seq, Event: task.Event{
+		Kind: task.EventVanished, At: at, Attempt: t.Attempt(), Class: task.Vanished,
+		Text: strings.ToValidUTF8(text, "?"),
+	}}
+}

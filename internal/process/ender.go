@@ -1,0 +1,169 @@
+package process
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+)
+
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// stopAttempt begins to end an attempt. The intent is in the journal before any
+// signal goes out, so that after a crash nobody takes the end for the program's
+// own doing.
+func (s *supervisor) stopAttempt(a *attempt, cause supervisorpb.StopCause) {
+	switch {
+	case a.phase == ended:
+		a.queue.touch(a)
+	case a.stop.begun():
+	case a.phase == queued:
+		a.queue.poolOf(a.claim.GetPool()).remove(a)
+		s.finish(a, notBegun())
+	default:
+		a.stop = stop{cause: cause, at: now(), boot: bootNow()}
+		a.queue.journal.add(a.name, &supervisorpb.Stopping{Cause: cause, BootNs: int64(a.stop.boot), At: int64(a.stop.at)})
+		s.commit(a.queue)
+		a.queue.touch(a)
+		if a.phase == running {
+			s.beginEnding(a, a.grace())
+		}
+	}
+}
+
+func notBegun() *supervisorpb.End {
+	return &supervisorpb.End{Kind: supervisorpb.End_KIND_NOT_BEGUN, ExitCode: -1}
+}
+
+// beginEnding hands the attempt to the ender. One that it has already is looked
+// at again soon; the time of force stands.
+func (s *supervisor) beginEnding(a *attempt, grace time.Duration) {
+	e := &a.ending
+	if !e.active {
+		*e = ending{active: true, killAt: bootNow().add(grace), asked: map[int]uint64{}}
+	}
+	e.nextAt, e.pause = 0, firstPause
+	s.ender.wake()
+}
+
+// endLoop ends what has to end: what is told to stop, and what programs left
+// behind. One walk through the table of processes serves all.
+func (s *supervisor) endLoop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		due, next := s.dueEndings()
+		if len(due) > 0 {
+			s.look(due)
+			continue
+		}
+		if next > 0 {
+			timer.Reset(time.Duration(next - bootNow()))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.ender:
+		case <-timer.C:
+		}
+	}
+}
+
+// dueEndings returns the attempts to look at now, and when the next is due.
+func (s *supervisor) dueEndings() (due []*attempt, next bootTime) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := bootNow()
+	for _, q := range s.queues {
+		for _, a := range q.attempts {
+			switch e := &a.ending; {
+			case !e.active || a.phase != running:
+			case e.nextAt <= at:
+				due = append(due, a)
+			case next == 0 || e.nextAt < next:
+				next = e.nextAt
+			}
+		}
+	}
+	return due, next
+}
+
+// look finds the processes of attempts that have to end, signals them, and
+// finishes the attempts of which nothing is left.
+func (s *supervisor) look(due []*attempt) {
+	var table map[int]process
+	var marks map[int]string
+	for _, a := range due {
+		if a.proc.cgroup == nil && table == nil {
+			var err error
+			if table, err = processes(); err != nil {
+				s.log.Error("cannot list processes", "error", err)
+			}
+			marks = markers(table)
+		}
+		s.step(a, table, marks)
+	}
+}
+
+// step takes one attempt one step further.
+func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.phase != running || !a.ending.active {
+		return
+	}
+	e := &a.ending
+	left := a.members(table, marks)
+	if a.proc.gone && len(left) == 0 {
+		if a.proc.cgroup == nil || !a.proc.cgroup.populated() {
+			s.finish(a, a.proc.exit)
+			return
+		}
+	}
+	force := bootNow() >= e.killAt
+	if a.stop.begun() {
+		a.stop.signalled = true
+	}
+	s.signalAll(a, left, force)
+	e.nextAt = e.killAt
+	if a.proc.gone || force {
+		// Nobody tells when the rest is gone, so look, less and less often.
+		e.nextAt = bootNow().add(e.pause)
+		if !force {
+			e.nextAt = min(e.nextAt, e.killAt)
+		}
+		e.pause = min(2*e.pause, lastPause)
+	}
+}
+
+// signalAll asks every process once, or ends all by force.
+func (s *supervisor) signalAll(a *attempt, left []process, force bool) {
+	if force && a.proc.cgroup != nil && a.proc.cgroup.kill() {
+		return
+	}
+	for _, p := range left {
+		switch {
+		case force:
+			p.signal(unix.SIGKILL)
+		case a.ending.asked[p.pid] != p.start:
+			a.ending.asked[p.pid] = p.start
+			p.signal(unix.SIGTERM)
+			// A stopped process (Ctrl-Z, SIGSTOP) would sleep through its grace.
+			p.signal(unix.SIGCONT)
+		}
+	}
+}
+
+func (p *pool) remove(a *attempt) {
+	for i, w := range p.waiting {
+		if w == a {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			return
+		}
+	}
+}

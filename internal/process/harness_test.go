@@ -1,0 +1,221 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// patience is how long a test waits for an event that has to come.
+const patience = 20 * time.Second
+
+// place is what outlives a daemon: directories and a supervisor.
+type place struct {
+	dir string
+	log *bytes.Buffer
+}
+
+func newPlace(t testing.TB) *place {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "proc") // t.TempDir has names too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &place{dir: dir}
+	must(t, os.Mkdir(p.runtime(), 0o700))
+	t.Cleanup(func() {
+		p.endSupervisor(t)
+		if t.Failed() {
+			b, _ := os.ReadFile(defaultLog(p.runtime()))
+			t.Logf("log of the supervisor:\n%s", b)
+		}
+		must(t, os.RemoveAll(dir))
+	})
+	return p
+}
+
+func (p *place) runtime() string { return filepath.Join(p.dir, "run") }
+
+func (p *place) options(queue string) Options {
+	return Options{
+		QueueID: queue, TasksDir: filepath.Join(p.dir, queue, "tasks"), SpoolDir: filepath.Join(p.dir, queue, "spool"),
+		RuntimeDir: p.runtime(), Logger: slog.New(slog.DiscardHandler), Idle: time.Minute,
+	}
+}
+
+// supervisorPid returns the pid of who holds the supervisor's lock; 0 = nobody.
+func (p *place) supervisorPid(t testing.TB) int {
+	t.Helper()
+	c, err := dial(filepath.Join(p.runtime(), socketName))
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	must(t, err)
+	var cred *unix.Ucred
+	must(t, raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }))
+	must(t, err)
+	return int(cred.Pid)
+}
+
+// endSupervisor ends the supervisor and waits until it is gone.
+func (p *place) endSupervisor(t testing.TB) { p.signalSupervisor(t, unix.SIGTERM) }
+
+func (p *place) signalSupervisor(t testing.TB, sig unix.Signal) {
+	t.Helper()
+	pid := p.supervisorPid(t)
+	if pid == 0 {
+		return
+	}
+	waitGone(t, pid, func() { must(t, unix.Kill(pid, sig)) })
+}
+
+// waitGone runs f and waits until the process has ended.
+func waitGone(t testing.TB, pid int, f func()) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return
+	}
+	must(t, err)
+	defer unix.Close(fd)
+	f()
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, int(patience.Milliseconds()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			t.Fatalf("process %d does not end (%v)", pid, err)
+		}
+		return
+	}
+}
+
+// daemon is a Backend with somebody who watches it.
+type daemon struct {
+	*Backend
+	t    testing.TB
+	stop func()
+
+	mu     sync.Mutex
+	events map[task.Ref][]task.Change
+	moved  chan struct{}
+}
+
+func (p *place) daemon(t testing.TB, opts Options, active ...task.Task) *daemon {
+	t.Helper()
+	b, err := New(opts)
+	must(t, err)
+	d := &daemon{Backend: b, t: t, events: map[task.Ref][]task.Change{}, moved: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := b.Watch(ctx, active, d.sink); err != nil {
+			t.Errorf("Watch: %v", err)
+		}
+	}()
+	d.stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(d.stop)
+	return d
+}
+
+func (d *daemon) sink(changes []task.Change) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range changes {
+		ref := task.Ref{Seq: c.Seq, Attempt: c.Event.Attempt}
+		d.events[ref] = append(d.events[ref], c)
+	}
+	close(d.moved)
+	d.moved = make(chan struct{})
+}
+
+// await waits until the attempt has an event of one of the kinds.
+func (d *daemon) await(ref task.Ref, kinds ...task.EventKind) task.Change {
+	d.t.Helper()
+	late := time.After(patience)
+	for {
+		d.mu.Lock()
+		for _, c := range d.events[ref] {
+			for _, k := range kinds {
+				if c.Event.Kind == k {
+					d.mu.Unlock()
+					return c
+				}
+			}
+		}
+		moved, have := d.moved, d.events[ref]
+		d.mu.Unlock()
+		select {
+		case <-moved:
+		case <-late:
+			d.t.Fatalf("no %v for %v; there are %v (down: %q)", kinds, ref, kindsOf(have), d.Down())
+		}
+	}
+}
+
+// end waits for the end of the attempt.
+func (d *daemon) end(ref task.Ref) task.Change {
+	d.t.Helper()
+	return d.await(ref, ends...)
+}
+
+var ends = []task.EventKind{task.EventExited, task.EventStopped, task.EventVanished, task.EventNotStarted}
+
+func (d *daemon) launch(tasks ...task.Task) {
+	d.t.Helper()
+	must(d.t, d.Launch(context.Background(), tasks))
+}
+
+func kindsOf(cs []task.Change) []string {
+	var out []string
+	for _, c := range cs {
+		out = append(out, c.Event.Kind.String())
+	}
+	return out
+}
+
+func assigned(t testing.TB, seq task.Seq, spec task.Spec) task.Task {
+	t.Helper()
+	spec.ID, spec.Class = "t", "cpu_short"
+	if spec.Env == nil {
+		spec.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
+	}
+	tk := task.New(seq, &spec, 0)
+	return apply(t, tk, task.Event{Kind: task.EventPlaced, Attempt: 1, At: 1, Backend: Name})
+}
+
+func apply(t testing.TB, tk task.Task, evs ...task.Event) task.Task {
+	t.Helper()
+	for _, ev := range evs {
+		var err error
+		tk, err = task.Apply(tk, ev)
+		must(t, err)
+	}
+	return tk
+}
+
+func argv(words ...string) task.Spec { return task.Spec{Argv: words} }
+
+func sh(script string) task.Spec { return argv("/bin/sh", "-c", script) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

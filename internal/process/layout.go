@@ -1,0 +1,49 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// shardSize is how many tasks share a directory, so that none grows so large
+// that listing it hurts.
+const shardSize = 1000
+
+// Layout says where the files of attempts are. The supervisor makes the log,
+// the backend the payload, and the program itself the result.
+type Layout struct {
+	Dir string // the tasks directory of a queue
+}
+
+// LogPath is where the output goes: stdout and stderr, as on a terminal.
+func (l Layout) LogPath(r task.Ref) string { return l.path(r, ".log") }
+
+// PayloadPath is where the program finds its payload, if the task has one.
+func (l Layout) PayloadPath(r task.Ref) string { return l.path(r, ".payload.json") }
+
+// ResultPath is where the program may leave a JSON object.
+func (l Layout) ResultPath(r task.Ref) string { return l.path(r, ".result.json") }
+
+func (l Layout) path(r task.Ref, suffix string) string {
+	b := make([]byte, 0, len(l.Dir)+48)
+	b = append(b, l.Dir...)
+	b = append(b, filepath.Separator)
+	b = strconv.AppendUint(b, uint64(r.Seq/shardSize), 10)
+	b = append(b, filepath.Separator)
+	b = strconv.AppendUint(b, uint64(r.Seq), 10)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, int64(r.Attempt), 10)
+	return string(append(b, suffix...))
+}
+
+// prepare makes the directory of an attempt.
+func (l Layout) prepare(r task.Ref) error {
+	if err := os.MkdirAll(filepath.Dir(l.path(r, "")), 0o700); err != nil {
+		return fmt.Errorf("make task directory: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// logHead is how much of the beginning of a log is never cut.
+	logHead = 64 << 10
+	// cutsSuffix names the file beside a log that says what was cut out of it.
+	cutsSuffix = ".cuts"
+	blockSize  = 4096
+)
+
+// cut is a piece that is no longer in a log. The offsets are those of the file.
+type cut struct {
+	From int64 `json:"from"`
+	// To is where the kept output goes on. A cut of no length marks where output
+	// was removed without leaving a gap in the file.
+	To    int64 `json:"to"`
+	Bytes int64 `json:"bytes"` // of output that were dropped
+}
+
+// cutLog drops the middle of a log that has grown beyond limit: its beginning
+// and its newest half of the limit stay. The program goes on appending and
+// notices nothing. What was dropped is noted beside the log first.
+func cutLog(f *os.File, size, limit int64) error {
+	cuts, err := readCuts(f.Name())
+	if err != nil {
+		return err
+	}
+	from := int64(logHead)
+	to := (size - limit/2) / blockSize * blockSize
+	if n := len(cuts); n > 0 && cuts[n-1].To > cuts[n-1].From && to <= cuts[n-1].To || to <= from {
+		return nil
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+	if err == nil {
+		return writeCuts(f.Name(), []cut{{From: from, To: to, Bytes: to - from}})
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("punch a hole into the log: %w", err)
+	}
+	return truncateLog(f, size, cuts)
+}
+
+// truncateLog is for file systems without holes, such as NFS before 4.2: only
+// the beginning stays, and the output goes on behind it.
+func truncateLog(f *os.File, size int64, cuts []cut) error {
+	dropped := size - logHead
+	for _, c := range cuts {
+		dropped += c.Bytes
+	}
+	if err := f.Truncate(logHead); err != nil {
+		return fmt.Errorf("cut the log: %w", err)
+	}
+	return writeCuts(f.Name(), []cut{{From: logHead, To: logHead, Bytes: dropped}})
+}
+
+func readCuts(logPath string) ([]cut, error) {
+	b, err := os.ReadFile(logPath + cutsSuffix)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was cut out of a log: %w", err)
+	}
+	var cuts []cut
+	if err := json.Unmarshal(b, &cuts); err != nil {
+		return nil, fmt.Errorf("read what was cut out of a log: %w", err)
+	}
+	return cuts, nil
+}
+
+// writeCuts replaces the note in one step, so that a reader never sees half of it.
+func writeCuts(logPath string, cuts []cut) error {
+	b, err := json.Marshal(cuts)
+	if err != nil {
+		return err
+	}
+	path := logPath + cutsSuffix
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return fmt.Errorf("note what was cut out of a log: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("note what was cut out of a log: %w", err)
+	}
+	return nil
+}

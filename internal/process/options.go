@@ -1,0 +1,67 @@
+package process
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Options are what a Backend needs. Those marked required have no default.
+type Options struct {
+	QueueID    string       // required; random, in every name that leaves the process
+	TasksDir   string       // required; see Layout
+	SpoolDir   string       // required; journals are kept below it, by host and boot
+	RuntimeDir string       // required; where the supervisor's socket is; ours alone
+	Logger     *slog.Logger // required
+
+	// Pool says in which line a task waits in the supervisor, and how many of
+	// that line run at a time; 0 = as many as come. Nil = no lines.
+	Pool func(task.Task) (pool string, limit int)
+	// Env gives variables beside those of the spec, such as the GPUs that the
+	// task may see. They win over the spec's. Nil = none.
+	Env func(task.Task) []string
+
+	Nice        int           // added to the nice level of tasks
+	LogCap      int64         // bytes of output that an attempt keeps on disk; 0 = DefaultLogCap
+	ResultLimit int64         // bytes of a result; 0 = DefaultResultLimit
+	Idle        time.Duration // see SupervisorOptions
+	Exe         string        // binary that becomes the supervisor; "" = this one
+	Now         func() time.Time
+}
+
+// The defaults of Options.
+const (
+	DefaultLogCap      = 1 << 30
+	DefaultResultLimit = 4 << 20
+)
+
+// fill checks the options and sets the defaults.
+func (o *Options) fill() error {
+	switch {
+	case o.QueueID == "":
+		return errors.New("process backend: Options.QueueID is empty")
+	case !filepath.IsAbs(o.TasksDir), !filepath.IsAbs(o.SpoolDir), !filepath.IsAbs(o.RuntimeDir):
+		return errors.New("process backend: TasksDir, SpoolDir and RuntimeDir have to be absolute paths")
+	case o.Logger == nil:
+		return errors.New("process backend: Options.Logger is nil")
+	}
+	if o.LogCap <= 0 {
+		o.LogCap = DefaultLogCap
+	}
+	if o.ResultLimit <= 0 {
+		o.ResultLimit = DefaultResultLimit
+	}
+	if o.Exe == "" {
+		o.Exe = "/proc/self/exe"
+	}
+	if o.Idle <= 0 {
+		o.Idle = DefaultIdle
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}

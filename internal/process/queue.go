@@ -1,0 +1,114 @@
+package process
+
+import (
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// queue is what the supervisor knows about one queue. The supervisor's mutex
+// guards it.
+type queue struct {
+	id       string
+	journal  *journal
+	attempts map[task.Ref]*attempt
+	pools    []*pool
+	logCap   int64
+	nice     int
+	conn     *conn      // nil = no client
+	dirty    []*attempt // to be reported to it
+	// forgotten answers late repeats of a start after its attempt was forgotten.
+	forgotten recent
+}
+
+// pool is a line of attempts of which so many run at a time.
+type pool struct {
+	name    string
+	limit   int // 0 = none
+	running int
+	waiting []*attempt
+}
+
+func (p *pool) room() bool { return p.limit == 0 || p.running < p.limit }
+
+// poolOf returns the pool with that name, making it as needed. An attempt
+// without a pool gets the one named "", which has no limit.
+func (q *queue) poolOf(name string) *pool {
+	for _, p := range q.pools {
+		if p.name == name {
+			return p
+		}
+	}
+	p := &pool{name: name}
+	q.pools = append(q.pools, p)
+	return p
+}
+
+// touch has the attempt reported.
+func (q *queue) touch(a *attempt) {
+	if a.dirty || q.conn == nil {
+		return
+	}
+	a.dirty = true
+	q.dirty = append(q.dirty, a)
+	q.conn.out.wake()
+}
+
+// touchAll has everything reported, to a client that just came.
+func (q *queue) touchAll() {
+	q.dirty = q.dirty[:0]
+	for _, a := range q.attempts {
+		a.dirty = true
+		q.dirty = append(q.dirty, a)
+	}
+}
+
+// takeDirty returns reports on at most n attempts that changed.
+func (q *queue) takeDirty(n int) (reports []*supervisorpb.Report, more bool) {
+	n = min(n, len(q.dirty))
+	reports = make([]*supervisorpb.Report, n)
+	for i, a := range q.dirty[:n] {
+		a.dirty = false
+		reports[i] = a.report()
+	}
+	clear(q.dirty[:n])
+	q.dirty = q.dirty[n:]
+	return reports, len(q.dirty) > 0
+}
+
+// outstanding says whether the journal holds anything that is still needed.
+func (q *queue) outstanding() bool {
+	for _, a := range q.attempts {
+		if a.phase != queued {
+			return true
+		}
+	}
+	return false
+}
+
+// recent remembers the last few thousand attempts that were forgotten.
+type recent struct {
+	set  map[task.Ref]struct{}
+	ring []task.Ref
+	next int
+}
+
+const recentSize = 4096
+
+func (r *recent) add(ref task.Ref) {
+	if r.set == nil {
+		r.set = make(map[task.Ref]struct{})
+	}
+	if len(r.ring) < recentSize {
+		r.ring = append(r.ring, ref)
+	} else {
+		delete(r.set, r.ring[r.next])
+		r.ring[r.next] = ref
+		r.next = (r.next + 1) % recentSize
+	}
+	r.set[ref] = struct{}{}
+}
+
+func (r *recent) has(ref task.Ref) bool {
+	_, ok := r.set[ref]
+	return ok
+}

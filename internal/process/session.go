@@ -1,0 +1,84 @@
+package process
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+)
+
+// errRefused is returned when the supervisor says that it cannot serve us. Its
+// text says why and what to do.
+var errRefused = errors.New("the process supervisor refused the connection")
+
+// session is one connection to the supervisor.
+type session struct {
+	nc   *net.UnixConn
+	r    *bufio.Reader
+	host string
+	boot string
+	id   string
+	pid  int
+
+	mu sync.Mutex // of writing
+}
+
+// openSession connects and says hello.
+func openSession(path string, h *supervisorpb.Hello) (*session, error) {
+	nc, err := dial(path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the process supervisor: %w", err)
+	}
+	ss := &session{nc: nc, r: bufio.NewReaderSize(nc, 64<<10)}
+	err = ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Hello{Hello: h}})
+	var m *supervisorpb.FromSupervisor
+	if err == nil {
+		m, err = ss.receive()
+	}
+	if err == nil {
+		err = ss.welcome(m)
+	}
+	if err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return ss, nil
+}
+
+func (ss *session) welcome(m *supervisorpb.FromSupervisor) error {
+	if f := m.GetFault(); f != nil {
+		return fmt.Errorf("%w: %s", errRefused, f.GetText())
+	}
+	w := m.GetWelcome()
+	if w == nil {
+		return fmt.Errorf("%w: it did not answer hello", errRefused)
+	}
+	ss.host, ss.boot, ss.id, ss.pid = w.GetHost(), w.GetBootId(), w.GetSupervisorId(), int(w.GetPid())
+	return nil
+}
+
+func (ss *session) send(m *supervisorpb.ToSupervisor) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if _, err := protodelim.MarshalTo(ss.nc, m); err != nil {
+		return fmt.Errorf("write to the process supervisor: %w", err)
+	}
+	return nil
+}
+
+func (ss *session) receive() (*supervisorpb.FromSupervisor, error) {
+	m := &supervisorpb.FromSupervisor{}
+	if err := (protodelim.UnmarshalOptions{MaxSize: maxMessage}).UnmarshalFrom(ss.r, m); err != nil {
+		return nil, fmt.Errorf("read from the process supervisor: %w", err)
+	}
+	return m, nil
+}
+
+// handleOf is the handle of an attempt that the supervisor reports.
+func (ss *session) handleOf(r *supervisorpb.Report) []byte {
+	return handle{Host: ss.host, Boot: ss.boot, Supervisor: ss.id, PID: r.GetPid(), Start: r.GetStartTicks()}.encode()
+}

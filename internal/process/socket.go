@@ -1,0 +1,86 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// errStranger is returned when the other end of the socket is not our user.
+var errStranger = errors.New("the other end of the supervisor's socket belongs to another user")
+
+// maxSocketPath is the longest path that a Unix socket can have.
+const maxSocketPath = 107
+
+// shortPath calls use with a name of the socket that the kernel accepts however
+// long its path is.
+func shortPath(path string, use func(string) error) error {
+	if len(path) <= maxSocketPath {
+		return use(path)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // only a name for the directory
+	return use("/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(path))
+}
+
+// listen binds the socket. The caller holds the supervisor's lock, so whatever
+// is there is left from one that was killed.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove stale socket: %w", err)
+	}
+	var l *net.UnixListener
+	err := shortPath(path, func(p string) (err error) {
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+// dial connects and checks that the supervisor is our own user's.
+func dial(path string) (*net.UnixConn, error) {
+	var c *net.UnixConn
+	err := shortPath(path, func(p string) (err error) {
+		c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: p, Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(c); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// checkPeer refuses a peer that is not our own user.
+func checkPeer(c *net.UnixConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return fmt.Errorf("peer credentials: %w", err)
+	}
+	if int(cred.Uid) != os.Getuid() {
+		return fmt.Errorf("%w: uid %d", errStranger, cred.Uid)
+	}
+	return nil
+}

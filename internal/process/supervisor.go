@@ -1,0 +1,205 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// SupervisorOptions are what a supervisor needs to know. It reads no
+// configuration: what differs between queues comes with each connection.
+type SupervisorOptions struct {
+	RuntimeDir string        // where the socket is; ours alone
+	Logger     *slog.Logger  // required
+	Idle       time.Duration // leave after so long with nothing to do; 0 = DefaultIdle
+	// Ready is called once, when clients can connect.
+	Ready func()
+}
+
+// DefaultIdle is how long a supervisor with nothing to do waits for more.
+const DefaultIdle = 5 * time.Minute
+
+// ErrSupervisorRuns is returned by RunSupervisor when the runtime directory has
+// a supervisor already. It is what the loser of a race of two starters sees.
+var ErrSupervisorRuns = errors.New("a supervisor runs already")
+
+const (
+	socketName = "supervisor.sock"
+	lockName   = "supervisor.lock"
+)
+
+// supervisor is the state of the long-lived process. mu guards all that is not
+// said to be otherwise; journals are written under it, so that what is known
+// and what is recorded never differ.
+type supervisor struct {
+	log  *slog.Logger
+	id   string
+	host string
+	boot string
+	opts SupervisorOptions
+
+	mu      sync.Mutex
+	queues  map[string]*queue
+	byPid   map[int]*attempt // children of ours that run
+	ready   []*attempt       // claimed, for the next free spawner
+	forking int              // spawners between claim and the process's registration
+	early   map[int]reaped   // children that ended before their registration
+	clients int
+	idleAt  bootTime // since when there is nothing to do; 0 = there is
+	keepAt  bootTime // when the timekeeper looks next
+	leaving bool
+
+	spawners  int // how many there are
+	free      int // how many of them wait for work
+	work      sync.Cond
+	children  sync.Cond // the reaper waits here while there are none
+	cgroups   *cgroups  // nil = not delegated
+	oom       *oomCounter
+	keeper    waker // wakes the timekeeper
+	ender     waker // wakes the ender
+	followers *follower
+	wg        sync.WaitGroup
+}
+
+// RunSupervisor is the supervisor: it serves until ctx ends, or until it has
+// had nothing to do for a while. It touches no task when it returns, and runs
+// alone in its process: it reaps every child, whoever started it.
+func RunSupervisor(ctx context.Context, opts SupervisorOptions) error {
+	lock, err := lockFile(filepath.Join(opts.RuntimeDir, lockName))
+	if errors.Is(err, errJournalHeld) {
+		return fmt.Errorf("%w in %s", ErrSupervisorRuns, opts.RuntimeDir)
+	}
+	if err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	defer lock.Close() //nolint:errcheck // a lock has nothing to lose
+	s, err := newSupervisor(opts)
+	if err != nil {
+		return err
+	}
+	l, err := listen(filepath.Join(opts.RuntimeDir, socketName))
+	if err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	s.log.Info("supervisor started", "supervisor", s.id, "pid", os.Getpid(), "cgroup", s.cgroups != nil)
+	if opts.Ready != nil {
+		opts.Ready()
+	}
+	s.serve(ctx, l)
+	return nil
+}
+
+func newSupervisor(opts SupervisorOptions) (*supervisor, error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, fmt.Errorf("supervisor: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("supervisor: host name: %w", err)
+	}
+	if opts.Idle <= 0 {
+		opts.Idle = DefaultIdle
+	}
+	// Orphans of tasks come to us and not to init, so that none of them is lost.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		opts.Logger.Warn("cannot become a subreaper: processes that leave their task may be found late", "error", err)
+	}
+	s := &supervisor{
+		log: opts.Logger, id: randomID(), host: host, boot: boot, opts: opts,
+		queues: map[string]*queue{}, byPid: map[int]*attempt{}, early: map[int]reaped{},
+		spawners: max(2, min(8, runtime.NumCPU())),
+		keeper:   newWaker(), ender: newWaker(),
+	}
+	s.work.L, s.children.L = &s.mu, &s.mu
+	s.cgroups = openCgroups(opts.RuntimeDir, opts.Logger)
+	s.oom = openOOMCounter()
+	s.followers = newFollower(s)
+	return s, nil
+}
+
+func randomID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// serve runs every goroutine of the supervisor and returns when all have
+// ended. The caller's goroutine is the reaper: it has to be on the main thread
+// (see orphans).
+func (s *supervisor) serve(ctx context.Context, l *net.UnixListener) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// A spawner in vfork(2) keeps its P while the child runs exec(2). It must not
+	// keep the reaper from running meanwhile.
+	runtime.GOMAXPROCS(runtime.NumCPU() + s.spawners)
+	for range s.spawners {
+		s.wg.Go(s.spawnLoop)
+	}
+	s.wg.Go(func() { s.accept(ctx, l) })
+	s.wg.Go(func() { s.keepTime(ctx, cancel) })
+	s.wg.Go(func() { s.endLoop(ctx) })
+	s.wg.Go(func() { s.followers.run(ctx) })
+	s.wg.Go(func() {
+		<-ctx.Done()
+		_ = l.Close() // it also removes the socket
+		s.leave()
+	})
+	s.reapLoop()
+	s.wg.Wait()
+	s.closeAll()
+}
+
+// leave tells the goroutines that wait for work to go.
+func (s *supervisor) leave() {
+	s.mu.Lock()
+	s.leaving = true
+	s.work.Broadcast()
+	s.children.Broadcast()
+	busy := len(s.byPid) > 0 || s.forking > 0
+	s.mu.Unlock()
+	if busy {
+		s.wakeReaper()
+	}
+}
+
+func (s *supervisor) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		if err := q.journal.close(); err != nil {
+			s.log.Error("close journal", "queue", q.id, "error", err)
+		}
+	}
+	s.cgroups.close()
+	s.log.Info("supervisor leaves", "supervisor", s.id, "tasks_running", len(s.byPid))
+}
+
+// now is the wall clock, for what people read.
+func now() task.Instant { return task.At(time.Now()) }
+
+// waker is a wake-up call that is not lost when it comes early, and counts once
+// when it comes often.
+type waker chan struct{}
+
+func newWaker() waker { return make(waker, 1) }
+
+func (w waker) wake() {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
+}

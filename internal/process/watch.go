@@ -1,0 +1,215 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Pauses between attempts to reach the supervisor.
+const (
+	retryFirst = 20 * time.Millisecond
+	retryLast  = 10 * time.Second
+)
+
+// Watch keeps the connection to the supervisor, starting one when there is none,
+// and reports what it says.
+func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]task.Change)) error {
+	b.mu.Lock()
+	for _, t := range active {
+		b.active[t.Ref()] = t
+	}
+	b.mu.Unlock()
+	pause := retryFirst
+	for ctx.Err() == nil {
+		ss, err := b.connect(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			b.opts.Logger.Warn("process supervisor", "error", err)
+			b.setSession(nil, err.Error())
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, retryLast)
+			continue
+		}
+		pause = retryFirst
+		b.follow(ctx, ss, sink)
+	}
+	b.setSession(nil, "the backend has stopped")
+	return nil
+}
+
+// connect reaches the supervisor, starting it if it does not run.
+func (b *Backend) connect(ctx context.Context) (*session, error) {
+	path := filepath.Join(b.opts.RuntimeDir, socketName)
+	hello := &supervisorpb.Hello{
+		MinVersion: minVersion, MaxVersion: maxVersion, QueueId: b.opts.QueueID, SpoolDir: []byte(b.spool),
+		LogCap: uint64(b.opts.LogCap), Nice: int32(b.opts.Nice),
+	}
+	ss, err := openSession(path, hello)
+	if err == nil || errors.Is(err, errRefused) || errors.Is(err, errStranger) {
+		return ss, err
+	}
+	f := supervisorFlags{runtimeDir: b.opts.RuntimeDir, logFile: defaultLog(b.opts.RuntimeDir), idle: b.opts.Idle}
+	if err := startSupervisor(ctx, b.opts.Exe, f); err != nil {
+		return nil, err
+	}
+	return openSession(path, hello)
+}
+
+// follow uses one connection until it breaks or ctx ends.
+func (b *Backend) follow(ctx context.Context, ss *session, sink func([]task.Change)) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	unhook := context.AfterFunc(ctx, func() { _ = ss.nc.Close() })
+	defer unhook()
+	defer ss.nc.Close() //nolint:errcheck // nothing is lost: the supervisor keeps what it has to tell
+	if err := b.handOverAgain(ss); err != nil {
+		b.opts.Logger.Warn("process supervisor", "error", err)
+		return
+	}
+	b.setSession(ss, "")
+	defer b.setSession(nil, "")
+	var one sync.Mutex // the sink takes one call at a time
+	deliver := func(changes []task.Change) {
+		one.Lock()
+		defer one.Unlock()
+		if len(changes) > 0 {
+			sink(changes)
+		}
+	}
+	stopped := make(chan struct{})
+	defer close(stopped)
+	wg.Go(func() {
+		for {
+			deliver(b.takeEchoes())
+			select {
+			case <-stopped:
+				return
+			case <-b.wake:
+			}
+		}
+	})
+	known := map[task.Ref]bool{} // nil after the snapshot
+	for {
+		m, err := ss.receive()
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				b.opts.Logger.Warn("process supervisor", "error", err)
+			}
+			return
+		}
+		reports := m.GetReports()
+		if reports == nil {
+			continue // of a newer supervisor; nothing that we need
+		}
+		changes := b.take(ss, reports, known)
+		if reports.GetSnapshotDone() && known != nil {
+			changes = append(changes, b.missing(ss, known)...)
+			known = nil
+		}
+		deliver(changes)
+	}
+}
+
+func (b *Backend) takeEchoes() []task.Change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := b.echoes
+	b.echoes = nil
+	return out
+}
+
+// take turns reports into changes.
+func (b *Backend) take(ss *session, reports *supervisorpb.Reports, known map[task.Ref]bool) []task.Change {
+	changes := make([]task.Change, 0, 3*len(reports.GetReports()))
+	for _, r := range reports.GetReports() {
+		ref := refOf(r.GetName())
+		if known != nil {
+			known[ref] = true
+		}
+		b.mu.Lock()
+		before := b.told[ref]
+		b.mu.Unlock()
+		var after told
+		changes, after = b.changes(changes, ss, r, before)
+		b.mu.Lock()
+		if r.GetPhase() != supervisorpb.Report_PHASE_QUEUED {
+			delete(b.given, ref)
+			delete(b.envs, ref)
+			b.told[ref] = after
+		}
+		if after == toldEnd {
+			delete(b.stops, ref)
+		}
+		b.mu.Unlock()
+	}
+	return changes
+}
+
+// missing says which attempts the supervisor should know and does not.
+func (b *Backend) missing(ss *session, known map[task.Ref]bool) []task.Change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []task.Change
+	at := task.At(b.opts.Now())
+	for ref, t := range b.active {
+		delete(b.active, ref)
+		if known[ref] || t.State() < task.Starting || b.elsewhere(t) {
+			continue
+		}
+		b.told[ref] = toldEnd
+		out = append(out, lost(t, at, ss.host, ss.boot))
+	}
+	return out
+}
+
+// elsewhere says whether the attempt runs on another host, of which nothing can
+// be said from here.
+func (b *Backend) elsewhere(t task.Task) bool {
+	h, ok := decodeHandle(t.Status().Handle)
+	return ok && h.Host != b.host
+}
+
+func byAge(x, y task.Ref) int {
+	return cmp.Or(cmp.Compare(x.Seq, y.Seq), cmp.Compare(x.Attempt, y.Attempt))
+}
+
+// handOverAgain tells a supervisor what the one before it may have taken along:
+// sizes of pools, attempts that had not begun, stops.
+func (b *Backend) handOverAgain(ss *session) error {
+	b.mu.Lock()
+	batch := newBatch()
+	for _, ref := range slices.SortedFunc(maps.Keys(b.given), byAge) {
+		batch.add(b.given[ref], b.envs[ref])
+	}
+	var stops []task.Ref
+	for ref := range b.stops {
+		stops = append(stops, ref)
+	}
+	var err error
+	if len(b.limits) > 0 {
+		err = ss.send(limitMessage(b.limits))
+	}
+	b.mu.Unlock()
+	if err == nil {
+		err = batch.send(ss)
+	}
+	if err == nil && len(stops) > 0 {
+		err = ss.send(stopMessage(stops...))
+	}
+	return err
+}

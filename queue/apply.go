@@ -1,0 +1,111 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Apply runs the changes through task.Apply, in order and in one transaction.
+// The answer has one entry per change: one that task.Apply refused, or that
+// names no task, has the reason in Err and does not disturb the others. The
+// error is for all of them: nothing was stored.
+//
+// For EventRetried the queue itself finds out what the task has to wait for. If
+// it can never run because of how a dependency ended, it is refused at once.
+func (q *Queue) Apply(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	answers := make([]task.Applied, len(changes))
+	err := q.write(ctx, len(changes), func(b *batch) error {
+		for i, c := range changes {
+			var err error
+			if answers[i], err = b.change(c); err != nil {
+				return fmt.Errorf("apply %s to task %d: %w", c.Event.Kind, c.Seq, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
+// change applies one change. Its error means that the transaction cannot go on.
+func (b *batch) change(c task.Change) (task.Applied, error) {
+	e, err := b.entry(c.Seq)
+	if errors.Is(err, ErrNotFound) {
+		return task.Applied{Err: err}, nil
+	}
+	if err != nil {
+		return task.Applied{}, err
+	}
+	answer := task.Applied{From: e.task.State()}
+	answer.Err, err = b.tryChange(e, c)
+	answer.Task = e.task
+	return answer, err
+}
+
+// tryChange tells a refusal, which is an answer, from a failure.
+func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
+	var deps dependencies
+	switch c.Event.Kind {
+	case task.EventDepEnded:
+		// Blocked has to agree with the keys in waits, which only Advance moves.
+		return fmt.Errorf("%w: %s is the queue's own", task.ErrIllegal, c.Event.Kind), nil
+	case task.EventRetried:
+		if deps, err = b.resolve(e.task.Spec.After); err != nil {
+			return nil, err
+		}
+		c.Event.Blocked = len(deps.waits)
+	}
+	next, refused := task.Apply(e.task, c.Event)
+	if refused != nil {
+		return refused, nil
+	}
+	if err := b.took(e, next, c.Event); err != nil {
+		return nil, err
+	}
+	switch c.Event.Kind {
+	case task.EventExited:
+		return nil, b.storeResult(c.Seq, c.Result)
+	case task.EventRetried:
+		e.waits = deps.waits
+		if err := b.storeResult(c.Seq, nil); err != nil || deps.refuse == "" {
+			return nil, err
+		}
+		return nil, b.step(e, task.Event{Kind: task.EventRefused, At: c.Event.At, Attempt: next.Attempt(), Text: deps.refuse})
+	}
+	return nil, nil
+}
+
+// step applies an event of the queue's own making, which has to fit.
+func (b *batch) step(e *entry, ev task.Event) error {
+	next, err := task.Apply(e.task, ev)
+	if err != nil {
+		return err
+	}
+	return b.took(e, next, ev)
+}
+
+// took notes that a task has taken a step.
+func (b *batch) took(e *entry, next task.Task, ev task.Event) error {
+	rec := recordOf(e.task, next, ev)
+	e.task, e.dirty, e.at = next, true, ev.At
+	if ev.Kind == task.EventCancelAsked {
+		b.wake = true // for an active task no index changes
+	}
+	return b.log(rec)
+}
+
+// storeResult keeps the result of the latest attempt alone.
+func (b *batch) storeResult(seq task.Seq, r task.Result) error {
+	if len(r) == 0 {
+		return b.bucket(bucketResults).Delete(seqKey(seq))
+	}
+	return b.bucket(bucketResults).Put(seqKey(seq), sealBytes(r))
+}

@@ -1,0 +1,362 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// ErrInconsistent is what errors.Is finds in what Check returns when records and
+// indexes disagree.
+var ErrInconsistent = errors.New("the queue's records and indexes disagree")
+
+// maxFindings bounds how much Check reports; the first few tell the story.
+const maxFindings = 20
+
+// Check reads the whole database in one read transaction and returns everything
+// that is wrong with it, or nil: damaged records, indexes that disagree with
+// them in either direction, wrong counters, a gap in the event log, pages that
+// bbolt holds for lost. It takes time and memory in proportion to the number of
+// tasks. Calls that change the queue go on meanwhile, but for the last part: while
+// bbolt's pages are counted nothing can be committed.
+func (q *Queue) Check(ctx context.Context) error {
+	tx, err := q.db.Begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // a read transaction has nothing to lose
+	c := &checker{
+		q: q, ctx: ctx, tx: tx, counts: counts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
+		tasks: map[task.Seq]task.Task{}, shapes: newShapes(),
+	}
+	steps := []func() error{
+		c.loadShapes, c.checkTasks, c.checkTombs, c.checkIndexes, c.checkCounters, c.checkEnvs, c.checkBlobs,
+		c.checkIDs, c.checkEvents, c.checkPages,
+	}
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(); err != nil {
+			c.found = append(c.found, err)
+		}
+		if len(c.found) >= maxFindings {
+			break
+		}
+	}
+	return errors.Join(c.found...)
+}
+
+// checker collects what the records say the indexes should hold, and compares.
+type checker struct {
+	q      *Queue
+	ctx    context.Context
+	tx     *bolt.Tx
+	tasks  map[task.Seq]task.Task
+	counts counts
+	envs   map[string]int // specs by the hash of their environment
+	shapes shapes
+	want   map[string]map[string][]byte // bucket, key, value; nil value = any
+	found  []error
+}
+
+func (c *checker) wrong(format string, args ...any) {
+	if len(c.found) < maxFindings {
+		c.found = append(c.found, fmt.Errorf("%w: %s", ErrInconsistent, fmt.Sprintf(format, args...)))
+	}
+}
+
+func (c *checker) expect(bucket, key, value []byte) {
+	m := c.want[string(bucket)]
+	if m == nil {
+		m = map[string][]byte{}
+		c.want[string(bucket)] = m
+	}
+	m[string(key)] = value
+}
+
+func (c *checker) loadShapes() error { return c.shapes.load(c.tx) }
+
+// checkTasks reads every task and notes where it has to be found.
+func (c *checker) checkTasks() error {
+	return c.tx.Bucket(bucketSpecs).ForEach(func(k, _ []byte) error {
+		seq := keySeq(k)
+		t, err := readTask(c.tx, seq)
+		if err != nil {
+			c.found = append(c.found, err)
+			return c.ctx.Err()
+		}
+		c.tasks[seq] = t
+		c.counts.bump(t.Spec.Class, t.State(), 1)
+		if h := hashEnv(t.Spec.Env); h != (envHash{}) {
+			c.envs[string(h[:])]++
+		}
+		if t.Spec.SubmittedAt == 0 || t.Seq == 0 || t.Attempt() < 1 {
+			c.wrong("task %d has no submit time, number or attempt", seq)
+		}
+		c.place(t)
+		return c.ctx.Err()
+	})
+}
+
+func (c *checker) place(t task.Task) {
+	seq, s := t.Seq, t.Status()
+	lease := s.Lease.CPUMilli != 0 || s.Lease.MemBytes != 0 || len(s.Lease.GPUs) > 0
+	if lease && !s.State.Active() {
+		c.wrong("task %d is %s and has a lease", seq, s.State)
+	}
+	switch {
+	case s.State.Terminal():
+		c.expect(bucketEnded, timeSeqKey(s.EndedAt, seq), []byte{byte(s.State)})
+	case s.State.Active():
+		c.expect(bucketActive, seqKey(seq), nil)
+	case s.State != task.Pending:
+		c.wrong("task %d has state %d, which does not exist", seq, uint8(s.State))
+	case s.Cancel != nil:
+		c.expect(bucketTimers, timeSeqKey(0, seq), nil)
+	case s.Blocked > 0 || s.Held != "":
+	default:
+		c.placeReady(t)
+	}
+	c.placeWaits(t)
+}
+
+// placeReady: a retry that has to wait is in timers, and in ready once it was
+// moved there.
+func (c *checker) placeReady(t task.Task) {
+	due := timeSeqKey(t.Status().NotBefore, t.Seq)
+	if t.Status().NotBefore != 0 && inBucket(c.tx, bucketTimers, due) {
+		c.expect(bucketTimers, due, nil)
+		return
+	}
+	id, ok := c.shapes.byName[t.Spec.Shape()]
+	if !ok {
+		c.wrong("task %d is ready, and its shape is unknown", t.Seq)
+		return
+	}
+	c.expect(bucketReady, readyKey(id, t.Spec.Order(), t.Seq), nil)
+	c.expect(bucketShapes, shapeKey(id), nil)
+}
+
+func inBucket(tx *bolt.Tx, name, key []byte) bool {
+	k, _ := tx.Bucket(name).Cursor().Seek(key)
+	return bytes.Equal(k, key)
+}
+
+// placeWaits: Blocked is the number of keys in waits.
+func (c *checker) placeWaits(t task.Task) {
+	n := 0
+	seen := map[task.Seq]bool{}
+	for _, d := range t.Spec.After {
+		key := seqSeqKey(d.Seq, t.Seq)
+		if t.State() != task.Pending || seen[d.Seq] || !inBucket(c.tx, bucketWaits, key) {
+			continue
+		}
+		seen[d.Seq] = true
+		n++
+		c.expect(bucketWaits, key, nil)
+	}
+	if t.State() == task.Pending && n != t.Status().Blocked {
+		c.wrong("task %d is blocked by %d others and has %d keys in waits", t.Seq, t.Status().Blocked, n)
+	}
+}
+
+func (c *checker) checkTombs() error {
+	return c.tx.Bucket(bucketTombs).ForEach(func(k, v []byte) error {
+		f, err := readFinal(k, v)
+		if err != nil {
+			c.found = append(c.found, err)
+			return nil
+		}
+		if _, both := c.tasks[f.Seq]; both || f.Seq != keySeq(k) || !f.State.Terminal() {
+			c.wrong("tombstone %d is of a task that exists, or that has not ended", keySeq(k))
+		}
+		return nil
+	})
+}
+
+// checkIndexes compares each index with what the records want it to hold.
+func (c *checker) checkIndexes() error {
+	for _, name := range [][]byte{bucketReady, bucketShapes, bucketTimers, bucketActive, bucketEnded, bucketWaits} {
+		want := c.want[string(name)]
+		_ = c.tx.Bucket(name).ForEach(func(k, v []byte) error { // the function returns no error
+			expected, ok := want[string(k)]
+			if !ok {
+				c.wrong("bucket %s has %x, which no task explains", name, k)
+			} else if expected != nil && !bytes.Equal(expected, v) {
+				c.wrong("bucket %s has %x for %x, and should have %x", name, v, k, expected)
+			}
+			delete(want, string(k))
+			return nil
+		})
+		for k := range want {
+			c.wrong("bucket %s lacks %x", name, k)
+		}
+	}
+	c.checkReleases()
+	return nil
+}
+
+// checkReleases: whoever waits for an ended task is in somebody's to-do.
+func (c *checker) checkReleases() {
+	releases := c.tx.Bucket(bucketReleases)
+	for seq, t := range c.tasks {
+		noted := inBucket(c.tx, bucketReleases, seqKey(seq))
+		waited := len(waiters(c.tx, seq, 1)) > 0
+		if noted && !t.State().Terminal() {
+			c.wrong("task %d is noted to release others, and has not ended", seq)
+		}
+		if waited && t.State().Terminal() && !noted {
+			c.wrong("task %d has ended, and those that wait for it will never hear", seq)
+		}
+	}
+	_ = releases.ForEach(func(k, _ []byte) error { // the function returns no error
+		if _, ok := c.tasks[keySeq(k)]; !ok {
+			c.wrong("task %d is noted to release others, and does not exist", keySeq(k))
+		}
+		return nil
+	})
+}
+
+func (c *checker) checkCounters() error {
+	stored := counts{}
+	if err := stored.load(c.tx); err != nil {
+		return err
+	}
+	if !maps.EqualFunc(stored, c.counts, maps.Equal[map[task.State]int, map[task.State]int]) {
+		c.wrong("the counters say %v, and there are %v", stored, c.counts)
+	}
+	return nil
+}
+
+func (c *checker) checkEnvs() error {
+	refs := c.tx.Bucket(bucketEnvRefs)
+	for _, name := range [][]byte{bucketEnvs, bucketEnvRefs} {
+		_ = c.tx.Bucket(name).ForEach(func(k, _ []byte) error { // the function returns no error
+			if c.envs[string(k)] == 0 {
+				c.wrong("bucket %s has %x, which no task uses", name, k)
+			}
+			return nil
+		})
+	}
+	for h, n := range c.envs {
+		if got := envRefs(refs, []byte(h)); got != n {
+			c.wrong("environment %x is counted %d times and used %d times", h, got, n)
+		}
+	}
+	return nil
+}
+
+// checkBlobs: what is stored beside a task belongs to one, and is whole.
+func (c *checker) checkBlobs() error {
+	for _, name := range [][]byte{bucketStatus, bucketPayloads, bucketResults} {
+		err := c.tx.Bucket(name).ForEach(func(k, v []byte) error {
+			if _, ok := c.tasks[keySeq(k)]; !ok {
+				c.wrong("bucket %s has %x, which belongs to no task", name, k)
+			}
+			if bytes.Equal(name, bucketStatus) {
+				return nil // read with its task
+			}
+			if _, err := open(name, k, v, formatBytes); err != nil {
+				c.found = append(c.found, err)
+			}
+			return c.ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkIDs looks every task and tombstone up by its id.
+func (c *checker) checkIDs() error {
+	recent := recentIDs{}
+	if err := recent.load(c.tx); err != nil {
+		return err
+	}
+	runs := readRuns(c.tx)
+	for i, r := range runs {
+		if len(r)%idPair != 0 {
+			c.wrong("id run %d has %d bytes", i, len(r))
+		}
+		for j := 1; j < r.len(); j++ {
+			if r.hash(j) < r.hash(j-1) {
+				c.wrong("id run %d is out of order at %d", i, j)
+				break
+			}
+		}
+	}
+	lookup := func(id string, seq task.Seq) {
+		h := hashID(id)
+		got, err := verifyID(c.tx, id, func(yield func(task.Seq) bool) {
+			for s := range recent.find(h) {
+				if !yield(s) {
+					return
+				}
+			}
+			findInRuns(runs, h, yield)
+		})
+		if err != nil || got.seq != seq {
+			c.wrong("id %s of task %d leads to task %d (%v)", id, seq, got.seq, err)
+		}
+	}
+	for seq, t := range c.tasks {
+		lookup(t.Spec.ID, seq)
+	}
+	return c.tx.Bucket(bucketTombs).ForEach(func(k, v []byte) error {
+		if f, err := readFinal(k, v); err == nil {
+			lookup(f.ID, f.Seq)
+		}
+		return c.ctx.Err()
+	})
+}
+
+func (c *checker) checkEvents() error {
+	b := c.tx.Bucket(bucketEvents)
+	var last uint64
+	err := b.ForEach(func(k, v []byte) error {
+		r, err := readEvent(k, v)
+		if err != nil {
+			c.found = append(c.found, err)
+			return c.ctx.Err()
+		}
+		if last != 0 && r.Index != last+1 {
+			c.wrong("the event log goes from %d to %d", last, r.Index)
+		}
+		last = r.Index
+		return c.ctx.Err()
+	})
+	if last != 0 && last != b.Sequence() {
+		c.wrong("the event log ends at %d and is said to end at %d", last, b.Sequence())
+	}
+	for seq := range c.tasks {
+		if uint64(seq) > c.tx.Bucket(bucketSpecs).Sequence() {
+			c.wrong("task %d is beyond the highest number given out", seq)
+		}
+	}
+	return err
+}
+
+// checkPages takes a transaction that writes, and writes nothing: bbolt compares
+// the pages with its list of free ones, which must not change meanwhile.
+func (c *checker) checkPages() error {
+	tx := c.tx
+	if !c.q.opts.ReadOnly {
+		var err error
+		if tx, err = c.q.db.Begin(true); err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // there is nothing to lose
+	}
+	for err := range tx.Check() { // to its end: a goroutine of bbolt's fills the channel
+		c.wrong("database pages: %v", err)
+	}
+	return nil
+}

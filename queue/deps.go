@@ -1,0 +1,206 @@
+package queue
+
+import (
+	"bytes"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// A task that waits for others has one key in waits for each of them, and its
+// Blocked is the number of its keys. When a task ends, its transaction only
+// notes that under releases; Advance then sees to those that wait for it, a
+// bounded number per transaction, taking the key of each as it goes. The note
+// goes when no key is left, so a crash in between loses and repeats nothing.
+
+// conditions are the ends of one task that another waits for. A spec may name a
+// task twice with two conditions; both have to be met then.
+type conditions byte
+
+func (c conditions) with(cond task.Condition) conditions { return c | 1<<cond }
+
+// unmet returns a condition that the end does not satisfy.
+func (c conditions) unmet(end task.State) (task.Condition, bool) {
+	for _, cond := range []task.Condition{task.AfterOK, task.AfterAny, task.AfterNotOK} {
+		if c&(1<<cond) != 0 && !cond.Met(end) {
+			return cond, true
+		}
+	}
+	return 0, false
+}
+
+// wait is one task that another waits for.
+type wait struct {
+	dep  task.Seq
+	when conditions
+}
+
+// dependencies is what a spec's After comes to at this moment.
+type dependencies struct {
+	waits  []wait // on those that have not ended
+	refuse string // why it can never run; "" = it can
+}
+
+// resolve looks at the tasks that a spec waits for, whose Seqs are known.
+func (b *batch) resolve(after []task.Dep) (dependencies, error) {
+	var out dependencies
+	at := map[task.Seq]int{} // index in out.waits
+	for _, d := range after {
+		if i, ok := at[d.Seq]; ok {
+			out.waits[i].when = out.waits[i].when.with(d.When)
+			continue
+		}
+		end, err := b.endOf(d.Seq)
+		if err != nil {
+			return dependencies{}, err
+		}
+		switch {
+		case end == nil:
+			at[d.Seq] = len(out.waits)
+			out.waits = append(out.waits, wait{dep: d.Seq, when: conditions(0).with(d.When)})
+		case end.state != 0 && !d.When.Met(end.state) && out.refuse == "":
+			out.refuse = refusal(d.When, d.ID, *end)
+		}
+	}
+	return out, nil
+}
+
+// ending is how a task ended.
+type ending struct {
+	state   task.State // 0 = so long ago that nobody knows; it stands in nobody's way
+	message string // "" when only the tombstone is left
+}
+
+// endOf returns nil for a task that has not ended.
+func (b *batch) endOf(seq task.Seq) (*ending, error) {
+	k := seqKey(seq)
+	if _, loaded := b.tasks[seq]; !loaded && b.tx.Bucket(bucketSpecs).Get(k) == nil {
+		v := b.tx.Bucket(bucketTombs).Get(k)
+		if v == nil {
+			return &ending{}, nil
+		}
+		f, err := readFinal(k, v)
+		return &ending{state: f.State}, err
+	}
+	e, err := b.entry(seq)
+	if err != nil {
+		return nil, err
+	}
+	s := e.task.Status()
+	if !s.State.Terminal() {
+		return nil, nil
+	}
+	return &ending{state: s.State, message: s.Outcome.Message}, nil
+}
+
+// refusal is the sentence for a task whose condition cannot be met any more.
+func refusal(when task.Condition, dep string, end ending) string {
+	wanted := "to succeed"
+	if when == task.AfterNotOK {
+		wanted = "to end without success"
+	}
+	text := fmt.Sprintf("waits for %s %s, but %s %s", dep, wanted, dep, endVerb(end.state))
+	if end.message != "" && end.state != task.Succeeded {
+		text += " (" + end.message + ")"
+	}
+	return text
+}
+
+func endVerb(s task.State) string {
+	switch s {
+	case task.Cancelled:
+		return "was cancelled"
+	case task.Lost:
+		return "is lost"
+	default:
+		return s.String() // failed, succeeded
+	}
+}
+
+// storeWaits brings the keys in waits in line with a task. One that is Pending
+// no more, or of a later attempt, waits no longer as it did; what a later
+// attempt waits for was found out when it began.
+func (b *batch) storeWaits(e *entry) error {
+	waits := b.bucket(bucketWaits)
+	pending := e.task.State() == task.Pending
+	if !e.fresh && e.old.Status().Blocked > 0 && (!pending || e.task.Attempt() != e.old.Attempt()) {
+		for _, d := range e.task.Spec.After {
+			if err := waits.Delete(seqSeqKey(d.Seq, e.task.Seq)); err != nil {
+				return err
+			}
+		}
+	}
+	if !pending {
+		return nil
+	}
+	for _, w := range e.waits {
+		if err := waits.Put(seqSeqKey(w.dep, e.task.Seq), []byte{byte(w.when)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) hasWaiters(seq task.Seq) bool { return len(waiters(b.tx, seq, 1)) > 0 }
+
+// waiter is one task that waits for another.
+type waiter struct {
+	seq  task.Seq
+	when conditions
+}
+
+// waiters returns up to limit tasks that wait for one, the oldest first.
+func waiters(tx *bolt.Tx, dep task.Seq, limit int) []waiter {
+	var out []waiter
+	prefix := seqKey(dep)
+	c := tx.Bucket(bucketWaits).Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(out) < limit; k, v = c.Next() {
+		w := waiter{seq: keySeq(k[8:])}
+		if len(v) == 1 {
+			w.when = conditions(v[0])
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// release sees to up to limit tasks that wait for one that has ended, and
+// returns how many there were.
+func (b *batch) release(dep task.Seq, limit int) (int, error) {
+	e, err := b.entry(dep)
+	if err != nil {
+		return 0, err
+	}
+	list := waiters(b.tx, dep, limit)
+	for _, w := range list {
+		if err := b.releaseOne(e.task, w); err != nil {
+			return 0, err
+		}
+		if err := b.bucket(bucketWaits).Delete(seqSeqKey(dep, w.seq)); err != nil {
+			return 0, err
+		}
+	}
+	if len(list) < limit {
+		return len(list), b.bucket(bucketReleases).Delete(seqKey(dep))
+	}
+	return len(list), nil
+}
+
+func (b *batch) releaseOne(dep task.Task, w waiter) error {
+	e, err := b.entry(w.seq)
+	if err != nil {
+		return err
+	}
+	if e.task.State() != task.Pending {
+		return nil // another dependency has just refused it, in this transaction
+	}
+	s := dep.Status()
+	ev := task.Event{Kind: task.EventDepEnded, At: b.now, Attempt: e.task.Attempt()}
+	if cond, unmet := w.when.unmet(s.State); unmet {
+		ev.Kind = task.EventRefused
+		ev.Text = refusal(cond, dep.Spec.ID, ending{s.State, s.Outcome.Message})
+	}
+	return b.step(e, ev)
+}

@@ -1,0 +1,36 @@
+// Package queue is the durable queue: every task, every index over them, and the
+// log of what happened, in one bbolt database that one process owns at a time.
+//
+// It owns the queue directory: the database (queue-000001.db), CURRENT, which
+// names the database in use, and owner.json, which tells people who has it open.
+// It owns the order of commits and the numbering of tasks and events. It does
+// not own the state machine: task.Apply moves a task, and this package runs it
+// inside the transaction and keeps the indexes in step with the result.
+//
+// It guarantees:
+//   - What Submit, Apply, Advance and Expire answer is on disk before they return.
+//   - One call is one transaction: all of it is on disk, or nothing. Calls that
+//     arrive together share a transaction and its fsync, yet one that fails does
+//     not disturb the others.
+//   - An id is accepted once. The same submission again is answered with the first
+//     task, and after retention removed that, with its tombstone.
+//   - A task that waits for others is released by a durable list of what is left
+//     to do, so that no number of dependants makes a huge commit and no crash
+//     loses one.
+//   - Cost of a commit does not depend on how many tasks wait, opening does not
+//     walk them, and a waiting task takes no memory.
+//   - No returned value shares memory with the database, and no read transaction
+//     outlives the call that began it.
+//
+// After a crash, opening finds the last commit. What is kept in memory (counts,
+// shapes, the newest ids, the end of the event log) is read back from small
+// records, and a call that had not returned may or may not have been committed;
+// submitting again under the same id tells.
+//
+// # Reading the source
+//
+// buckets.go draws the database. writer.go is the one goroutine that commits;
+// batch.go is what it commits. reindex in index.go keeps the indexes true.
+// idindex.go explains why ids do not sit in a B+tree. check.go says, in code,
+// what a consistent database is.
+package queue

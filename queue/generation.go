@@ -1,0 +1,89 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// The database has generations. CURRENT names the one in use, and a take-over
+// of the queue copies it to the next and moves CURRENT: a former owner that was
+// only stalled then writes into a file that nobody reads.
+const (
+	currentFile     = "CURRENT"
+	firstGeneration = "queue-000001.db"
+)
+
+var generationName = regexp.MustCompile(`^queue-[0-9]{6,}\.db$`)
+
+// readCurrent returns the name of the database in use. Without CURRENT it is the
+// first: the queue is new, or its making was cut short.
+func readCurrent(dir string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, currentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return firstGeneration, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read which database is in use: %w", err)
+	}
+	name := strings.TrimSpace(string(b))
+	if !generationName.MatchString(name) {
+		return "", task.Errorf(task.CodeInternal, "%s names %q, which is not a queue database; write the name of the newest queue-*.db file into it", filepath.Join(dir, currentFile), name)
+	}
+	return name, nil
+}
+
+// writeCurrent makes name the database in use, if it is not already.
+func writeCurrent(dir, name string) error {
+	path := filepath.Join(dir, currentFile)
+	if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == name {
+		return nil
+	}
+	return writeFileAtomic(path, []byte(name+"\n"))
+}
+
+// writeFileAtomic replaces a file so that after a crash, a power failure
+// included, either the old or the new content is there.
+func writeFileAtomic(path string, content []byte) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name()) // best effort; the error that counts is being returned
+		}
+	}()
+	if _, err = f.Write(content); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

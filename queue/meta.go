@@ -1,0 +1,76 @@
+package queue
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// The keys of bucket meta. Their values stay readable for every release, past
+// and future: numbers are uvarints, the id is text.
+var (
+	metaVersion = []byte("version")
+	metaID      = []byte("id")
+	metaCreated = []byte("created")
+	metaFence   = []byte("fence")
+)
+
+// checkVersion refuses a database that this release cannot read. A database
+// without the bucket is new.
+func checkVersion(tx *bolt.Tx, path string) (fresh bool, err error) {
+	b := tx.Bucket(bucketMeta)
+	if b == nil {
+		return true, nil
+	}
+	switch v := metaNumber(b, metaVersion); {
+	case v == 0:
+		return false, task.Errorf(task.CodeInternal, "%s has no schema version; it is not a queue database", path)
+	case v > SchemaVersion:
+		return false, task.Errorf(task.CodeUnsupported, "%s has schema version %d, and this release reads up to %d; use the newer release that wrote it, or another queue directory", path, v, SchemaVersion)
+	default:
+		return false, nil
+	}
+}
+
+// create lays out a new database.
+func create(tx *bolt.Tx, now task.Instant) error {
+	for _, name := range allBuckets {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails; it ends the program instead
+	b := tx.Bucket(bucketMeta)
+	if err := b.Put(metaID, []byte(hex.EncodeToString(id[:]))); err != nil {
+		return err
+	}
+	if err := putMetaNumber(b, metaVersion, SchemaVersion); err != nil {
+		return err
+	}
+	return putMetaNumber(b, metaCreated, uint64(now))
+}
+
+func queueID(tx *bolt.Tx) string { return string(tx.Bucket(bucketMeta).Get(metaID)) }
+
+// nextFence counts an opening. Whatever carries a lower number was sent by an
+// earlier owner.
+func nextFence(tx *bolt.Tx) (uint64, error) {
+	b := tx.Bucket(bucketMeta)
+	n := metaNumber(b, metaFence) + 1
+	return n, putMetaNumber(b, metaFence, n)
+}
+
+func metaNumber(b *bolt.Bucket, key []byte) uint64 {
+	n, _ := binary.Uvarint(b.Get(key)) // 0 when absent
+	return n
+}
+
+func putMetaNumber(b *bolt.Bucket, key []byte, n uint64) error {
+	return b.Put(key, binary.AppendUvarint(nil, n))
+}

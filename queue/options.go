@@ -1,0 +1,77 @@
+package queue
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options say which queue to open and how.
+type Options struct {
+	// Dir is the queue directory. It is made, for its owner alone, if it is not
+	// there.
+	Dir string
+	// Logger gets what an operator should know. Defaults to discarding it.
+	Logger *slog.Logger
+	// Now is the clock. Defaults to time.Now.
+	Now func() time.Time
+	// LockTimeout is how long to wait for another process to let go of the queue.
+	// Defaults to DefaultLockTimeout.
+	LockTimeout time.Duration
+	// ReadOnly opens for reading alone: nothing on disk changes, not even the
+	// fencing number. Several readers can have the queue open, but none while it
+	// is open for writing.
+	ReadOnly bool
+	// Retention bounds what is kept of the past.
+	Retention Retention
+	// MaxWaiting bounds the tasks that are Pending; Submit answers those beyond it
+	// with CodeExhausted. 0 = no bound.
+	MaxWaiting int
+}
+
+// DefaultLockTimeout is long enough for a command that holds the queue for one
+// call to finish.
+const DefaultLockTimeout = 2 * time.Second
+
+// Retention bounds what is kept of the past. Zero fields take their defaults;
+// a negative one means no bound.
+type Retention struct {
+	Age          time.Duration // of ended tasks. Defaults to 7 days
+	Count        int           // of ended tasks. Defaults to 100,000
+	TombstoneAge time.Duration // of what is left of a removed task. Defaults to 90 days
+	EventAge     time.Duration // of the event log. Defaults to 7 days
+	EventMax     int           // records in the event log, whoever still wants them. Defaults to 2,000,000
+}
+
+// DefaultRetention is what zero fields of a Retention mean.
+var DefaultRetention = Retention{
+	Age: 7 * day, Count: 100_000, TombstoneAge: 90 * day, EventAge: 7 * day, EventMax: 2_000_000,
+}
+
+const day = 24 * time.Hour
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.LockTimeout <= 0 {
+		o.LockTimeout = DefaultLockTimeout
+	}
+	r, d := &o.Retention, DefaultRetention
+	r.Age = orDefault(r.Age, d.Age)
+	r.Count = orDefault(r.Count, d.Count)
+	r.TombstoneAge = orDefault(r.TombstoneAge, d.TombstoneAge)
+	r.EventAge = orDefault(r.EventAge, d.EventAge)
+	r.EventMax = orDefault(r.EventMax, d.EventMax)
+	return o
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
