@@ -123,8 +123,9 @@ lint: ## golangci-lint, as .golangci.yml says
 	$(LINT) run
 
 .PHONY: vet
-vet: ## go vet
+vet: ## go vet, with and without the points at which crash tests die
 	go vet ./...
+	go vet -tags failpoint ./...
 
 .PHONY: check-format
 check-format: ## Is everything formatted?

@@ -25,7 +25,7 @@ func (q *Queue) Advance(ctx context.Context, now task.Instant) (next task.Instan
 		return next, false, err
 	}
 	err = q.write(ctx, advanceStep, func(b *batch) error {
-		left, err := b.releaseSome(advanceStep)
+		left, err := b.releaseSome(now, advanceStep)
 		if err != nil {
 			return fmt.Errorf("release dependants: %w", err)
 		}
@@ -63,12 +63,12 @@ func (q *Queue) agenda(now task.Instant) (next task.Instant, more bool, err erro
 
 // releaseSome sees to dependants of ended tasks and returns what is left of the
 // budget. A task with nothing left to release costs one of it too.
-func (b *batch) releaseSome(budget int) (left int, err error) {
+func (b *batch) releaseSome(now task.Instant, budget int) (left int, err error) {
 	for _, dep := range firstSeqs(b.bucket(bucketReleases), budget) {
 		if budget <= 0 {
 			break
 		}
-		n, err := b.release(dep, budget)
+		n, err := b.release(now, dep, budget)
 		if err != nil {
 			return 0, err
 		}

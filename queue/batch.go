@@ -34,7 +34,8 @@ type batch struct {
 	runsRead   bool
 	envs       map[envHash]int // how many specs more, or fewer, share it
 	records    []task.Record
-	wake       bool // tell Changed
+	dropped    uint64 // event records up to this one were dropped
+	wake       bool   // tell Changed
 }
 
 // entry is a task within a batch: as it is stored, and as it will be.

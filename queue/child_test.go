@@ -18,7 +18,7 @@ func childMain() bool {
 	if role == "" {
 		return false
 	}
-	roles := map[string]func(dir string) error{"rss": rssChild}
+	roles := map[string]func(dir string) error{"rss": rssChild, "churn": churn}
 	if err := roles[role](os.Getenv(childDirEnv)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -70,7 +70,7 @@ func (b *batch) resolve(after []task.Dep) (dependencies, error) {
 // ending is how a task ended.
 type ending struct {
 	state   task.State // 0 = so long ago that nobody knows; it stands in nobody's way
-	message string // "" when only the tombstone is left
+	message string     // "" when only the tombstone is left
 }
 
 // endOf returns nil for a task that has not ended.
@@ -168,14 +168,14 @@ func waiters(tx *bolt.Tx, dep task.Seq, limit int) []waiter {
 
 // release sees to up to limit tasks that wait for one that has ended, and
 // returns how many there were.
-func (b *batch) release(dep task.Seq, limit int) (int, error) {
+func (b *batch) release(now task.Instant, dep task.Seq, limit int) (int, error) {
 	e, err := b.entry(dep)
 	if err != nil {
 		return 0, err
 	}
 	list := waiters(b.tx, dep, limit)
 	for _, w := range list {
-		if err := b.releaseOne(e.task, w); err != nil {
+		if err := b.releaseOne(now, e.task, w); err != nil {
 			return 0, err
 		}
 		if err := b.bucket(bucketWaits).Delete(seqSeqKey(dep, w.seq)); err != nil {
@@ -188,7 +188,7 @@ func (b *batch) release(dep task.Seq, limit int) (int, error) {
 	return len(list), nil
 }
 
-func (b *batch) releaseOne(dep task.Task, w waiter) error {
+func (b *batch) releaseOne(now task.Instant, dep task.Task, w waiter) error {
 	e, err := b.entry(w.seq)
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (b *batch) releaseOne(dep task.Task, w waiter) error {
 		return nil // another dependency has just refused it, in this transaction
 	}
 	s := dep.Status()
-	ev := task.Event{Kind: task.EventDepEnded, At: b.now, Attempt: e.task.Attempt()}
+	ev := task.Event{Kind: task.EventDepEnded, At: now, Attempt: e.task.Attempt()}
 	if cond, unmet := w.when.unmet(s.State); unmet {
 		ev.Kind = task.EventRefused
 		ev.Text = refusal(cond, dep.Spec.ID, ending{s.State, s.Outcome.Message})

@@ -72,13 +72,14 @@ func (t *tail) reset(last uint64) {
 	t.first = max(t.first, last+1)
 }
 
-// append takes over the records of a commit.
-func (t *tail) append(records []task.Record) {
+// append takes over the records of a commit, which has dropped those up to one.
+func (t *tail) append(records []task.Record, dropped uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.first = max(t.first, dropped+1)
 	if len(records) == 0 {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.ring == nil {
 		t.ring = make([]task.Record, tailSize)
 	}

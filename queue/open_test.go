@@ -90,7 +90,7 @@ func apply(tb testing.TB, q *queue.Queue, seq task.Seq, events ...task.Event) ta
 	t := get(tb, q, seq)
 	for _, ev := range events {
 		if ev.At == 0 {
-			ev.At = task.At(time.Unix(1_800_000_000, 0))
+			ev.At = task.At(time.Unix(1_700_000_000, 0))
 		}
 		ev.Attempt = t.Attempt()
 		answers, err := q.Apply(context.Background(), []task.Change{{Seq: seq, Event: ev}})
@@ -129,6 +129,9 @@ func advance(tb testing.TB, q *queue.Queue, now task.Instant) task.Instant {
 	tb.Fatal("advance never ends")
 	return 0
 }
+
+// later is after everything that apply makes happen.
+var later = task.At(time.Unix(1_700_000_001, 0))
 
 var (
 	placed    = task.Event{Kind: task.EventPlaced, Backend: "process", Lease: task.Lease{CPUMilli: 1000}}

@@ -201,6 +201,7 @@ func (b *batch) expireEvents(l limits) (n int, err error) {
 			break
 		}
 		old = append(old, bytes.Clone(k))
+		b.dropped = r.Index
 	}
 	return len(old), b.deleteAll(bucketEvents, old)
 }

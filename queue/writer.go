@@ -207,7 +207,7 @@ func (q *Queue) tryCommit(requests []*request) (failed *request, err error) {
 		return nil, q.commitFailed(err)
 	}
 	q.mem.absorb(b)
-	q.log.append(b.records)
+	q.log.append(b.records, b.dropped)
 	if b.wake {
 		q.signal()
 	}

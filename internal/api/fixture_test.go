@@ -3,12 +3,15 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,17 +32,18 @@ type fixture struct {
 	client *api.Client
 	pb.OrchestratorServiceClient
 	info api.Info
+	ill  atomic.Bool  // Info says that it is not healthy
 	stop func() error // stops the server and returns what Serve did
 }
 
-func setup(t testing.TB, change ...func(*api.Options)) *fixture {
-	t.Helper()
-	dir := shortDir(t)
-	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue")})
+func setup(tb testing.TB, change ...func(*api.Options)) *fixture {
+	tb.Helper()
+	dir := shortDir(tb)
+	q, err := queue.Open(tb.Context(), queue.Options{Dir: filepath.Join(dir, "queue")})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	f := &fixture{t: t, ctx: t.Context(), q: q, out: newOutputs(), socket: filepath.Join(dir, "s")}
+	f := &fixture{t: tb, ctx: tb.Context(), q: q, out: newOutputs(), socket: filepath.Join(dir, "s")}
 	f.info = api.Info{Healthy: true, Version: "1.2.3", Limit: 4, Services: map[string]string{"queue": "ok"}, Classes: []api.ClassInfo{{Name: "cpu_short"}}}
 	opts := f.options()
 	for _, c := range change {
@@ -48,38 +52,44 @@ func setup(t testing.TB, change ...func(*api.Options)) *fixture {
 	f.serve(opts)
 	f.client, err = api.Dial(f.ctx, api.Target{Socket: f.socket, Workspace: "/w"})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f.OrchestratorServiceClient = f.client
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = f.client.Close()
 		if err := f.stop(); err != nil {
-			t.Errorf("serve: %v", err)
+			tb.Errorf("serve: %v", err)
 		}
 		if err := q.Close(); err != nil {
-			t.Errorf("close the queue: %v", err)
+			tb.Errorf("close the queue: %v", err)
 		}
 	})
 	return f
 }
 
 // shortDir returns a directory whose path fits a socket's.
-func shortDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "api")
+func shortDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // a test's own directory has the test's long name in its path
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
 func (f *fixture) options() api.Options {
 	return api.Options{
 		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out,
-		Class: classes, Info: func() api.Info { return f.info },
+		Class: classes, Info: f.tell,
 		Workspace: "/w", Logger: slog.New(slog.DiscardHandler), StopTimeout: 2 * time.Second,
 	}
+}
+
+func (f *fixture) tell() api.Info {
+	info := f.info
+	info.Healthy = info.Healthy && !f.ill.Load()
+	return info
 }
 
 func (f *fixture) serve(opts api.Options) {
@@ -240,7 +250,7 @@ func newOutputs() *outputs {
 	return &outputs{text: map[task.Ref]*bytes.Buffer{}, grown: make(chan struct{})}
 }
 
-func (o *outputs) print(ref task.Ref, text string) {
+func (o *outputs) add(ref task.Ref, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.text[ref] == nil {
@@ -312,27 +322,36 @@ func (o *output) Close() error {
 }
 
 // recv receives one message, within the time of the test.
-func recv[T any](t testing.TB, s interface{ Recv() (*T, error) }) *T {
-	t.Helper()
+func recv[T any](tb testing.TB, s interface{ Recv() (*T, error) }) *T {
+	tb.Helper()
 	m, err := s.Recv()
 	if err != nil {
-		t.Fatalf("receive: %v", err)
+		tb.Fatalf("receive: %v", err)
 	}
 	return m
 }
 
 // wantEOF says that a stream must have ended well.
-func wantEOF[T any](t testing.TB, s interface{ Recv() (*T, error) }) {
-	t.Helper()
-	if m, err := s.Recv(); err != io.EOF {
-		t.Fatalf("got %v, %v; want the end of the stream", m, err)
+func wantEOF[T any](tb testing.TB, s interface{ Recv() (*T, error) }) {
+	tb.Helper()
+	if m, err := s.Recv(); !errors.Is(err, io.EOF) {
+		tb.Fatalf("got %v, %v; want the end of the stream", m, err)
 	}
 }
 
 // wantCode says which code an error must have.
-func wantCode(t testing.TB, err error, want task.Code) {
-	t.Helper()
+func wantCode(tb testing.TB, err error, want task.Code) {
+	tb.Helper()
 	if err == nil || task.CodeOf(err) != want {
-		t.Fatalf("got error %v (%s), want %s", err, task.CodeOf(err), want)
+		tb.Fatalf("got error %v (%s), want %s", err, task.CodeOf(err), want)
+	}
+}
+
+// wantWords says what the message for the user must contain.
+func wantWords(tb testing.TB, err error, words string) {
+	tb.Helper()
+	var e *task.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Message, words) {
+		tb.Errorf("%v does not say %q", err, words)
 	}
 }

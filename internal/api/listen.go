@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,10 +18,6 @@ import (
 // MaxSocketPath is the length of the longest path that a Unix socket can have:
 // the kernel keeps it in 108 bytes, the last of which is 0.
 const MaxSocketPath = 107
-
-// probeTimeout bounds the look whether somebody answers at a socket. A local
-// connect is answered by the kernel; only a full backlog makes it wait.
-const probeTimeout = 2 * time.Second
 
 // ListenUnix listens on a Unix socket that only our own user can reach. Its
 // directory is made if it is not there, and must be ours alone. A socket that a
@@ -104,10 +99,15 @@ func removeStale(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return task.Errorf(task.CodeConflict, "%s exists and is not a socket; remove it", path)
 	}
-	conn, err := net.DialTimeout("unix", path, probeTimeout)
+	// The answer is the kernel's and comes at once: taken, refused, or not now
+	// because too many wait to be taken.
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	busy := task.Errorf(task.CodeConflict, "another process listens on %s", path)
 	switch {
 	case err == nil:
-		return errors.Join(task.Errorf(task.CodeConflict, "another process listens on %s", path), conn.Close())
+		return errors.Join(busy, conn.Close())
+	case errors.Is(err, syscall.EAGAIN):
+		return busy
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("ask whether somebody listens on %s: %w", path, err)
 	}

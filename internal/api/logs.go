@@ -187,20 +187,21 @@ func (f *logStream) drain(output Output, offset int64, buf []byte) (int64, error
 func (f *logStream) await(output Output, offset int64) error {
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
-	printed := make(chan error, 1)
-	go func() { printed <- output.Wait(ctx, offset) }()
+	var err error
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		err = output.Wait(ctx, offset)
+	}()
 	select {
-	case err := <-printed:
-		if f.ctx.Err() != nil {
-			return context.Cause(f.ctx)
-		}
-		return err
+	case <-printed:
 	case <-f.changed:
 		cancel()
-		<-printed // it uses the output, which is closed next
-		return nil
-	case <-f.ctx.Done():
-		<-printed
+		<-printed // the output is closed next
+		err = nil // that of our cancel
+	}
+	if f.ctx.Err() != nil {
 		return context.Cause(f.ctx)
 	}
+	return err
 }

@@ -36,7 +36,7 @@ func TestLogs(t *testing.T) {
 	f := setup(t)
 	f.submit("a")
 	f.begin("a")
-	f.out.print(f.lookup("a").Ref(), "one\ntwo\n\xffthree\n")
+	f.out.add(f.lookup("a").Ref(), "one\ntwo\n\xffthree\n")
 
 	s := f.logs(&pb.StreamLogsRequest{TaskId: "a"})
 	if first := recv(t, s); first.GetTaskId() != "a" || first.GetAttempt() != 1 {
@@ -68,11 +68,11 @@ func TestFollowLogsToTheEndOfTheTask(t *testing.T) {
 	s := f.logs(&pb.StreamLogsRequest{TaskId: "a", Follow: true}) // before it begins
 	f.begin("a")
 	first := f.lookup("a").Ref()
-	f.out.print(first, "hello ")
+	f.out.add(first, "hello ")
 	if got, _ := readText(t, s, 6); got != "hello " {
 		t.Errorf("got %q", got)
 	}
-	f.out.print(first, "world")
+	f.out.add(first, "world")
 	f.end("a", 1, "") // and is tried again
 	if got, _ := readText(t, s, 5); got != "world" {
 		t.Errorf("got %q", got)
@@ -86,7 +86,7 @@ func TestFollowLogsToTheEndOfTheTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.begin("a")
-	f.out.print(f.lookup("a").Ref(), "again")
+	f.out.add(f.lookup("a").Ref(), "again")
 	f.end("a", 0, "")
 	for _, s := range []pb.OrchestratorService_StreamLogsClient{s, resumed} {
 		if head := recv(t, s); head.GetAttempt() != 2 || head.GetTaskId() != "a" {
@@ -128,7 +128,7 @@ func TestLogsComeInChunks(t *testing.T) {
 	f := setup(t)
 	f.submit("a")
 	f.begin("a")
-	f.out.print(f.lookup("a").Ref(), strings.Repeat("x", 1<<20))
+	f.out.add(f.lookup("a").Ref(), strings.Repeat("x", 1<<20))
 	s := f.logs(&pb.StreamLogsRequest{TaskId: "a"})
 	for total := 0; total < 1<<20; {
 		n := len(recv(t, s).GetData())

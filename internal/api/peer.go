@@ -6,7 +6,6 @@ import (
 	"net"
 	"os/user"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -98,17 +97,10 @@ func peerCredentials(conn net.Conn) (*unix.Ucred, error) {
 	return cred, nil
 }
 
-// userNames remembers names: a directory service may be slow.
-var userNames sync.Map // uint32 to string
-
 func userName(uid uint32) string {
-	if name, ok := userNames.Load(uid); ok {
-		return name.(string)
-	}
 	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
 	if err != nil {
-		return ""
+		return "" // a number does as well
 	}
-	userNames.Store(uid, u.Username)
 	return u.Username
 }

@@ -126,9 +126,15 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 // stop lets calls end by themselves, and cuts off those that do not in time,
 // such as a stream whose reader does not read.
 func (s *Server) stop() {
-	late := time.AfterFunc(s.opts.StopTimeout, s.grpc.Stop)
-	defer late.Stop()
+	cut := make(chan struct{})
+	late := time.AfterFunc(s.opts.StopTimeout, func() {
+		defer close(cut)
+		s.grpc.Stop()
+	})
 	s.grpc.GracefulStop()
+	if !late.Stop() {
+		<-cut
+	}
 }
 
 // untilStop returns a context that ends with the call's, or when the server

@@ -55,7 +55,7 @@ func TestStopIsBounded(t *testing.T) {
 	f := setup(t, func(o *api.Options) { o.StopTimeout = 50 * time.Millisecond })
 	f.submit("a")
 	f.begin("a")
-	f.out.print(f.lookup("a").Ref(), strings.Repeat("x", 8<<20))
+	f.out.add(f.lookup("a").Ref(), strings.Repeat("x", 8<<20))
 	recv(t, f.logs(&pb.StreamLogsRequest{TaskId: "a"}))
 	if err := f.stop(); err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestStandardServices(t *testing.T) {
 		}
 	}
 	check(grpc_health_v1.HealthCheckResponse_SERVING)
-	f.info.Healthy = false
+	f.ill.Store(true)
 	check(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 
 	ctx, cancel := context.WithCancel(f.ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -163,9 +162,7 @@ func TestStreamsRefuse(t *testing.T) {
 	}
 	err := first(f.StreamTaskResults(f.ctx, &pb.StreamTaskResultsRequest{TaskIds: []string{"a", "x", "y"}}))
 	wantCode(t, err, task.CodeNotFound)
-	if !strings.Contains(err.Error(), "x, y") {
-		t.Errorf("%q does not name the tasks", err)
-	}
+	wantWords(t, err, "x, y")
 	wantCode(t, first(f.StreamTaskResults(f.ctx, &pb.StreamTaskResultsRequest{AfterIndex: 1 << 40})), task.CodeInvalid)
 	events, err := f.StreamEvents(f.ctx, &pb.StreamEventsRequest{AfterIndex: 1 << 40})
 	if err == nil {
@@ -230,13 +227,13 @@ func TestEvents(t *testing.T) {
 	wantEvents(t, later, "task_submitted d")
 }
 
-// TestSlowReader lets a stream stand still while a thousand tasks are accepted
+// TestSlowReader lets a stream stand still while thousands of tasks are accepted
 // and a second stream reads them all.
 func TestSlowReader(t *testing.T) {
 	f := setup(t)
 	slow := f.events(&pb.StreamEventsRequest{})
 	quick := f.events(&pb.StreamEventsRequest{})
-	const n, rounds = 500, 20
+	const n, rounds = 200, 15
 	for round := range rounds {
 		req := &pb.SubmitTasksRequest{}
 		for i := range n {

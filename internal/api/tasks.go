@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -31,7 +32,7 @@ func (s service) GetTask(_ context.Context, req *pb.GetTaskRequest) (*pb.TaskInf
 func (s service) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.TaskInfo, error) {
 	ctx, cancel := s.untilStop(ctx)
 	defer cancel()
-	t, result, err := s.lookup(req.GetTaskId())
+	t, _, err := s.lookup(req.GetTaskId())
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +40,8 @@ func (s service) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.Tas
 	defer forget()
 	// Looked up again after the watch began, so that no change falls between.
 	for {
-		if t, result, err = s.lookup(req.GetTaskId()); err != nil {
+		t, result, err := s.lookup(req.GetTaskId())
+		if err != nil {
 			return nil, err
 		}
 		if t.State().Terminal() {
@@ -180,9 +182,9 @@ func filterFrom(req *pb.ListTasksRequest) (task.Filter, error) {
 }
 
 func stateNames() string {
-	var out string
+	names := make([]string, 0, len(task.States)+1)
 	for _, s := range task.States {
-		out += s.String() + ", "
+		names = append(names, s.String())
 	}
-	return out + task.WireCompleted
+	return strings.Join(append(names, task.WireCompleted), ", ")
 }

@@ -46,9 +46,10 @@ func (w *watchers) follow(ctx context.Context, from uint64) error {
 	c := cursor{log: w.log, at: from}
 	for {
 		records, err := c.next(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // whatever ended with the context ended as it should
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case isGap(err):
 			c.at = w.log.LastIndex()
 			w.wakeAll()

@@ -84,10 +84,13 @@ func finding(check, level, text, mend string) []jsonFinding {
 	return []jsonFinding{{Check: check, Level: level, Text: text, Mend: mend}}
 }
 
-// checkLater names the parts that people will look for.
+// laterParts are the parts that people will look for and that come with a later
+// release. The daemon names them, too.
+var laterParts = []string{"docker", "env-manager", "gpu", "kafka", "slurm"}
+
 func checkLater(*session, context.Context, config.Config) []jsonFinding {
 	var out []jsonFinding
-	for _, part := range []string{"docker", "slurm", "gpu"} {
+	for _, part := range laterParts {
 		out = append(out, finding(part, levelLater, "not in this release yet", "")...)
 	}
 	return out

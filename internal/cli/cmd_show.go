@@ -130,7 +130,7 @@ func (s *session) showOutcome(t *pb.TaskInfo) {
 	s.field("failure", o.GetFailureClass())
 	s.field("node", o.GetNode())
 	if o.GetMaxRssBytes() > 0 {
-		s.field("memory", humanize.IBytes(uint64(o.GetMaxRssBytes()))+" at most")
+		s.field("memory", humanize.IBytes(uint64(o.GetMaxRssBytes()))+" at its peak")
 	}
 	if o.GetCpuTimeNs() > 0 {
 		s.field("cpu time", span(time.Duration(o.GetCpuTimeNs())))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -45,7 +46,7 @@ func (s *session) status(c *cli.Context) error {
 		return writeJSON(s.out, statusJSON(h, cl.where))
 	}
 	s.showDaemon(h)
-	s.showQueue(h)
+	s.showQueue(cfg, h)
 	return s.showRunning(c.Context, cl)
 }
 
@@ -70,7 +71,9 @@ func (s *session) showDaemon(h *pb.HealthResponse) {
 		health, h.GetPid(), oneLine(h.GetVersion()), span(s.now().Sub(task.Instant(h.GetStartedAtNs()).Time())), clock(h.GetStartedAtNs()))
 	s.out.printf("workspace  %s\nqueue      %s\nlog        %s\n", h.GetWorkspace(), h.GetQueueDir(), h.GetLogFile())
 	for _, name := range slices.Sorted(maps.Keys(h.GetServices())) {
-		s.out.printf("%-10s %s\n", oneLine(name), oneLine(h.GetServices()[name]))
+		if !slices.Contains(laterParts, name) {
+			s.out.printf("%-10s %s\n", oneLine(name), oneLine(h.GetServices()[name]))
+		}
 	}
 }
 
@@ -88,12 +91,15 @@ var queueColumns = []struct {
 	{"LOST", []task.State{task.Lost}},
 }
 
-func (s *session) showQueue(h *pb.HealthResponse) {
+func (s *session) showQueue(cfg config.Config, h *pb.HealthResponse) {
 	g := grid{header: []string{"CLASS"}, right: []int{1, 2, 3, 4, 5, 6}}
 	for _, col := range queueColumns {
 		g.header = append(g.header, col.title)
 	}
 	for _, k := range h.GetClasses() {
+		if cfg.Classes[k.GetClass()].Later != "" && sumStates(k, task.States) == 0 {
+			continue // nothing can be in it yet
+		}
 		cells := []string{k.GetClass()}
 		for _, col := range queueColumns {
 			cells = append(cells, strconv.FormatInt(sumStates(k, col.states), 10))

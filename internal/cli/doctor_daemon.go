@@ -70,9 +70,12 @@ func checkDaemon(s *session, ctx context.Context, cfg config.Config) []jsonFindi
 			Program+" stop, then "+startHint(cfg)+"; running tasks go on")
 	}
 	for _, part := range slices.Sorted(maps.Keys(h.GetServices())) {
+		if slices.Contains(laterParts, part) {
+			continue // checkLater has them
+		}
 		state := h.GetServices()[part]
 		level := levelWarn
-		if state == "ok" || state == "healthy" || state == "running" {
+		if state == "ok" {
 			level = levelOK
 		}
 		out = append(out, finding(part, level, state, "")...)

@@ -8,6 +8,11 @@ import (
 // Env is the environment variable that arms one place.
 const Env = "DSPY_FAILPOINT"
 
+// EnvOnce names a file that the process makes before it dies. Where the file is
+// there already nobody dies any more: a process that is started again with the
+// same environment goes on.
+const EnvOnce = "DSPY_FAILPOINT_ONCE"
+
 var declared struct {
 	sync.Mutex
 	names []string

@@ -35,6 +35,13 @@ func Here(name string) {
 	if name != armed || hits.Add(1) != armedAt {
 		return
 	}
+	if once := os.Getenv(EnvOnce); once != "" {
+		f, err := os.OpenFile(once, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return // another process has died for it already
+		}
+		_ = f.Close()
+	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // the signal is on its way; nothing more may happen meanwhile
 }

@@ -2,6 +2,7 @@ package payload_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -143,7 +144,9 @@ func TestResolveRefuses(t *testing.T) {
 		if tc.class == "" {
 			tc.class = "cpu_short"
 		}
-		if _, err := resolve(t, tc.class, tc.object); task.CodeOf(err) != tc.code || err == nil || !strings.Contains(err.Error(), tc.hint) {
+		_, err := resolve(t, tc.class, tc.object)
+		var e *task.Error
+		if !errors.As(err, &e) || e.Code != tc.code || !strings.Contains(e.Message, tc.hint) {
 			t.Errorf("%s: %v (%s), want %s and a word about %q", tc.object, err, task.CodeOf(err), tc.code, tc.hint)
 		}
 	}

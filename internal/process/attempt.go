@@ -1,7 +1,6 @@
 package process
 
 import (
-	"os"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
@@ -25,32 +24,32 @@ const (
 // attempt is what the supervisor knows about one attempt. The supervisor's
 // mutex guards it.
 type attempt struct {
-	queue *queue
-	ref   task.Ref
-	name  *supervisorpb.Name
-	phase phase
-	start *supervisorpb.Start // what to run; dropped once it runs
-	env   []string            // of the start, shared with others
-	claim *supervisorpb.Claim
-	pool  *pool // nil once its place is given back
-	proc  proc
-	stop  stop
+	queue  *queue
+	ref    task.Ref
+	name   *supervisorpb.Name
+	phase  phase
+	start  *supervisorpb.Start // what to run; dropped once it runs
+	env    []string            // of the start, shared with others
+	claim  *supervisorpb.Claim
+	pool   *pool // nil once its place is given back
+	proc   proc
+	stop   stop
 	ending ending
-	end   *supervisorpb.End
-	dirty bool // it is in queue.dirty
-	note  string
+	end    *supervisorpb.End
+	dirty  bool // it is in queue.dirty
+	note   string
 }
 
 // proc is the process of an attempt.
 type proc struct {
-	pid         int
+	pid       int
 	from, to  uint64   // range of its start time, in ticks
 	began     bootTime // from which the time limit counts
 	at        task.Instant
-	cgroup    *cgroup  // nil = none
-	log       *os.File // open as long as it runs, to see its size
-	child     bool     // of ours: wait4 tells the end; else a pidfd does
-	gone      bool     // the main process has ended; exit has the facts
+	cgroup    *cgroup // nil = none
+	log       int     // open as long as it runs, to see its size; -1 = not
+	pidfd     int     // of a child; -1 = none
+	gone      bool    // the main process has ended; exit has the facts
 	exit      *supervisorpb.End
 	oomBefore uint64 // kills for lack of memory seen before it began
 }
@@ -92,6 +91,11 @@ func (a *attempt) timeLimit() bootTime {
 		return 0
 	}
 	return a.proc.began.add(d)
+}
+
+// newAttempt makes an attempt without a process.
+func newAttempt(q *queue, n *supervisorpb.Name, c *supervisorpb.Claim) *attempt {
+	return &attempt{queue: q, ref: refOf(n), name: n, claim: c, proc: proc{log: -1, pidfd: -1}}
 }
 
 // report is the attempt as its queue sees it.

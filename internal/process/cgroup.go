@@ -33,6 +33,7 @@ type cgroup struct {
 	set    *cgroups
 	dir    *os.File
 	events *os.File // cgroup.events, which says whether anybody is in it
+	memory *os.File // memory.events; nil = no memory controller here
 	oom    uint64   // kills for lack of memory before the present use
 }
 
@@ -155,7 +156,11 @@ func (c *cgroups) open(path string) (*cgroup, error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	return &cgroup{set: c, dir: dir, events: events}, nil
+	g := &cgroup{set: c, dir: dir, events: events}
+	if f, err := os.Open(filepath.Join(path, "memory.events")); err == nil {
+		g.memory = f
+	}
+	return g, nil
 }
 
 // adopt returns the cgroup of an attempt that an earlier supervisor started;
@@ -217,6 +222,9 @@ func (g *cgroup) release() {
 
 func (g *cgroup) remove() {
 	_ = g.events.Close()
+	if g.memory != nil {
+		_ = g.memory.Close()
+	}
 	_ = unix.Rmdir(g.dir.Name()) // fails while somebody is in it; the next sweep has it
 	_ = g.dir.Close()
 }
@@ -254,9 +262,13 @@ func (g *cgroup) kill() bool {
 func (g *cgroup) oomKilled() bool { return g != nil && g.oomKills() > g.oom }
 
 func (g *cgroup) oomKills() uint64 {
-	b, err := os.ReadFile(filepath.Join(g.dir.Name(), "memory.events"))
-	if err != nil {
-		return 0 // no memory controller here
+	if g.memory == nil {
+		return 0
 	}
-	return counterIn(b, "oom_kill")
+	var b [512]byte
+	n, err := unix.Pread(int(g.memory.Fd()), b[:], 0)
+	if err != nil {
+		return 0
+	}
+	return counterIn(b[:n], "oom_kill")
 }

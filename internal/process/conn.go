@@ -253,14 +253,16 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 			s.log.Warn("refused a start", "queue", q.id, "task", ref.Seq, "attempt", ref.Attempt)
 			continue
 		}
-		a := &attempt{queue: q, ref: ref, name: st.GetName(), start: st, env: envs[st.GetEnvironment()], claim: &supervisorpb.Claim{
+		a := newAttempt(q, st.GetName(), &supervisorpb.Claim{
 			TimeoutNs: st.GetTimeoutNs(), GraceNs: st.GetGraceNs(), LogPath: st.GetLogPath(), Pool: st.GetPool(),
-		}}
+		})
+		a.start, a.env = st, envs[st.GetEnvironment()]
 		q.attempts[ref] = a
 		p := q.poolOf(st.GetPool())
 		p.waiting = append(p.waiting, a)
 	}
-	s.pump()
+	s.pump(q)
+	s.employ()
 }
 
 // stop ends attempts. One that never came here is remembered as ended, so that
@@ -275,7 +277,7 @@ func (s *supervisor) stop(q *queue, b *supervisorpb.StopBatch) {
 		case a != nil:
 			s.stopAttempt(a, supervisorpb.StopCause_STOP_CAUSE_ASKED)
 		case !q.forgotten.has(ref):
-			a = &attempt{queue: q, ref: ref, name: n, claim: &supervisorpb.Claim{}}
+			a = newAttempt(q, n, &supervisorpb.Claim{})
 			q.attempts[ref] = a
 			s.finish(a, notBegun())
 		}
@@ -297,7 +299,7 @@ func (s *supervisor) forget(q *queue, b *supervisorpb.ForgetBatch) {
 		q.forgotten.add(ref)
 		q.journal.add(a.name, &supervisorpb.Forgot{})
 	}
-	s.commit(q)
+	_ = s.commit(q) // logged; what is forgotten twice does no harm
 	if q.journal.size > journalLarge {
 		s.compact(q)
 	}
@@ -313,6 +315,6 @@ func (s *supervisor) limit(q *queue, l *supervisorpb.PoolLimits) {
 	for name, n := range l.GetLimits() {
 		q.poolOf(name).limit = int(n)
 	}
-	s.pump()
+	s.pump(q)
+	s.employ()
 }
-

@@ -28,7 +28,7 @@ func (s *supervisor) stopAttempt(a *attempt, cause supervisorpb.StopCause) {
 	default:
 		a.stop = stop{cause: cause, at: now(), boot: bootNow()}
 		a.queue.journal.add(a.name, &supervisorpb.Stopping{Cause: cause, BootNs: int64(a.stop.boot), At: int64(a.stop.at)})
-		s.commit(a.queue)
+		_ = s.commit(a.queue) // logged; the stop goes on
 		a.queue.touch(a)
 		if a.phase == running {
 			s.beginEnding(a, a.grace())
@@ -122,6 +122,7 @@ func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]strin
 	if a.proc.gone && len(left) == 0 {
 		if a.proc.cgroup == nil || !a.proc.cgroup.populated() {
 			s.finish(a, a.proc.exit)
+			s.employ()
 			return
 		}
 	}

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -116,10 +115,7 @@ func (f *follower) ready(fd int) {
 	end := s.unseenEnd(a)
 	if ws, ok := exitOf(a.proc.pid, fd); ok {
 		end = &supervisorpb.End{Kind: supervisorpb.End_KIND_EXITED}
-		setStatus(end, ws)
-		if ws.Signaled() && ws.Signal() == unix.SIGKILL && !a.stop.signalled {
-			end.OutOfMemory = a.proc.cgroup.oomKilled() || s.oom.read() > a.proc.oomBefore
-		}
+		s.setStatus(a, end, ws)
 	}
 	_ = unix.Close(fd)
 	s.adoptedGone(a, end)
@@ -130,13 +126,6 @@ func (f *follower) ready(fd int) {
 func (s *supervisor) adoptedGone(a *attempt, end *supervisorpb.End) {
 	s.mainGone(a, end)
 	s.beginEnding(a, leftoverGrace)
-}
-
-func (s *supervisor) unseenEnd(a *attempt) *supervisorpb.End {
-	return &supervisorpb.End{
-		Kind: supervisorpb.End_KIND_VANISHED, ExitCode: -1,
-		Message: fmt.Sprintf("ran on %s as pid %d; its end was not seen because the supervisor had been killed", s.host, a.proc.pid),
-	}
 }
 
 // exitOf finds out how a process ended that is no child of ours. Until its

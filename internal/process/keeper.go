@@ -91,15 +91,14 @@ func (s *supervisor) keepFor(a *attempt) {
 
 // capLog cuts the middle out of the output of an attempt that writes too much.
 func (s *supervisor) capLog(a *attempt, at bootTime) {
-	if a.proc.log == nil || a.queue.logCap <= 0 || at < a.proc.began.add(tick) {
+	if a.proc.log < 0 || a.queue.logCap <= 0 || at < a.proc.began.add(tick) {
 		return
 	}
-	fd := int(a.proc.log.Fd())
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Blocks*512 <= a.queue.logCap {
+	if unix.Fstat(a.proc.log, &st) != nil || st.Blocks*512 <= a.queue.logCap {
 		return
 	}
-	if err := cutLog(a.proc.log, st.Size, a.queue.logCap); err != nil {
+	if err := cutLog(a.proc.log, string(a.claim.GetLogPath()), st.Size, a.queue.logCap); err != nil {
 		s.log.Error("cannot bound the output of a task", "queue", a.queue.id, "task", a.ref.Seq, "error", err)
 	}
 }
@@ -128,10 +127,8 @@ func (q *queue) record(a *attempt) {
 		return
 	}
 	q.journal.add(a.name, a.claim)
-	if p := &a.proc; p.pid != 0 {
-		q.journal.add(a.name, &supervisorpb.Started{
-			Pid: int32(p.pid), TicksFrom: p.from, TicksTo: p.to, BootNs: int64(p.began), At: int64(p.at), Cgroup: p.cgroup.path(),
-		})
+	if a.proc.pid != 0 {
+		q.journal.add(a.name, a.startedRecord())
 	}
 	if st := &a.stop; st.begun() {
 		q.journal.add(a.name, &supervisorpb.Stopping{Cause: st.cause, BootNs: int64(st.boot), At: int64(st.at)})

@@ -29,8 +29,8 @@ type cut struct {
 // cutLog drops the middle of a log that has grown beyond limit: its beginning
 // and its newest half of the limit stay. The program goes on appending and
 // notices nothing. What was dropped is noted beside the log first.
-func cutLog(f *os.File, size, limit int64) error {
-	cuts, err := readCuts(f.Name())
+func cutLog(fd int, path string, size, limit int64) error {
+	cuts, err := readCuts(path)
 	if err != nil {
 		return err
 	}
@@ -39,27 +39,27 @@ func cutLog(f *os.File, size, limit int64) error {
 	if n := len(cuts); n > 0 && cuts[n-1].To > cuts[n-1].From && to <= cuts[n-1].To || to <= from {
 		return nil
 	}
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+	err = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 	if err == nil {
-		return writeCuts(f.Name(), []cut{{From: from, To: to, Bytes: to - from}})
+		return writeCuts(path, []cut{{From: from, To: to, Bytes: to - from}})
 	}
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
 		return fmt.Errorf("punch a hole into the log: %w", err)
 	}
-	return truncateLog(f, size, cuts)
+	return truncateLog(fd, path, size, cuts)
 }
 
 // truncateLog is for file systems without holes, such as NFS before 4.2: only
 // the beginning stays, and the output goes on behind it.
-func truncateLog(f *os.File, size int64, cuts []cut) error {
+func truncateLog(fd int, path string, size int64, cuts []cut) error {
 	dropped := size - logHead
 	for _, c := range cuts {
 		dropped += c.Bytes
 	}
-	if err := f.Truncate(logHead); err != nil {
+	if err := unix.Ftruncate(fd, logHead); err != nil {
 		return fmt.Errorf("cut the log: %w", err)
 	}
-	return writeCuts(f.Name(), []cut{{From: logHead, To: logHead, Bytes: dropped}})
+	return writeCuts(path, []cut{{From: logHead, To: logHead, Bytes: dropped}})
 }
 
 func readCuts(logPath string) ([]cut, error) {

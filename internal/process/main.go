@@ -22,9 +22,6 @@ import (
 // supervisor. Its main calls SupervisorMain before anything else then.
 const SupervisorArg = "supervise"
 
-// flagNothing makes a process that ends at once; see wakeReaper.
-const flagNothing = "-nothing"
-
 func init() {
 	// The supervisor's main goroutine stays on the main thread, to which the
 	// kernel gives orphans (see orphans). Only an init function can arrange that.
@@ -42,7 +39,6 @@ type supervisorFlags struct {
 	logFile    string
 	idle       time.Duration
 	daemon     bool
-	nothing    bool
 }
 
 func (f *supervisorFlags) args() []string {
@@ -61,11 +57,10 @@ func parseFlags(args []string) (supervisorFlags, error) {
 	fs.StringVar(&f.logFile, "log", "", "")
 	fs.DurationVar(&f.idle, "idle", 0, "")
 	fs.BoolVar(&f.daemon, "daemon", false, "")
-	fs.BoolVar(&f.nothing, flagNothing[1:], false, "")
 	if err := fs.Parse(args); err != nil {
 		return f, fmt.Errorf("supervisor arguments: %w", err)
 	}
-	if f.runtimeDir == "" && !f.nothing {
+	if f.runtimeDir == "" {
 		return f, errors.New("supervisor arguments: -runtime-dir is missing")
 	}
 	return f, nil
@@ -81,8 +76,6 @@ func SupervisorMain(args []string) int {
 	f, err := parseFlags(args)
 	switch {
 	case err != nil:
-	case f.nothing:
-		return 0
 	case f.daemon:
 		err = f.serve()
 	default:

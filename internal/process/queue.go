@@ -75,6 +75,16 @@ func (q *queue) takeDirty(n int) (reports []*supervisorpb.Report, more bool) {
 	return reports, len(q.dirty) > 0
 }
 
+// waiting says whether an attempt could begin if there were a runner for it.
+func (q *queue) waiting() bool {
+	for _, p := range q.pools {
+		if len(p.waiting) > 0 && p.room() {
+			return true
+		}
+	}
+	return false
+}
+
 // outstanding says whether the journal holds anything that is still needed.
 func (q *queue) outstanding() bool {
 	for _, a := range q.attempts {

@@ -2,7 +2,6 @@ package process
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +49,8 @@ func (s *supervisor) replay(q *queue, r *supervisorpb.JournalRecord) {
 			q.forgotten.add(ref)
 			return
 		}
-		a = &attempt{queue: q, ref: ref, name: r.GetName(), phase: claimed, claim: &supervisorpb.Claim{}}
+		a = newAttempt(q, r.GetName(), &supervisorpb.Claim{})
+		a.phase = claimed
 		q.attempts[ref] = a
 	}
 	switch k := r.GetKind().(type) {
@@ -60,7 +60,7 @@ func (s *supervisor) replay(q *queue, r *supervisorpb.JournalRecord) {
 		st := k.Started
 		a.phase = running
 		a.proc = proc{
-			pid: int(st.GetPid()), from: st.GetTicksFrom(), to: st.GetTicksTo(),
+			log: -1, pidfd: -1, pid: int(st.GetPid()), from: st.GetTicksFrom(), to: st.GetTicksTo(),
 			began: bootTime(st.GetBootNs()), at: task.Instant(st.GetAt()),
 			cgroup: s.cgroups.adopt(string(st.GetCgroup())), oomBefore: s.oom.last(),
 		}
@@ -92,17 +92,14 @@ func (s *supervisor) resume(a *attempt, marks map[int]string) {
 		return
 	}
 	if a.phase == claimed && !s.findForked(a, marks) {
-		s.finish(a, &supervisorpb.End{
-			Kind: supervisorpb.End_KIND_VANISHED, ExitCode: -1,
-			Message: fmt.Sprintf("was about to start on %s when the supervisor was killed; it may have run, and no process of it is left", s.host),
-		})
+		s.finish(a, vanished("was about to start on %s when the supervisor was killed; it may have run, and no process of it is left", s.host))
 		return
 	}
 	p := a.queue.poolOf(a.claim.GetPool())
 	p.running++
 	a.pool = p
-	if log, err := os.OpenFile(string(a.claim.GetLogPath()), os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0); err == nil {
-		a.proc.log = log
+	if fd, err := unix.Open(string(a.claim.GetLogPath()), unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+		a.proc.log = fd
 	}
 	if a.proc.pid == 0 || !s.followers.add(a) {
 		s.adoptedGone(a, s.unseenEnd(a))
@@ -132,11 +129,8 @@ func (s *supervisor) findForked(a *attempt, marks map[int]string) bool {
 	}
 	began := bootTime(first.start) * bootTime(time.Second/ticksPerSecond)
 	a.phase = running
-	a.proc = proc{pid: first.pid, from: first.start, to: first.start, began: began, oomBefore: s.oom.last()}
+	a.proc = proc{log: -1, pidfd: -1, pid: first.pid, from: first.start, to: first.start, began: began, oomBefore: s.oom.last()}
 	a.proc.at = now().Add(-time.Duration(bootNow() - began))
-	a.queue.journal.add(a.name, &supervisorpb.Started{
-		Pid: int32(first.pid), TicksFrom: first.start, TicksTo: first.start, BootNs: int64(began), At: int64(a.proc.at),
-	})
-	s.commit(a.queue)
-	return true
+	a.queue.journal.add(a.name, a.startedRecord())
+	return s.commit(a.queue) == nil
 }

@@ -51,22 +51,24 @@ type supervisor struct {
 	boot string
 	opts SupervisorOptions
 
+	null       *os.File // stdin of tasks
+	leaveFD    int      // an eventfd that becomes readable when we leave
+	left       <-chan struct{}
+	orphanage  chan chan bool // see tendOrphans
+	childrenOf *os.File       // see childrenFile; nil = the kernel has none
+
 	mu      sync.Mutex
 	queues  map[string]*queue
-	byPid   map[int]*attempt // children of ours that run
-	ready   []*attempt       // claimed, for the next free spawner
-	forking int              // spawners between claim and the process's registration
-	early   map[int]reaped   // children that ended before their registration
+	ready   []*attempt // claimed, for the next runner
+	forking int        // attempts between claim and process
+	idle    int        // runners that wait for work
 	clients int
 	idleAt  bootTime // since when there is nothing to do; 0 = there is
 	keepAt  bootTime // when the timekeeper looks next
 	leaving bool
 
-	spawners  int // how many there are
-	free      int // how many of them wait for work
 	work      sync.Cond
-	children  sync.Cond // the reaper waits here while there are none
-	cgroups   *cgroups  // nil = not delegated
+	cgroups   *cgroups // nil = not delegated
 	oom       *oomCounter
 	keeper    waker // wakes the timekeeper
 	ender     waker // wakes the ender
@@ -120,11 +122,16 @@ func newSupervisor(opts SupervisorOptions) (*supervisor, error) {
 	}
 	s := &supervisor{
 		log: opts.Logger, id: randomID(), host: host, boot: boot, opts: opts,
-		queues: map[string]*queue{}, byPid: map[int]*attempt{}, early: map[int]reaped{},
-		spawners: max(2, min(8, runtime.NumCPU())),
-		keeper:   newWaker(), ender: newWaker(),
+		queues: map[string]*queue{}, orphanage: make(chan chan bool), childrenOf: childrenFile(),
+		keeper: newWaker(), ender: newWaker(),
 	}
-	s.work.L, s.children.L = &s.mu, &s.mu
+	s.work.L = &s.mu
+	if s.null, err = os.Open(os.DevNull); err != nil {
+		return nil, fmt.Errorf("supervisor: %w", err)
+	}
+	if s.leaveFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("supervisor: %w", err)
+	}
 	s.cgroups = openCgroups(opts.RuntimeDir, opts.Logger)
 	s.oom = openOOMCounter()
 	s.followers = newFollower(s)
@@ -138,54 +145,53 @@ func randomID() string {
 }
 
 // serve runs every goroutine of the supervisor and returns when all have
-// ended. The caller's goroutine is the reaper: it has to be on the main thread
-// (see orphans).
+// ended. The caller's has to be on the main thread (see tendOrphans).
 func (s *supervisor) serve(ctx context.Context, l *net.UnixListener) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// A spawner in vfork(2) keeps its P while the child runs exec(2). It must not
-	// keep the reaper from running meanwhile.
-	runtime.GOMAXPROCS(runtime.NumCPU() + s.spawners)
-	for range s.spawners {
-		s.wg.Go(s.spawnLoop)
-	}
+	s.left = ctx.Done()
+	// A runner in vfork(2) keeps its P while the child is in exec(2). That must
+	// not keep others from running meanwhile.
+	runtime.GOMAXPROCS(runtime.NumCPU() + maxForking)
 	s.wg.Go(func() { s.accept(ctx, l) })
 	s.wg.Go(func() { s.keepTime(ctx, cancel) })
 	s.wg.Go(func() { s.endLoop(ctx) })
 	s.wg.Go(func() { s.followers.run(ctx) })
-	s.wg.Go(func() {
-		<-ctx.Done()
-		_ = l.Close() // it also removes the socket
-		s.leave()
-	})
-	s.reapLoop()
+	s.tendOrphans(ctx)
+	_ = l.Close() // it also removes the socket
+	s.leave()
 	s.wg.Wait()
 	s.closeAll()
 }
 
-// leave tells the goroutines that wait for work to go.
+// leave tells the runners to go, those that wait for a task included.
 func (s *supervisor) leave() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.leaving = true
 	s.work.Broadcast()
-	s.children.Broadcast()
-	busy := len(s.byPid) > 0 || s.forking > 0
-	s.mu.Unlock()
-	if busy {
-		s.wakeReaper()
+	if _, err := unix.Write(s.leaveFD, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+		s.log.Error("cannot wake the runners", "error", err)
 	}
 }
 
 func (s *supervisor) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	running := 0
 	for _, q := range s.queues {
+		running += len(q.attempts)
 		if err := q.journal.close(); err != nil {
 			s.log.Error("close journal", "queue", q.id, "error", err)
 		}
 	}
 	s.cgroups.close()
-	s.log.Info("supervisor leaves", "supervisor", s.id, "tasks_running", len(s.byPid))
+	_ = s.null.Close() // only read from
+	_ = unix.Close(s.leaveFD)
+	if s.childrenOf != nil {
+		_ = s.childrenOf.Close() // only read from
+	}
+	s.log.Info("supervisor leaves", "supervisor", s.id, "attempts", running)
 }
 
 // now is the wall clock, for what people read.

@@ -1,0 +1,388 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// expect runs a command line and compares its exit code, and what its output
+// contains; "" stands for no output at all.
+func expect(t *testing.T, env Env, code int, stdout, stderr string, args ...string) string {
+	t.Helper()
+	gotCode, gotOut, gotErr := dspyAgent(t, env, args...)
+	contains := func(got, want string) bool {
+		return want == "" && got == "" || want != "" && strings.Contains(got, want)
+	}
+	if gotCode != code || !contains(gotOut, stdout) || !contains(gotErr, stderr) {
+		t.Errorf("%s\n got  exit %d, stdout %q, stderr %q\n want exit %d, stdout %q, stderr %q",
+			strings.Join(args, " "), gotCode, gotOut, gotErr, code, stdout, stderr)
+	}
+	return gotOut
+}
+
+func TestNothingRuns(t *testing.T) {
+	env := testEnv(t)
+	for _, args := range []string{"ps", "show x", "status", "submit -- true", "wait x", "cancel x", "logs x", "why x", "result x", "retry x"} {
+		expect(t, env, exitNoDaemon, "", "start one with: dspy-agent start", strings.Fields(args)...)
+	}
+	expect(t, env, exitNoDaemon, `"running":false`, "no orchestrator is running", "status", "--json")
+	expect(t, env, exitDone, "no daemon runs", "", "stop")
+	expect(t, env, exitDone, "", "", "__complete", "--", "show", "")
+}
+
+func TestUsage(t *testing.T) {
+	env := testEnv(t)
+	for args, want := range map[string]string{
+		"submit":                           "say what to run",
+		"submit --workdir /nowhere -- x":   "no such file or directory",
+		"submit --timeout soon -- x":       "not a duration",
+		"submit --after a/../b -- x":       "--after",
+		"submit --env UNSET -- x":          "not set here",
+		"submit --payload [1] -- x":        "JSON object",
+		"submit --payload @none.json -- x": "cannot read",
+		"submit --from-file none":          "cannot read",
+		"submit --from-file x --class c":   "--class cannot be given together",
+		"show":                             "the id of one task",
+		"show a b":                         "the id of one task",
+		"ps x":                             "takes no arguments",
+		"ps --state runing":                "did you mean running?",
+		"ps --class cpu_shrt":              "did you mean cpu_short?",
+		"ps --limit -1":                    "--limit",
+		"completion tcsh":                  "bash, fish, zsh",
+		"wait":                             "one or more tasks",
+		"start --start-timeout x":          "--start-timeout",
+		"help shwo":                        "did you mean show?",
+		"logs a b":                         "one task",
+	} {
+		expect(t, env, exitUsage, "", want, strings.Fields(args)...)
+	}
+}
+
+func TestRefusesWhatComesLater(t *testing.T) {
+	env := testEnv(t)
+	for _, f := range laterFlags {
+		expect(t, env, exitRefused, "", f.why, "submit", "--"+f.name, "1", "--", "x")
+	}
+	for _, class := range []string{"gpu_short", "gpu_long", "gpu", "gpu_slurm"} {
+		expect(t, env, exitRefused, "", "not in this release yet", "submit", "--class", class, "--", "x")
+	}
+	expect(t, env, exitRefused, "", "did you mean cpu_long?", "submit", "--class", "cpu_log", "--", "x")
+}
+
+func TestSubmit(t *testing.T) {
+	f, env := startFake(t)
+	expect(t, env, exitDone, "a\n", "", "submit", "--id", "a", "--retries", "2", "--timeout", "1h", "--after", "x:any", "--after", "n:s:y", "--env", "SEED=1,2",
+		"--payload", `{"n": 1}`, "--priority", "5", "--", "python", "t r.py", "--wait")
+	spec := f.find("a").GetSpec()
+	for _, c := range []struct{ what, got, want string }{
+		{"argv", fmt.Sprintf("%q", spec.GetArgv()), `["python" "t r.py" "--wait"]`},
+		{"dir", spec.GetDir(), env.Cwd},
+		{"env", strings.Join(spec.GetEnv(), " "), "HOME=/home/ada LANG=C.UTF-8 PATH=/usr/bin:/bin SEED=1,2"},
+		{"payload", string(spec.GetPayloadJson()), `{"n": 1}`},
+		{"timeout", fmt.Sprint(spec.GetTimeoutMs()), "3600000"},
+		{"after", fmt.Sprint(spec.GetAfter()[0].GetId(), spec.GetAfter()[0].GetWhen(), spec.GetAfter()[1].GetId(), spec.GetAfter()[1].GetWhen()), "xanyn:s:yok"},
+		{"name", f.find("a").GetName(), "python 't r.py' --wait"},
+		{"priority", fmt.Sprint(f.find("a").GetPriority()), "5"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %s, want %s", c.what, c.got, c.want)
+		}
+	}
+	expect(t, env, exitDone, `"existing":true`, "", "submit", "--id", "a", "--json", "--", "python")
+	f.refuse["b"] = "id b is taken by another task"
+	expect(t, env, exitRefused, "", "refused: id b is taken", "submit", "--id", "b", "--", "true")
+}
+
+func TestSubmitReadsPayloads(t *testing.T) {
+	f, env := startFake(t)
+	if err := os.WriteFile(filepath.Join(env.Cwd, "p.json"), []byte(`{"from": "file"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env.Stdin = strings.NewReader(`{"from": "stdin"}`)
+	expect(t, env, exitDone, "f\n", "", "submit", "--id", "f", "--payload", "@p.json", "--", "true")
+	expect(t, env, exitDone, "s\n", "", "submit", "--id", "s", "--payload", "-", "--", "true")
+	for id, want := range map[string]string{"f": `{"from": "file"}`, "s": `{"from": "stdin"}`} {
+		if got := string(f.find(id).GetSpec().GetPayloadJson()); got != want {
+			t.Errorf("%s: got %s", id, got)
+		}
+	}
+}
+
+func TestWaitEndsWithTheTasksCode(t *testing.T) {
+	f, env := startFake(t)
+	expect(t, env, 0, "ok\tsucceeded\t0", "submitted ok", "submit", "--id", "ok", "--wait", "--", "true")
+	expect(t, env, 7, "seven\tfailed\t7\tended with exit code 7", "submitted seven", "submit", "--id", "seven", "--wait", "--", "exit", "7")
+	expect(t, env, 0, "kill\n", "", "submit", "--id", "kill", "--", "sleep")
+	f.end("kill", task.Failed, &pb.Outcome{ExitCode: -1, Signal: 9, Message: "killed by signal 9"})
+	expect(t, env, 137, "kill\tfailed\t137", "", "wait", "kill")
+	expect(t, env, 7, `"exit_code":7`, "", "wait", "ok", "seven", "kill", "--json")
+	expect(t, env, exitNotFound, "", `no task "none"`, "wait", "ok", "none")
+	expect(t, env, 7, "out of seven", "seven failed", "submit", "--id", "seven", "--follow", "--", "exit", "7")
+}
+
+// TestInterruptLeavesTheTaskAlone: Ctrl-C ends the wait, and says how to end
+// the task.
+func TestInterruptLeavesTheTaskAlone(t *testing.T) {
+	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		f, env := startFake(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var out, errs strings.Builder
+		env.Args, env.Stdout, env.Stderr = []string{Program, "submit", "--id", "long", "--wait", "--", "sleep"}, &out, &errs
+		done := make(chan int, 1)
+		go func() { done <- Main(ctx, env) }()
+		<-f.waits
+		cancel(Interrupted{Signal: sig})
+		if code := <-done; code != want {
+			t.Errorf("%v: exit %d, want %d", sig, code, want)
+		}
+		if !strings.Contains(errs.String(), "long goes on. To end it: dspy-agent cancel long") {
+			t.Errorf("stderr is %q", errs.String())
+		}
+		if info, _, _ := f.get("long"); info.GetState() != "running" {
+			t.Errorf("the task is %s", info.GetState())
+		}
+	}
+}
+
+func TestPs(t *testing.T) {
+	f, env := startFake(t)
+	if out := expect(t, env, exitDone, "[]", "", "ps", "--json"); out != "[]\n" {
+		t.Errorf("an empty list is %q", out)
+	}
+	for i := range 60 {
+		expect(t, env, exitDone, "t", "", "submit", "--id", fmt.Sprintf("t%d", i), "--class", []string{"cpu_short", "cpu_long"}[i%2], "--", "true")
+	}
+	expect(t, env, exitDone, "x", "", "submit", "--id", "x", "--", "sleep")
+	lines := strings.Split(strings.TrimSpace(expect(t, env, exitDone, "ID\tNAME\tCLASS\tSTATE", "", "ps")), "\n")
+	if len(lines) != 1+psLimit || !strings.HasPrefix(lines[1], "x\tsleep\tcpu_short\trunning\t1\t") {
+		t.Errorf("%d lines, beginning %q", len(lines), lines[:2])
+	}
+	for args, want := range map[string]int{
+		"ps --json --limit 0": 61, "ps --json -n 3": 3, "ps --json --class cpu_long --limit 0": 30,
+		"ps --json --state running,failed": 1, "ps --json --state completed --limit 0 --state running": 61,
+	} {
+		_, out, _ := dspyAgent(t, env, strings.Fields(args)...)
+		var got []map[string]any
+		if err := json.Unmarshal([]byte(out), &got); err != nil || len(got) != want {
+			t.Errorf("%s: %d tasks, %v; want %d", args, len(got), err, want)
+		}
+	}
+	_ = f
+}
+
+func TestShowResultLogs(t *testing.T) {
+	f, env := startFake(t)
+	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "true")
+	expect(t, env, exitDone, "command    true", "", "show", "a")
+	expect(t, env, exitDone, `"argv":["true"]`, "", "show", "a", "--json")
+	expect(t, env, exitFailed, "", "returned no result", "result", "a")
+	f.find("a").ResultJson = []byte(`{ "loss": 0.5 }`)
+	expect(t, env, exitDone, "{\"loss\":0.5}\n", "", "result", "a")
+	expect(t, env, exitDone, "out of a\n\xff\x00", "", "logs", "a")
+	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--", "sleep")
+	expect(t, env, exitRefused, "", "has no result yet", "result", "b")
+	expect(t, env, exitNotFound, "", "no task", "show", "c")
+}
+
+func TestCancelGoesOn(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "sleep")
+	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--", "true")
+	expect(t, env, exitNotFound, "a cancelled\nb has succeeded already\n", `none: there is no task "none"`, "cancel", "none", "a", "b", "--reason", "typo")
+}
+
+func TestSubmitFile(t *testing.T) {
+	f, env := startFake(t)
+	path := filepath.Join(env.Cwd, "tasks.jsonl")
+	var lines []string
+	for i := range 1203 {
+		lines = append(lines, fmt.Sprintf(`{"argv": ["true", "%d"], "timeout": "10m", "env": {"SEED": "%d"}}`, i, i))
+	}
+	lines[0] = `{"id": "first", "command": "exit 3", "after": ["x:any"], "priority": 3}`
+	lines[1], lines[3] = "", lines[2] // a blank line; and two lines with the same text
+	write := func() {
+		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	f.refuse["first"] = "id first is taken by another task"
+	out := expect(t, env, exitRefused, "line-", "1,201 accepted, 0 already there, 1 refused\n  line 1: id first is taken", "submit", "--from-file", "tasks.jsonl")
+	if n := strings.Count(out, "\n"); n != 1201 {
+		t.Errorf("%d ids", n)
+	}
+	if !slices.Equal(f.batches, []int{500, 500, 202}) {
+		t.Errorf("sent in chunks of %v", f.batches)
+	}
+	delete(f.refuse, "first")
+	expect(t, env, exitDone, "first", "1 accepted, 1,201 already there, 0 refused", "submit", "--from-file", path)
+	spec := f.find("first").GetSpec()
+	if got := fmt.Sprintf("%q %s", spec.GetArgv(), spec.GetAfter()[0].GetWhen()); got != `["/bin/sh" "-c" "exit 3"] any` {
+		t.Errorf("first is %s", got)
+	}
+	if env := f.tasks[0].GetSpec().GetEnv(); !slices.Contains(env, "SEED=2") || !slices.Contains(env, "HOME=/home/ada") {
+		t.Errorf("env is %q", env)
+	}
+
+	// A slip anywhere, and nothing is submitted.
+	before := len(f.tasks)
+	for line, want := range map[string]string{
+		`{"argv": ["x"], "prority": 1}`:       `line 1100: unknown key "prority"; did you mean "priority"?`,
+		`{"argv": "x"}`:                       "line 1100: argv: must be an array of strings",
+		`{"argv": ["x"`:                       "line 1100: is not JSON",
+		`["x"]`:                               "line 1100: is not a JSON object",
+		`{"name": "x"}`:                       "line 1100: says nothing to run",
+		`{"id": "first", "argv": ["x"]}`:      "line 1100: id first is that of line 1 already",
+		`{"argv": ["x"], "gpu_mem": "1G"}`:    "line 1100: gpu_mem: GPU scheduling is not in this release yet",
+		`{"argv": ["x"], "class": "gpu"}`:     "line 1100: class gpu: GPU scheduling",
+		`{"argv": ["x"], "workdir": "/no"}`:   "line 1100: the task cannot run in /no",
+		`{"argv": ["x"], "id": "a b"}`:        "line 1100: id \"a b\"",
+		`{"argv": ["x"], "retries": 1.5}`:     "line 1100: retries: 1.5 is not a whole number",
+		`{"argv": ["x"], "env": {"A": 1}}`:    "line 1100: env: must be an object of strings",
+		`{"argv": ["x"], "after": ["a/../"]}`: "line 1100: after: id",
+	} {
+		lines[1099] = line
+		write()
+		expect(t, env, exitUsage, "", want, "submit", "--from-file", path)
+	}
+	if len(f.tasks) != before {
+		t.Errorf("%d tasks were submitted", len(f.tasks)-before)
+	}
+}
+
+func TestSubmitFileFromAPipe(t *testing.T) {
+	f, env := startFake(t)
+	const lines = `{"argv": ["true"]}` + "\n" + `{"argv": ["false"]}` + "\n"
+	for _, want := range []string{"2 accepted, 0 already there", "0 accepted, 2 already there"} {
+		env.Stdin = strings.NewReader(lines)
+		expect(t, env, exitDone, `"refused":[]`, want, "submit", "--from-file", "-", "--json")
+	}
+	if len(f.tasks) != 2 {
+		t.Errorf("%d tasks", len(f.tasks))
+	}
+}
+
+// failing is an output that cannot be written to.
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+func TestOutputThatFails(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		code int
+		said string
+	}{
+		{syscall.EPIPE, exitDone, ""},
+		{syscall.ENOSPC, exitFailed, "no space left"},
+	} {
+		env := testEnv(t)
+		var errs strings.Builder
+		env.Args, env.Stdout, env.Stderr = []string{Program, "version"}, failing{tc.err}, &errs
+		if code := Main(t.Context(), env); code != tc.code || !strings.Contains(errs.String(), tc.said) || tc.said == "" && errs.Len() > 0 {
+			t.Errorf("%v: exit %d, stderr %q", tc.err, code, errs.String())
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, "run/1", "", "submit", "--id", "run/1", "--", "sleep")
+	expect(t, env, exitDone, "done", "", "submit", "--id", "done", "--", "true")
+	for words, want := range map[string]string{
+		"st":                         "start\nstop\nstatus\n",
+		"show ":                      "done\nrun/1\n",
+		"cancel ":                    "run/1\n",
+		"ps --state runn":            "running\n",
+		"ps --state running,fai":     "running,failed\n",
+		"ps --state=fai":             "--state=failed\n",
+		"submit --class cpu":         "cpu_short\ncpu_long\n",
+		"submit --class=cpu_s":       "--class=cpu_short\n",
+		"logs --fo":                  "--follow\n",
+		"--workspace /nowhere show ": "",
+		"submit -- show ":            "",
+		"submit --after d":           "done\n",
+		"completion z":               "zsh\n",
+		"nonsense ":                  "start\nstop\nstatus\ndoctor\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
+	} {
+		_, out, errs := dspyAgent(t, env, append([]string{"__complete", "--"}, strings.Split(words, " ")...)...)
+		if out != want || errs != "" {
+			t.Errorf("%q: got %q (stderr %q), want %q", words, out, errs, want)
+		}
+	}
+}
+
+func TestStartSaysWhereItLooked(t *testing.T) {
+	env := testEnv(t)
+	env.Executable = filepath.Join(env.Cwd, Program)
+	expect(t, env, exitNotFound, "", filepath.Join(env.Cwd, daemonProgram), "start")
+	expect(t, env, exitRefused, "", "is not a folder", "start", "--workspace", "/nowhere")
+}
+
+// daemonScript installs a daemon that is a shell script beside the program.
+func daemonScript(t *testing.T, env *Env, script string) {
+	t.Helper()
+	env.Executable = filepath.Join(env.Cwd, "bin", Program)
+	if err := os.MkdirAll(filepath.Dir(env.Executable), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(env.Cwd, "bin", daemonProgram)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStartTellsHowItWent(t *testing.T) {
+	for _, tc := range []struct {
+		script, stdout, stderr string
+		code                   int
+		flags                  []string
+	}{
+		{script: `echo '{"ok":true,"pid":4711}' >&3`, stdout: "started: pid 4711", code: exitDone},
+		{script: `echo '{"ok":false,"code":"exhausted","error":"the disk is full"}' >&3`, stderr: "could not start: the disk is full", code: exitRefused},
+		{script: `echo "panic: oh no" >&2; exit 2`, stderr: "it printed:\npanic: oh no", code: exitFailed},
+		{script: `exit 2`, stderr: "printed nothing", code: exitFailed},
+		{script: `exec cat "$FIFO"`, stderr: "does not accept calls after 50ms", code: exitNoDaemon, flags: []string{"--start-timeout", "0.05"}},
+	} {
+		env := testEnv(t)
+		fifo := filepath.Join(env.Cwd, "fifo")
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		env.Environ = append(env.Environ, "FIFO="+fifo)
+		daemonScript(t, &env, tc.script)
+		expect(t, env, tc.code, tc.stdout, tc.stderr, append([]string{"start"}, tc.flags...)...)
+		if f, err := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+			_ = f.Close() // lets the one that hangs end
+		} else if !errors.Is(err, syscall.ENXIO) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestStartWhereOneRuns(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, fmt.Sprintf("already running: pid %d", os.Getpid()), "", "start")
+}
+
+func TestStartInTheForeground(t *testing.T) {
+	env := testEnv(t)
+	daemonScript(t, &env, "")
+	var ran []string
+	env.Exec = func(_ string, argv, _ []string) error { ran = argv; return nil }
+	expect(t, env, exitDone, "", "", "start", "--foreground")
+	if want := []string{filepath.Join(env.Cwd, "bin", daemonProgram), "--workspace", env.Cwd, "--foreground"}; !slices.Equal(ran, want) {
+		t.Errorf("ran %q", ran)
+	}
+}

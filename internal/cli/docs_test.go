@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+var update = flag.Bool("update", false, "write docs/cli.md anew")
+
+// TestDocs renders docs/cli.md from the commands, the exit codes, the JSON names
+// and the environment, and fails when the file says something else.
+func TestDocs(t *testing.T) {
+	const path = "../../docs/cli.md"
+	want := renderDocs()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // documentation
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; make it with: go test ./internal/cli -run TestDocs -update", err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is out of date; make it with: go test ./internal/cli -run TestDocs -update", path)
+	}
+}
+
+func renderDocs() string {
+	var b bytes.Buffer
+	app := newSession(Env{}).app()
+	b.WriteString("# The command line\n\nThis file is rendered from the program by `go test ./internal/cli -run TestDocs -update`.\n\n" +
+		"Flags may stand before or after arguments; what follows `--` belongs to the task. `--workspace DIR` goes with every\n" +
+		"command and says whose queue is meant; without it, that of the current folder.\n\n")
+	docCommands(&b, app)
+	docExitCodes(&b)
+	docOutput(&b)
+	docJSON(&b)
+	docEnvironment(&b)
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+func docCommands(b *bytes.Buffer, app *cli.App) {
+	b.WriteString("## Commands\n\n")
+	for _, c := range app.Commands {
+		if c.Hidden {
+			continue
+		}
+		fmt.Fprintf(b, "### %s\n\n%s.\n\n```\n%s\n```\n\n", c.Name, upperFirst(c.Usage), c.UsageText)
+		if c.Description != "" {
+			fmt.Fprintf(b, "%s\n\n", strings.ReplaceAll(c.Description, "\n", "  \n"))
+		}
+		if len(c.Flags) == 0 {
+			continue
+		}
+		b.WriteString("| flag | |\n|---|---|\n")
+		for _, f := range c.Flags {
+			fmt.Fprintf(b, "| `%s` | %s |\n", flagSyntax(f), cell(flagText(f)))
+		}
+		b.WriteString("\n")
+		if c.Name == cmdSubmit {
+			b.WriteString("Keys of a line of `--from-file`:\n\n| key | |\n|---|---|\n")
+			for _, k := range lineKeyDocs {
+				fmt.Fprintf(b, "| `%s` | %s |\n", k.key, cell(k.text))
+			}
+			b.WriteString("\n")
+		}
+	}
+}
+
+// flagSyntax is how a flag is written: "--tail N, -n".
+func flagSyntax(f cli.Flag) string {
+	d, _ := f.(cli.DocGenerationFlag)
+	out := "--" + f.Names()[0]
+	if takesValue(f) {
+		_, rest, _ := strings.Cut(d.GetUsage(), "`")
+		value, _, _ := strings.Cut(rest, "`")
+		out += " " + value
+	}
+	for _, alias := range f.Names()[1:] {
+		out += ", -" + alias
+	}
+	return out
+}
+
+func flagText(f cli.Flag) string {
+	d, _ := f.(cli.DocGenerationFlag)
+	text := strings.ReplaceAll(d.GetUsage(), "`", "")
+	if def := d.GetDefaultText(); takesValue(f) && def != "" && def != "0" {
+		text += " (default: " + def + ")"
+	}
+	return text
+}
+
+func docExitCodes(b *bytes.Buffer) {
+	b.WriteString("## Exit codes\n\n| code | |\n|---|---|\n")
+	for _, e := range exitTable {
+		fmt.Fprintf(b, "| %d | %s |\n", e.code, cell(e.text))
+	}
+	b.WriteString("\n`wait` and `submit --wait` end with the task's own code; `wait` for several with that of the first, in the order\n" +
+		"given, that did not succeed. `cancel` and `retry` of several go on after a failure and end with the highest code.\n\n| code | |\n|---|---|\n")
+	for _, e := range taskExitTable {
+		fmt.Fprintf(b, "| %s | %s |\n", e.code, cell(e.text))
+	}
+	b.WriteString("\n")
+}
+
+func docOutput(b *bytes.Buffer) {
+	b.WriteString(`## Output
+
+On a terminal, listings have columns, colours and times such as "3 minutes ago", and are as wide as the terminal. In a
+pipe, columns are separated by tabs, times are RFC 3339 in UTC, durations are seconds, and nothing is cut off.
+NO_COLOR and TERM=dumb turn colours off, CLICOLOR_FORCE=1 turns them on in a pipe.
+
+| command | what it prints in a pipe |
+|---|---|
+| submit | the id |
+| submit --from-file | an id per line, of all that are in the queue then; the summary goes to the standard error |
+| ps | a header, then a task per line: id, name, class, state, attempt, time submitted, seconds run, detail |
+| ps --watch | a change per line: time, id, state, event, error |
+| wait, submit --wait | a task per line: id, state, exit code, why |
+| doctor | a finding per line: level, check, text, mend |
+| logs | what the task wrote, byte by byte |
+
+`)
+}
+
+func docJSON(b *bytes.Buffer) {
+	b.WriteString("## JSON\n\nWith `--json`, `ps` and `doctor` print one array; `wait`, `cancel`, `retry` and `ps --watch` one object per line, as it\n" +
+		"happens; the others one object. Times are RFC 3339 in UTC with milliseconds; durations are seconds. A name that does not\n" +
+		"apply is left out. Names are added, never changed.\n\n")
+	for _, d := range jsonDocs {
+		fmt.Fprintf(b, "### %s\n\n| name | |\n|---|---|\n", d.name)
+		typ := reflect.TypeOf(d.of)
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			fmt.Fprintf(b, "| `%s` | %s |\n", name, cell(typ.Field(i).Tag.Get("doc")))
+		}
+		b.WriteString("\n")
+	}
+}
+
+func docEnvironment(b *bytes.Buffer) {
+	b.WriteString("## The environment of a task\n\nTasks are stored on disk, and the environment of a shell holds secrets. So a task gets these variables of the shell\n" +
+		"that submits it, as far as they are set, and what `--env` adds:\n\n| | |\n|---|---|\n")
+	for _, g := range environmentTaken {
+		fmt.Fprintf(b, "| %s | `%s` |\n", g.about, strings.Join(g.names, "` `"))
+	}
+	b.WriteString("\n`--env NAME=VALUE` sets a variable, `--env NAME` takes one more along. Left out on purpose are XDG_RUNTIME_DIR,\n" +
+		"SSH_AUTH_SOCK, DISPLAY and the like, which belong to a login that may be over when the task starts, and TERM, since\n" +
+		"there is no terminal.\n\n## The environment of dspy-agent\n\n| variable | |\n|---|---|\n" +
+		"| `ORCHESTRATOR_GRPC_ADDR` | address of the daemon, instead of the workspace's socket |\n" +
+		"| `ENV_QUEUE_DIR` | folder of the queue (default: logs/env_queue in the workspace) |\n" +
+		"| `XDG_RUNTIME_DIR` | where the socket is (else /tmp/dspy-agent-UID) |\n" +
+		"| `DSPY_AGENT_SERVICE_TIMEOUT` | how many seconds start waits for the daemon (default: 60) |\n")
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

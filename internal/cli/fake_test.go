@@ -1,0 +1,298 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// fake is a daemon that runs nothing: "true" succeeds at once, "false" fails,
+// "exit N" ends with N, everything else runs until it is ended by the test. The
+// scripts in cmd/dspy-agent test against the real one; this one holds still
+// where a test of the terminal needs it to.
+type fake struct {
+	pb.UnimplementedOrchestratorServiceServer
+
+	mu      sync.Mutex
+	tasks   []*pb.TaskInfo // in order of acceptance
+	changed chan struct{}  // closed and replaced with every change
+	events  []*pb.SystemEvent
+	batches []int // sizes of the SubmitTasks calls
+	waits   chan string
+	refuse  map[string]string // by id: why
+}
+
+// startFake serves a fresh workspace, and returns it with the environment that
+// leads to it.
+func startFake(t *testing.T) (*fake, Env) {
+	t.Helper()
+	env := testEnv(t)
+	cfg, err := config.Load(config.Given{Cwd: env.Cwd, Lookup: env.getenv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := socketPath(cfg)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lis, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{changed: make(chan struct{}), waits: make(chan string, 100), refuse: map[string]string{}}
+	srv := grpc.NewServer()
+	pb.RegisterOrchestratorServiceServer(srv, f)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(lis) }()
+	t.Cleanup(func() {
+		srv.Stop()
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			t.Error(err)
+		}
+	})
+	return f, env
+}
+
+// testEnv is a world of its own. Its runtime directory has a short name, since
+// the path of a socket is limited.
+func testEnv(t *testing.T) Env {
+	t.Helper()
+	run, err := os.MkdirTemp("/tmp", "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(run); err != nil {
+			t.Error(err)
+		}
+	})
+	return Env{
+		Environ: []string{"XDG_RUNTIME_DIR=" + run, "PATH=/usr/bin:/bin", "HOME=/home/ada", "SECRET_TOKEN=hunter2", "LANG=C.UTF-8", "TERM=xterm"},
+		Cwd:     t.TempDir(), Stdin: strings.NewReader(""),
+	}
+}
+
+// dspyAgent runs a command line to its end.
+func dspyAgent(t *testing.T, env Env, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	env.Args, env.Stdout, env.Stderr = append([]string{Program}, args...), &out, &errs
+	code = Main(t.Context(), env)
+	return code, out.String(), errs.String()
+}
+
+func (f *fake) SubmitTask(_ context.Context, req *pb.SubmitTaskRequest) (*pb.SubmitTaskResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.submit(req), nil
+}
+
+func (f *fake) SubmitTasks(_ context.Context, req *pb.SubmitTasksRequest) (*pb.SubmitTasksResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batches = append(f.batches, len(req.GetTasks()))
+	answer := &pb.SubmitTasksResponse{}
+	for _, r := range req.GetTasks() {
+		answer.Results = append(answer.Results, f.submit(r))
+	}
+	return answer, nil
+}
+
+func (f *fake) submit(req *pb.SubmitTaskRequest) *pb.SubmitTaskResponse {
+	if why := f.refuse[req.GetId()]; why != "" {
+		return &pb.SubmitTaskResponse{TaskId: req.GetId(), Error: why, Code: "conflict"}
+	}
+	if old := f.find(req.GetId()); old != nil {
+		return &pb.SubmitTaskResponse{Success: true, TaskId: old.GetId(), Existing: true, Seq: old.GetSeq()}
+	}
+	now := time.Now().UnixNano()
+	info := &pb.TaskInfo{
+		Id: req.GetId(), Name: req.GetName(), Class: req.GetClass(), Priority: req.GetPriority(), Spec: req.GetSpec(),
+		Seq: uint64(len(f.tasks) + 1), Attempt: 1, SubmittedAtNs: now, StartedAtNs: now, State: "running", Status: "running", Backend: "process",
+	}
+	if info.Id == "" {
+		info.Id = fmt.Sprintf("task-%d", info.Seq)
+	}
+	if info.Class == "" {
+		info.Class = config.DefaultClass
+	}
+	f.tasks = append(f.tasks, info)
+	f.event(info, "task_submitted")
+	var code int32
+	switch argv := req.GetSpec().GetArgv(); {
+	case slices.Equal(argv, []string{"true"}):
+		f.endLocked(info, task.Succeeded, &pb.Outcome{})
+	case slices.Equal(argv, []string{"false"}):
+		f.endLocked(info, task.Failed, failure(1))
+	case len(argv) == 2 && argv[0] == "exit":
+		_, _ = fmt.Sscan(argv[1], &code)
+		f.endLocked(info, task.Failed, failure(code))
+	}
+	return &pb.SubmitTaskResponse{Success: true, TaskId: info.GetId(), Seq: info.GetSeq()}
+}
+
+func failure(code int32) *pb.Outcome {
+	return &pb.Outcome{ExitCode: code, FailureClass: "user_error", Message: fmt.Sprintf("ended with exit code %d", code)}
+}
+
+func (f *fake) find(id string) *pb.TaskInfo {
+	for _, t := range f.tasks {
+		if t.GetId() == id {
+			return t
+		}
+	}
+	return nil
+}
+
+func (f *fake) end(id string, st task.State, o *pb.Outcome) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endLocked(f.find(id), st, o)
+}
+
+func (f *fake) endLocked(t *pb.TaskInfo, st task.State, o *pb.Outcome) {
+	t.State, t.Status, t.Outcome, t.EndedAtNs = st.String(), st.Wire(), o, time.Now().UnixNano()
+	f.event(t, "task_"+st.Wire())
+}
+
+func (f *fake) event(t *pb.TaskInfo, kind string) {
+	f.events = append(f.events, &pb.SystemEvent{
+		EventType: kind, ResourceId: t.GetId(), Index: uint64(len(f.events) + 1), TimestampNs: time.Now().UnixNano(),
+		Data: map[string]string{"class": t.GetClass(), "state": t.GetState(), "status": t.GetStatus()},
+	})
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *fake) get(id string) (*pb.TaskInfo, chan struct{}, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.find(id)
+	if t == nil {
+		return nil, nil, status.Errorf(codes.NotFound, "there is no task %q", id)
+	}
+	return &pb.TaskInfo{
+		Id: t.Id, Seq: t.Seq, Name: t.Name, Class: t.Class, State: t.State, Status: t.Status, Attempt: t.Attempt, Backend: t.Backend,
+		SubmittedAtNs: t.SubmittedAtNs, StartedAtNs: t.StartedAtNs, EndedAtNs: t.EndedAtNs, Outcome: t.Outcome, Spec: t.Spec, ResultJson: t.ResultJson,
+	}, f.changed, nil
+}
+
+func (f *fake) GetTask(_ context.Context, req *pb.GetTaskRequest) (*pb.TaskInfo, error) {
+	t, _, err := f.get(req.GetTaskId())
+	return t, err
+}
+
+func (f *fake) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.TaskInfo, error) {
+	f.waits <- req.GetTaskId()
+	for {
+		t, changed, err := f.get(req.GetTaskId())
+		if err != nil || ended(t) {
+			return t, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (f *fake) ListTasks(_ context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	answer := &pb.ListTasksResponse{}
+	for _, t := range slices.Backward(f.tasks) {
+		sel := selection{class: req.GetClass(), states: req.GetStates()}
+		if req.GetBeforeSeq() != 0 && t.GetSeq() >= req.GetBeforeSeq() || !sel.wants(t.GetClass(), t.GetState(), t.GetStatus()) {
+			continue
+		}
+		if len(answer.Tasks) == int(req.GetLimit()) {
+			answer.NextBeforeSeq = answer.Tasks[len(answer.Tasks)-1].GetSeq()
+			break
+		}
+		answer.Tasks = append(answer.Tasks, t)
+	}
+	return answer, nil
+}
+
+func (f *fake) Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	classes := map[string]*pb.ClassStatus{}
+	for _, t := range f.tasks {
+		if classes[t.GetClass()] == nil {
+			classes[t.GetClass()] = &pb.ClassStatus{Class: t.GetClass(), States: map[string]int64{}}
+		}
+		classes[t.GetClass()].States[t.GetState()]++
+	}
+	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano()}
+	for _, k := range classes {
+		h.Classes = append(h.Classes, k)
+	}
+	return h, nil
+}
+
+func (f *fake) CancelTask(_ context.Context, req *pb.CancelTaskRequest) (*pb.CancelTaskResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.find(req.GetTaskId())
+	if t == nil {
+		return nil, status.Errorf(codes.NotFound, "there is no task %q", req.GetTaskId())
+	}
+	if !ended(t) {
+		f.endLocked(t, task.Cancelled, &pb.Outcome{ExitCode: -1, Message: "cancelled by uid 0"})
+	}
+	return &pb.CancelTaskResponse{Task: t}, nil
+}
+
+func (f *fake) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStreamingServer[pb.SystemEvent]) error {
+	f.mu.Lock()
+	at := len(f.events)
+	if req.GetAfterIndex() > 0 {
+		at = int(req.GetAfterIndex())
+	}
+	f.mu.Unlock()
+	f.waits <- "events"
+	for {
+		f.mu.Lock()
+		fresh, changed := slices.Clone(f.events[at:]), f.changed
+		f.mu.Unlock()
+		for _, ev := range fresh {
+			if err := out.Send(ev); err != nil {
+				return err
+			}
+			at++
+		}
+		select {
+		case <-changed:
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+	}
+}
+
+func (f *fake) StreamLogs(req *pb.StreamLogsRequest, out grpc.ServerStreamingServer[pb.LogChunk]) error {
+	t, _, err := f.get(req.GetTaskId())
+	if err != nil {
+		return err
+	}
+	data := []byte("out of " + t.GetId() + "\n\xff\x00")
+	return out.Send(&pb.LogChunk{Data: data, NextOffset: int64(len(data)), TaskId: t.GetId(), Attempt: 1})
+}

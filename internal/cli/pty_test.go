@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// terminal is a real one, of which a test reads what a person would see.
+type terminal struct {
+	tty  *os.File
+	mu   sync.Mutex
+	seen bytes.Buffer
+	more chan struct{} // something came
+	end  chan struct{}
+}
+
+func newTerminal(t *testing.T, cols, rows uint16) *terminal {
+	t.Helper()
+	master, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pty.Setsize(tty, &pty.Winsize{Cols: cols, Rows: rows}); err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{tty: tty, more: make(chan struct{}, 1), end: make(chan struct{})}
+	go func() {
+		defer close(term.end)
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			term.mu.Lock()
+			term.seen.Write(buf[:n])
+			term.mu.Unlock()
+			select {
+			case term.more <- struct{}{}:
+			default:
+			}
+			if err != nil {
+				return // EIO: the last writer closed its side
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = tty.Close()
+		<-term.end
+		_ = master.Close()
+	})
+	return term
+}
+
+func (term *terminal) text() string {
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	return term.seen.String()
+}
+
+// await returns when the terminal shows the text.
+func (term *terminal) await(t *testing.T, want string) {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for !strings.Contains(term.text(), want) {
+		select {
+		case <-term.more:
+		case <-late:
+			t.Fatalf("%q did not come; the terminal shows %q", want, term.text())
+		}
+	}
+}
+
+// run runs a command on the terminal, and returns its exit code and the screen.
+func (term *terminal) run(t *testing.T, env Env, args ...string) (int, string) {
+	t.Helper()
+	env.Args, env.Stdout, env.Stderr = append([]string{Program}, args...), term.tty, term.tty
+	code := Main(t.Context(), env)
+	mark := fmt.Sprintf("<end of %s>", args[0])
+	_, _ = fmt.Fprint(term.tty, mark)
+	term.await(t, mark)
+	return code, strings.ReplaceAll(term.text(), "\r\n", "\n")
+}
+
+func TestTerminalList(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--name", strings.Repeat("long ", 40), "--", "false")
+	_, screen := newTerminal(t, 70, 24).run(t, env, "ps")
+	for _, want := range []string{"\x1b[31mfailed\x1b[0m", "just now", "…", "\x1b[1mID"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("no %q in %q", want, screen)
+		}
+	}
+	for line := range strings.Lines(stripANSI(screen)) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 70 && !strings.Contains(line, "<end") {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+	for _, unwanted := range []string{"NO_COLOR=1", "TERM=dumb"} {
+		plain := env
+		plain.Environ = append(plain.Environ, unwanted, "LC_ALL=C")
+		_, screen := newTerminal(t, 70, 24).run(t, plain, "ps")
+		if strings.Contains(screen, "\x1b") || strings.Contains(screen, "…") {
+			t.Errorf("%s: %q", unwanted, screen)
+		}
+	}
+	forced := env
+	forced.Environ = append(forced.Environ, "CLICOLOR_FORCE=1")
+	if out := expect(t, forced, exitDone, "\x1b[31mfailed", "", "ps"); !strings.Contains(out, "\t") {
+		t.Errorf("a pipe has no tabs: %q", out)
+	}
+	if out := expect(t, env, exitDone, "failed", "", "ps"); strings.Contains(out, "\x1b") {
+		t.Errorf("colours in a pipe: %q", out)
+	}
+}
+
+func TestTerminalFooterAndHints(t *testing.T) {
+	_, env := startFake(t)
+	for i := range 5 {
+		expect(t, env, exitDone, "t", "", "submit", "--id", fmt.Sprintf("t%d", i), "--", "true")
+	}
+	if _, screen := newTerminal(t, 100, 24).run(t, env, "ps", "-n", "2"); !strings.Contains(screen, "... and 3 more tasks; --limit N shows N, --limit 0 all") {
+		t.Errorf("no footer in %q", screen)
+	}
+	if _, screen := newTerminal(t, 100, 24).run(t, env, "ps", "--state", "lost"); !strings.Contains(screen, "no tasks that are lost") {
+		t.Errorf("an empty list shows %q", screen)
+	}
+	if _, screen := newTerminal(t, 100, 24).run(t, env, "submit", "--id", "n", "--", "true"); !strings.Contains(screen, "dspy-agent logs n --follow") {
+		t.Errorf("submit shows %q", screen)
+	}
+}
+
+func TestTerminalProgress(t *testing.T) {
+	_, env := startFake(t)
+	path := filepath.Join(env.Cwd, "tasks.jsonl")
+	if err := os.WriteFile(path, []byte(strings.Repeat(`{"argv": ["true"]}`+"\n", 2500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, screen := newTerminal(t, 100, 24).run(t, env, "submit", "--from-file", path)
+	if code != exitDone || !strings.Contains(screen, "submitting") || !strings.Contains(screen, "/2500") || !strings.Contains(screen, "2,500 accepted, 0 already there, 0 refused") {
+		t.Errorf("exit %d, screen %q", code, screen)
+	}
+}
+
+func TestTerminalInterrupt(t *testing.T) {
+	f, env := startFake(t)
+	term := newTerminal(t, 100, 24)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	env.Args, env.Stdout, env.Stderr = []string{Program, "submit", "--id", "long", "--wait", "--", "sleep"}, term.tty, term.tty
+	done := make(chan int, 1)
+	go func() { done <- Main(ctx, env) }()
+	<-f.waits
+	cancel(Interrupted{Signal: syscall.SIGINT})
+	if code := <-done; code != exitInterrupted {
+		t.Errorf("exit %d", code)
+	}
+	term.await(t, "To end it: dspy-agent cancel long")
+}
+
+func TestTerminalWatch(t *testing.T) {
+	f, env := startFake(t)
+	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "sleep")
+	term := newTerminal(t, 100, 24)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	env.Args, env.Stdout, env.Stderr = []string{Program, "ps", "--watch"}, term.tty, term.tty
+	done := make(chan int, 1)
+	go func() { done <- Main(ctx, env) }()
+	<-f.waits // the stream of events is open
+	term.await(t, "\x1b[34mrunning")
+	term.await(t, "1 active")
+	f.end("a", task.Failed, &pb.Outcome{ExitCode: 3, Message: "ended with exit code 3"})
+	term.await(t, "ended with exit code 3")
+	cancel(Interrupted{Signal: syscall.SIGINT})
+	if code := <-done; code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+	term.await(t, leaveScreen)
+	if !strings.HasPrefix(term.text(), enterScreen) {
+		t.Errorf("the terminal shows %q", term.text())
+	}
+}
+
+// TestWatchInAPipe: a line per change, no control sequences.
+func TestWatchInAPipe(t *testing.T) {
+	f, env := startFake(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	env.Args, env.Stdout, env.Stderr = []string{Program, "ps", "--watch", "--state", "failed", "--json"}, w, w
+	done := make(chan int, 1)
+	go func() { done <- Main(ctx, env) }()
+	<-f.waits
+	submit := env
+	expect(t, submit, exitDone, "a", "", "submit", "--id", "a", "--", "true")
+	expect(t, submit, exitDone, "b", "", "submit", "--id", "b", "--", "false")
+	buf := make([]byte, 4096)
+	n, err := r.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel(Interrupted{Signal: syscall.SIGINT})
+	if code := <-done; code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+	if got := string(buf[:n]); !strings.HasPrefix(got, `{"index":4,"at":"`) || !strings.Contains(got, `"event":"task_failed","id":"b"`) || strings.Count(got, "\n") != 1 {
+		t.Errorf("got %q", got)
+	}
+	_ = w.Close()
+}
