@@ -56,7 +56,7 @@ func benchSpecs(style idStyle, from, n int) []*task.Spec {
 	specs := make([]*task.Spec, n)
 	for i := range specs {
 		specs[i] = &task.Spec{
-			ID: style.id(from + i), Class: "cpu", Dir: "/home/user/project", Env: benchEnv,
+			ID: style.id(from + i), Class: "cpu", Dir: "/home/user/project", Ambient: benchEnv,
 			Argv:    []string{"python", "train.py", "--lr", "0.1", "--seed", strconv.Itoa(from + i)},
 			Payload: []byte(`{"question":"what is the answer","n":42}`),
 		}

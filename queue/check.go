@@ -94,7 +94,7 @@ func (c *checker) checkTasks() error {
 		}
 		c.tasks[seq] = t
 		c.counts.bump(t.Spec.Class, t.State(), 1)
-		if h := hashEnv(t.Spec.Env); h != (envHash{}) {
+		if h := hashEnv(t.Spec.Ambient); h != (envHash{}) {
 			c.envs[string(h[:])]++
 		}
 		if t.Spec.SubmittedAt == 0 || t.Seq == 0 || t.Attempt() < 1 {

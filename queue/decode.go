@@ -8,11 +8,11 @@ import (
 )
 
 // decodeSpec returns all of the spec that sits in its record: not the
-// environment, and not a payload that is stored apart.
+// ambient environment, and not a payload that is stored apart.
 func decodeSpec(r *queuepb.SpecRecord) *task.Spec {
 	s := &task.Spec{
 		ID: r.Id, Name: r.Name, Class: r.Class, Priority: r.Priority,
-		Builtin: r.Builtin, Argv: toStrings(r.Argv), Dir: string(r.Dir),
+		Builtin: r.Builtin, Argv: toStrings(r.Argv), Dir: string(r.Dir), Env: toStrings(r.Env),
 		Timeout: time.Duration(r.Timeout), Grace: time.Duration(r.Grace), Retries: int(r.Retries),
 		BackoffBase: time.Duration(r.BackoffBase), BackoffCap: time.Duration(r.BackoffCap), OnLost: task.LostPolicy(r.OnLost),
 		Resources: decodeResources(r.Resources), Image: r.Image, Needs: r.Needs, Backends: r.Backends,

@@ -15,7 +15,7 @@ import (
 func encodeSpec(s *task.Spec, env envHash) *queuepb.SpecRecord {
 	r := &queuepb.SpecRecord{
 		Id: s.ID, Name: s.Name, Class: s.Class, Priority: s.Priority,
-		Builtin: s.Builtin, Argv: toBytes(s.Argv), Dir: []byte(s.Dir), EnvHash: env.bytes(),
+		Builtin: s.Builtin, Argv: toBytes(s.Argv), Dir: []byte(s.Dir), EnvHash: env.bytes(), Env: toBytes(s.Env),
 		Timeout: int64(s.Timeout), Grace: int64(s.Grace), Retries: int64(s.Retries),
 		BackoffBase: int64(s.BackoffBase), BackoffCap: int64(s.BackoffCap), OnLost: uint32(s.OnLost),
 		Resources: encodeResources(s.Resources), Image: s.Image, Needs: s.Needs, Backends: s.Backends,

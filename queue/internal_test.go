@@ -38,7 +38,7 @@ func TestOneRequestFails(t *testing.T) {
 	t.Parallel()
 	q := openHere(t)
 	boom := errors.New("boom")
-	request := func(id string, fail func() error) *request {
+	submitAnd := func(id string, fail func() error) *request {
 		return &request{weight: 1, finish: make(chan struct{}), run: func(b *batch) error {
 			sub := q.prepare(trueSpec(id))
 			if _, err := b.submit(&sub); err != nil {
@@ -49,8 +49,8 @@ func TestOneRequestFails(t *testing.T) {
 	}
 	good := func() error { return nil }
 	requests := []*request{
-		request("a", good), request("b", func() error { return boom }), request("c", good),
-		request("d", func() error { panic("boom") }), request("e", good),
+		submitAnd("a", good), submitAnd("b", func() error { return boom }), submitAnd("c", good),
+		submitAnd("d", func() error { panic("boom") }), submitAnd("e", good),
 	}
 	// The writer's own goroutine is idle: nothing else was asked of the queue.
 	q.commit(requests)
@@ -206,7 +206,7 @@ func TestRecordsKeepEveryField(t *testing.T) {
 	n := 0
 	spec := &task.Spec{}
 	fillIn(t, reflect.ValueOf(spec).Elem(), &n)
-	spec.Env = nil // stored apart, see envs.go
+	spec.Ambient = nil // stored apart, see envs.go
 	if got := decodeSpec(encodeSpec(spec, envHash{})); !reflect.DeepEqual(got, spec) {
 		t.Errorf("spec\n%+v, want\n%+v", got, spec)
 	}
@@ -286,7 +286,7 @@ func FuzzRecords(f *testing.F) {
 			_, _ = readFinal(key, sealed)
 		}
 		parseReadyValue(v, 0)
-		slices.Collect(idRun(v).find(7))
+		_ = slices.Collect(idRun(v).find(7))
 	})
 }
 

@@ -239,6 +239,7 @@ func (x *machine) specs(t *rapid.T) []*task.Spec {
 		Image:    rapid.SampledFrom([]string{"", "one", "two"}).Draw(t, "image"),
 		Argv:     []string{"x\xff"},
 		Env:      rapid.SampledFrom([][]string{nil, {"A=1"}, {"B=2", "C=3"}}).Draw(t, "env"),
+		Ambient:  rapid.SampledFrom([][]string{nil, {"A=1"}, {"B=2", "C=3"}}).Draw(t, "ambient"),
 	}
 	if rapid.Bool().Draw(t, "long payload") {
 		s.Payload = []byte(`{"text":"` + string(slices.Repeat([]byte("x"), 5000)) + `"}`)

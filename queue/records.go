@@ -24,7 +24,7 @@ func readTask(tx *bolt.Tx, seq task.Seq) (task.Task, error) {
 	}
 	spec := decodeSpec(rec)
 	if len(rec.EnvHash) > 0 {
-		if spec.Env, err = readEnv(tx, rec.EnvHash); err != nil {
+		if spec.Ambient, err = readEnv(tx, rec.EnvHash); err != nil {
 			return task.Task{}, fmt.Errorf("task %s: %w", spec.ID, err)
 		}
 	}

@@ -87,7 +87,7 @@ func (q *Queue) prepare(in *task.Spec) submission {
 	if err := spec.Validate(); err != nil {
 		return submission{err: err}
 	}
-	s := submission{spec: &spec, hash: hashID(spec.ID), env: hashEnv(spec.Env)}
+	s := submission{spec: &spec, hash: hashID(spec.ID), env: hashEnv(spec.Ambient)}
 	if s.sealed, s.err = sealSpec(&spec, s.env); len(spec.After) > 0 {
 		s.sealed = nil // it was only tried
 	}
@@ -197,7 +197,7 @@ func (b *batch) insert(s *submission, sealed []byte, deps dependencies) (*entry,
 	b.lastSeq++
 	seq, spec := b.lastSeq, s.spec
 	k := seqKey(seq)
-	if err := b.shareEnv(s.env, spec.Env); err != nil {
+	if err := b.shareEnv(s.env, spec.Ambient); err != nil {
 		return nil, err
 	}
 	if err := b.bucket(bucketSpecs).Put(k, sealed); err != nil {

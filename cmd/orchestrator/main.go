@@ -62,7 +62,7 @@ func serve(ctx context.Context, workspace string, foreground bool, ready *announ
 	if err != nil {
 		return err
 	}
-	opts := app.Options{Config: conf, Ready: ready.accepting}
+	opts := app.Options{Config: conf, Environ: os.Environ(), Ready: ready.accepting}
 	if foreground {
 		opts.LogEcho = stderr
 	}

@@ -18,7 +18,7 @@ import (
 // class, payload, who and when) the caller fills in.
 func specFrom(p *pb.TaskSpec) (*task.Spec, error) {
 	s := &task.Spec{
-		Argv: p.GetArgv(), Dir: p.GetDir(), Env: sortedEnv(p.GetEnv()),
+		Argv: p.GetArgv(), Dir: p.GetDir(), Env: sortedEnv(p.GetEnv()), Ambient: sortedEnv(p.GetAmbientEnv()),
 		Retries: int(p.GetRetries()), Image: p.GetImage(), Needs: p.GetNeeds(), Backends: p.GetBackends(), Tenant: p.GetTenant(),
 		Resources: resourcesFrom(p.GetResources()),
 	}
@@ -81,7 +81,7 @@ func sortedEnv(env []string) []string {
 
 func specTo(s *task.Spec) *pb.TaskSpec {
 	p := &pb.TaskSpec{
-		Argv: texts(s.Argv), Dir: text(s.Dir), Env: texts(s.Env), PayloadJson: s.Payload,
+		Argv: texts(s.Argv), Dir: text(s.Dir), Env: texts(s.Env), AmbientEnv: texts(s.Ambient), PayloadJson: s.Payload,
 		TimeoutMs: s.Timeout.Milliseconds(), GraceMs: s.Grace.Milliseconds(), BackoffMs: s.BackoffBase.Milliseconds(),
 		Retries: int32(s.Retries), OnLost: "fail", Image: text(s.Image), Needs: texts(s.Needs), Backends: texts(s.Backends), Tenant: text(s.Tenant),
 		Resources: &pb.Resources{

@@ -70,7 +70,7 @@ func setup(tb testing.TB, change ...func(*api.Options)) *fixture {
 // shortDir returns a directory whose path fits a socket's.
 func shortDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // a test's own directory has the test's long name in its path
+	dir, err := os.MkdirTemp("", "api") // t.TempDir has the test's long name in its path
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -163,6 +163,7 @@ func (f *fixture) begin(id string) {
 	f.t.Helper()
 	f.apply(id, task.Event{Kind: task.EventPlaced, Backend: "process"}, nil)
 	f.apply(id, task.Event{Kind: task.EventLaunched}, nil)
+	f.out.add(f.lookup(id).Ref(), "") // the file is there before the program
 	f.apply(id, task.Event{Kind: task.EventStarted}, nil)
 }
 
@@ -277,8 +278,12 @@ func (o *outputs) Path(t task.Task, attempt int) string {
 func (o *outputs) Open(t task.Task, attempt int) (api.Output, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	ref := task.Ref{Seq: t.Seq, Attempt: attempt}
+	if o.text[ref] == nil {
+		return nil, task.Errorf(task.CodeNotFound, "no output")
+	}
 	o.open++
-	return &output{o, task.Ref{Seq: t.Seq, Attempt: attempt}}, nil
+	return &output{o, ref}, nil
 }
 
 type output struct {

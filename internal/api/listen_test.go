@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -130,6 +132,23 @@ func TestListenUnixRefuses(t *testing.T) {
 		}
 		if lis, err := api.ListenUnix(filepath.Join(dir, "l")); err == nil {
 			t.Error("it was followed", lis.Close())
+		}
+	})
+	t.Run("a stale socket that another process is about to replace", func(t *testing.T) {
+		stale := filepath.Join(dir, "stale")
+		leaveStale(t, stale)
+		lock, err := os.Create(stale + ".lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = lock.Close() }()
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_SH); err != nil {
+			t.Fatal(err)
+		}
+		_, err = api.ListenUnix(stale)
+		wantCode(t, err, task.CodeConflict)
+		if _, err := os.Lstat(stale); err != nil {
+			t.Errorf("it was removed without the lock: %v", err)
 		}
 	})
 	t.Run("an open directory", func(t *testing.T) {

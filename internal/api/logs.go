@@ -71,9 +71,13 @@ func (s service) loggedTask(id string) (task.Task, error) {
 	}
 }
 
-// begun says whether an attempt has been started, so that it may have output.
+// begun says whether an attempt may have output. One that is starting may still
+// wait in its backend; one that has ended may have been too short to be seen
+// running.
 func begun(t task.Task, attempt int) bool {
-	return attempt < t.Attempt() || attempt == t.Attempt() && (t.State().Active() && t.State() >= task.Starting || t.Status().StartedAt != 0)
+	s := t.Status()
+	return attempt < s.Attempt ||
+		attempt == s.Attempt && (s.StartedAt != 0 || s.State.Terminal() && s.StartingAt != 0)
 }
 
 // over says whether an attempt has ended.
@@ -98,7 +102,10 @@ func (f *logStream) sendAttempt(offset int64, tail int) (more bool, err error) {
 		return false, err
 	}
 	output, err := f.opts.Outputs.Open(t, f.attempt)
-	if err != nil {
+	switch {
+	case f.follow && over(t, f.attempt) && task.CodeOf(err) == task.CodeNotFound:
+		return f.attempt < t.Attempt(), nil // it was taken back before it ran
+	case err != nil:
 		return false, err
 	}
 	defer func() { err = errors.Join(err, output.Close()) }()

@@ -139,3 +139,17 @@ func TestLogsComeInChunks(t *testing.T) {
 	}
 	wantEOF(t, s)
 }
+
+// TestFollowATaskThatIsTakenBack cancels a task that waited in its backend.
+func TestFollowATaskThatIsTakenBack(t *testing.T) {
+	f := setup(t)
+	f.submit("a")
+	f.apply("a", task.Event{Kind: task.EventPlaced, Backend: "process"}, nil)
+	f.apply("a", task.Event{Kind: task.EventLaunched}, nil)
+	s := f.logs(&pb.StreamLogsRequest{TaskId: "a", Follow: true})
+	_, err := f.logs(&pb.StreamLogsRequest{TaskId: "a"}).Recv()
+	wantCode(t, err, task.CodeConflict)
+	f.apply("a", task.Event{Kind: task.EventStopping, Cause: task.CauseCancel}, nil)
+	f.apply("a", task.Event{Kind: task.EventStopped}, nil)
+	wantEOF(t, s)
+}

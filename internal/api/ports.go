@@ -62,7 +62,8 @@ type Outputs interface {
 	// Path names the file that the output of an attempt goes to; "" when there is none.
 	Path(t task.Task, attempt int) string
 	// Open opens the output of an attempt that has begun. It may not have printed
-	// anything yet. Output that was removed is an Error with CodeNotFound.
+	// anything yet. An attempt that was taken back before it ran, or whose output
+	// was removed, is an Error with CodeNotFound.
 	Open(t task.Task, attempt int) (Output, error)
 }
 

@@ -2,6 +2,8 @@ package app
 
 import (
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -22,6 +24,21 @@ func (a *App) classes() map[string]engine.Class {
 	for n, c := range a.conf.Classes {
 		out[n] = engine.Class{Name: c.Name, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends}
 	}
+	return out
+}
+
+// basics are the variables without which hardly any program runs. Tasks get them
+// from the daemon when whoever submitted them sent no environment.
+var basics = []string{"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
+
+func baseEnv(environ []string) []string {
+	var out []string
+	for _, kv := range environ {
+		if name, _, ok := strings.Cut(kv, "="); ok && slices.Contains(basics, name) {
+			out = append(out, kv)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 

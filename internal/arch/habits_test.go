@@ -101,7 +101,7 @@ func textDecisions(tr *tree) []string {
 			ast.Inspect(f.ast, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)
 				if ok && names(call.Fun, pkg, searches...) && len(call.Args) > 0 && isErrorText(call.Args[0]) {
-					problems = append(problems, tr.at(call.Pos())+": decides by the text of an error: use errors.Is, errors.As or a code")
+					problems = append(problems, tr.at(call.Pos())+": decides by the text of an error: use errors.Is, errors.As or a code (a test of the message itself: msg := err.Error() first)")
 				}
 				return true
 			})

@@ -87,6 +87,7 @@ var rules = []rule{
 	{pkg: "internal/runtimedir", may: []string{"internal/task"}, why: "leaf: where sockets and locks live; both ends must find the same place"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},
+	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
 	{pkg: "internal/arch", why: "these tests"},
 }
 

@@ -148,8 +148,9 @@ func (s *session) workdir(given string) (string, error) {
 }
 
 func (s *session) specEnv(c *cli.Context, spec *pb.TaskSpec) error {
-	env, err := capture(s.env, c.StringSlice("env"))
-	spec.Env = env
+	var err error
+	spec.AmbientEnv = ambient(s.env)
+	spec.Env, err = chosen(s.env, c.StringSlice("env"))
 	return err
 }
 

@@ -40,15 +40,11 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 		return err
 	}
 	defer in.Close()
-	env, err := capture(s.env, nil)
-	if err != nil {
-		return err
-	}
 	lines := func() (*lineReader, error) {
 		if _, err := in.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("read %s again: %w", origin, err)
 		}
-		return &lineReader{s: s, cfg: cfg, origin: origin, env: env, in: bufio.NewReaderSize(in, 1<<20)}, nil
+		return &lineReader{s: s, cfg: cfg, origin: origin, ambient: ambient(s.env), in: bufio.NewReaderSize(in, 1<<20)}, nil
 	}
 	first, err := lines()
 	if err != nil {

@@ -88,7 +88,8 @@ func TestSubmit(t *testing.T) {
 	for _, c := range []struct{ what, got, want string }{
 		{"argv", fmt.Sprintf("%q", spec.GetArgv()), `["python" "t r.py" "--wait"]`},
 		{"dir", spec.GetDir(), env.Cwd},
-		{"env", strings.Join(spec.GetEnv(), " "), "HOME=/home/ada LANG=C.UTF-8 PATH=/usr/bin:/bin SEED=1,2"},
+		{"env", strings.Join(spec.GetEnv(), " "), "SEED=1,2"},
+		{"ambient", strings.Join(spec.GetAmbientEnv(), " "), "HOME=/home/ada LANG=C.UTF-8 PATH=/usr/bin:/bin"},
 		{"payload", string(spec.GetPayloadJson()), `{"n": 1}`},
 		{"timeout", fmt.Sprint(spec.GetTimeoutMs()), "3600000"},
 		{"after", fmt.Sprint(spec.GetAfter()[0].GetId(), spec.GetAfter()[0].GetWhen(), spec.GetAfter()[1].GetId(), spec.GetAfter()[1].GetWhen()), "xanyn:s:yok"},
@@ -231,8 +232,8 @@ func TestSubmitFile(t *testing.T) {
 	if got := fmt.Sprintf("%q %s", spec.GetArgv(), spec.GetAfter()[0].GetWhen()); got != `["/bin/sh" "-c" "exit 3"] any` {
 		t.Errorf("first is %s", got)
 	}
-	if env := f.tasks[0].GetSpec().GetEnv(); !slices.Contains(env, "SEED=2") || !slices.Contains(env, "HOME=/home/ada") {
-		t.Errorf("env is %q", env)
+	if s := f.tasks[0].GetSpec(); !slices.Contains(s.GetEnv(), "SEED=2") || !slices.Contains(s.GetAmbientEnv(), "HOME=/home/ada") {
+		t.Errorf("env is %q, taken along is %q", s.GetEnv(), s.GetAmbientEnv())
 	}
 
 	// A slip anywhere, and nothing is submitted.

@@ -62,7 +62,7 @@ func docCommands(b *bytes.Buffer, app *cli.App) {
 		}
 		b.WriteString("| flag | |\n|---|---|\n")
 		for _, f := range c.Flags {
-			fmt.Fprintf(b, "| `%s` | %s |\n", flagSyntax(f), cell(flagText(f)))
+			fmt.Fprintf(b, "| `%s` | %s |\n", cell(flagSyntax(f)), cell(flagText(f)))
 		}
 		b.WriteString("\n")
 		if c.Name == cmdSubmit {

@@ -34,17 +34,23 @@ var environmentTaken = []struct {
 	}},
 }
 
-// capture returns the environment of a task, sorted by name: what is listed
-// above as far as it is set in env, and then what extra says. An entry K=V of
-// extra sets a variable, an entry K takes it along; one that is not set is an
-// error, since leaving it out silently would surface much later.
-func capture(env Env, extra []string) ([]string, error) {
+// ambient returns what a task takes along, sorted by name: what is listed above,
+// as far as it is set.
+func ambient(env Env) []string {
 	taken := map[string]string{}
 	for _, kv := range env.Environ {
 		if k, v, ok := strings.Cut(kv, "="); ok && isTaken(k) {
 			taken[k] = v
 		}
 	}
+	return sortedVars(taken)
+}
+
+// chosen returns the variables that extra asks for, sorted by name. An entry K=V
+// sets a variable, an entry K takes it along; one that is not set is an error,
+// since leaving it out silently would surface much later.
+func chosen(env Env, extra []string) ([]string, error) {
+	taken := map[string]string{}
 	for _, e := range extra {
 		k, v, set := strings.Cut(e, "=")
 		if !set {
@@ -57,11 +63,15 @@ func capture(env Env, extra []string) ([]string, error) {
 		}
 		taken[k] = v
 	}
-	out := make([]string, 0, len(taken))
-	for _, k := range slices.Sorted(maps.Keys(taken)) {
-		out = append(out, k+"="+taken[k])
+	return sortedVars(taken), nil
+}
+
+func sortedVars(vars map[string]string) []string {
+	out := make([]string, 0, len(vars))
+	for _, k := range slices.Sorted(maps.Keys(vars)) {
+		out = append(out, k+"="+vars[k])
 	}
-	return out, nil
+	return out
 }
 
 func isTaken(name string) bool {

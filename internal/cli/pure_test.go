@@ -98,14 +98,17 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-func TestCapture(t *testing.T) {
+func TestEnvironmentOfATask(t *testing.T) {
 	env := Env{Environ: []string{"PATH=/bin", "LC_ALL=C", "AWS_SECRET_KEY=s", "HF_TOKEN=t", "MY=1", "PATH=/usr/bin", "XDG_RUNTIME_DIR=/run/x"}}
-	got, err := capture(env, []string{"MY", "SEED=a=b", "LC_ALL=POSIX"})
-	if want := []string{"LC_ALL=POSIX", "MY=1", "PATH=/usr/bin", "SEED=a=b"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %q, %v", got, err)
+	if got, want := ambient(env), []string{"LC_ALL=C", "PATH=/usr/bin"}; !slices.Equal(got, want) {
+		t.Errorf("taken along: %q", got)
+	}
+	got, err := chosen(env, []string{"MY", "SEED=a=b", "LC_ALL=POSIX"})
+	if want := []string{"LC_ALL=POSIX", "MY=1", "SEED=a=b"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("chosen: %q, %v", got, err)
 	}
 	for _, extra := range []string{"UNSET", "", "=x"} {
-		if _, err := capture(env, []string{extra}); err == nil {
+		if _, err := chosen(env, []string{extra}); err == nil {
 			t.Errorf("--env %q was accepted", extra)
 		}
 	}

@@ -33,12 +33,12 @@ type taskLine struct {
 // lineReader reads a file of tasks line by line. It holds one line at a time,
 // so that a file may have any number of them.
 type lineReader struct {
-	s      *session
-	cfg    config.Config
-	origin string   // what derived ids begin with: the file's absolute path, "-" for a pipe
-	env    []string // what every task takes along
-	in     *bufio.Reader
-	number int
+	s       *session
+	cfg     config.Config
+	origin  string   // what derived ids begin with: the file's absolute path, "-" for a pipe
+	ambient []string // what every task takes along
+	in      *bufio.Reader
+	number  int
 }
 
 // next returns the next task, io.EOF after the last one.
@@ -109,7 +109,7 @@ func (r *lineReader) complete(l *lineFields, line []byte) error {
 	if req.Name == "" {
 		req.Name = nameOf(spec.Argv)
 	}
-	spec.Env = append(slices.Clip(r.env), l.env...) // of two with one name the last counts
+	spec.Env, spec.AmbientEnv = l.env, r.ambient
 	dir, err := r.s.workdir(l.dir)
 	if err != nil {
 		return err

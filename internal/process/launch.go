@@ -98,12 +98,19 @@ func (b *Backend) startOf(t task.Task, limits map[string]uint32) (*supervisorpb.
 		}
 		extra = append(extra, "DSPY_PAYLOAD_FILE="+path)
 	}
-	env := s.Env
+	own := s.Env
 	if b.opts.Env != nil {
 		if more := b.opts.Env(t); len(more) > 0 {
-			env = without(env, more)
-			extra = append(extra, more...)
+			own = append(without(own, more), more...)
 		}
+	}
+	env := s.Ambient
+	if len(env) == 0 {
+		env = b.opts.BaseEnv
+	}
+	if len(own) > 0 {
+		env = without(env, own)
+		extra = append(extra, own...)
 	}
 	st := &supervisorpb.Start{
 		Name: nameOf(ref), Argv: raw(s.Argv), Dir: []byte(s.Dir), ExtraEnv: raw(extra),

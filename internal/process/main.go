@@ -39,12 +39,16 @@ type supervisorFlags struct {
 	logFile    string
 	idle       time.Duration
 	daemon     bool
+	noCgroups  bool
 }
 
 func (f *supervisorFlags) args() []string {
 	args := []string{SupervisorArg, "-runtime-dir", f.runtimeDir, "-log", f.logFile, "-idle", f.idle.String()}
 	if f.daemon {
 		args = append(args, "-daemon")
+	}
+	if f.noCgroups {
+		args = append(args, "-no-cgroups")
 	}
 	return args
 }
@@ -57,6 +61,7 @@ func parseFlags(args []string) (supervisorFlags, error) {
 	fs.StringVar(&f.logFile, "log", "", "")
 	fs.DurationVar(&f.idle, "idle", 0, "")
 	fs.BoolVar(&f.daemon, "daemon", false, "")
+	fs.BoolVar(&f.noCgroups, "no-cgroups", false, "")
 	if err := fs.Parse(args); err != nil {
 		return f, fmt.Errorf("supervisor arguments: %w", err)
 	}
@@ -141,7 +146,7 @@ func (f *supervisorFlags) serve() error {
 		_, _ = io.WriteString(ready, readyWord) // the starter may be gone
 		_ = ready.Close()
 	}
-	err := RunSupervisor(ctx, SupervisorOptions{RuntimeDir: f.runtimeDir, Logger: log, Idle: f.idle, Ready: say})
+	err := RunSupervisor(ctx, SupervisorOptions{RuntimeDir: f.runtimeDir, Logger: log, Idle: f.idle, NoCgroups: f.noCgroups, Ready: say})
 	if errors.Is(err, ErrSupervisorRuns) {
 		say()
 	}

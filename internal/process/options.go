@@ -20,6 +20,8 @@ type Options struct {
 	// Pool says in which line a task waits in the supervisor, and how many of
 	// that line run at a time; 0 = as many as come. Nil = no lines.
 	Pool func(task.Task) (pool string, limit int)
+	// BaseEnv is the environment of tasks that brought none along, "K=V".
+	BaseEnv []string
 	// Env gives variables beside those of the spec, such as the GPUs that the
 	// task may see. They win over the spec's. Nil = none.
 	Env func(task.Task) []string
@@ -29,6 +31,7 @@ type Options struct {
 	ResultLimit int64         // bytes of a result; 0 = DefaultResultLimit
 	Idle        time.Duration // see SupervisorOptions
 	Exe         string        // binary that becomes the supervisor; "" = this one
+	NoCgroups   bool          // a supervisor that is started does without
 	Now         func() time.Time
 }
 

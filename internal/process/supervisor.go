@@ -25,6 +25,8 @@ type SupervisorOptions struct {
 	RuntimeDir string        // where the socket is; ours alone
 	Logger     *slog.Logger  // required
 	Idle       time.Duration // leave after so long with nothing to do; 0 = DefaultIdle
+	// NoCgroups does without cgroups where there could be some.
+	NoCgroups bool
 	// Ready is called once, when clients can connect.
 	Ready func()
 }
@@ -132,7 +134,9 @@ func newSupervisor(opts SupervisorOptions) (*supervisor, error) {
 	if s.leaveFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
-	s.cgroups = openCgroups(opts.RuntimeDir, opts.Logger)
+	if !opts.NoCgroups {
+		s.cgroups = openCgroups(opts.RuntimeDir, opts.Logger)
+	}
 	s.oom = openOOMCounter()
 	s.followers = newFollower(s)
 	return s, nil

@@ -63,7 +63,7 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 	if err == nil || errors.Is(err, errRefused) || errors.Is(err, errStranger) {
 		return ss, err
 	}
-	f := supervisorFlags{runtimeDir: b.opts.RuntimeDir, logFile: defaultLog(b.opts.RuntimeDir), idle: b.opts.Idle}
+	f := supervisorFlags{runtimeDir: b.opts.RuntimeDir, logFile: defaultLog(b.opts.RuntimeDir), idle: b.opts.Idle, noCgroups: b.opts.NoCgroups}
 	if err := startSupervisor(ctx, b.opts.Exe, f); err != nil {
 		return nil, err
 	}

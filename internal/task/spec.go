@@ -21,7 +21,11 @@ type Spec struct {
 	Builtin string          // a program of our own, such as BuiltinEcho; then Argv is empty
 	Argv    []string        // the program and its arguments, passed on byte by byte
 	Dir     string          // working directory, absolute
-	Env     []string        // "K=V", sorted by K; all that the program gets beside DSPY_*
+	Env     []string        // "K=V", sorted by K: what the submitter asked for
+	// Ambient is what was taken along from where the task was submitted, "K=V",
+	// sorted by K; Env wins. It is no part of the Digest: the same command repeated
+	// from another shell is the same submission.
+	Ambient []string
 	Payload json.RawMessage // a JSON object for the program; nil if there is none
 
 	Timeout     time.Duration // enforced; 0 = none
@@ -174,8 +178,8 @@ func (s *Spec) Shape() string {
 // Digest is a hash of what a spec asks for.
 type Digest [16]byte
 
-// Digest covers everything that the submitter chose, and nothing that the
-// queue or the way in added. The same id with the same digest is the same
+// Digest covers everything that the submitter chose, and nothing that was taken
+// along, or that the queue or the way in added. The same id with the same digest is the same
 // submission repeated; with another digest it is refused.
 func (s *Spec) Digest() Digest {
 	h := digester{sha256.New()}

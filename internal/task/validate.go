@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -121,7 +122,7 @@ func (s *Spec) validateProgram() error {
 
 func (s *Spec) validateEnv() error {
 	total := 0
-	for _, kv := range s.Env {
+	for _, kv := range slices.Concat(s.Ambient, s.Env) {
 		total += len(kv)
 		k, _, ok := strings.Cut(kv, "=")
 		switch {
