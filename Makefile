@@ -122,6 +122,11 @@ check: toolcheck-check check-format check-modules check-arch check-proto check-g
 lint: ## golangci-lint, as .golangci.yml says
 	$(LINT) run
 
+.PHONY: fix
+fix: ## Let the linters repair what they can, then format
+	$(LINT) run --fix
+	$(LINT) fmt
+
 .PHONY: vet
 vet: ## go vet, with and without the points at which crash tests die
 	go vet ./...

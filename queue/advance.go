@@ -42,7 +42,7 @@ func (q *Queue) Advance(ctx context.Context, now task.Instant) (next task.Instan
 
 // agenda says what Advance would find to do.
 func (q *Queue) agenda(now task.Instant) (next task.Instant, more bool, err error) {
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		if k, _ := tx.Bucket(bucketReleases).Cursor().First(); k != nil {
 			more = true
 		}

@@ -53,7 +53,7 @@ func (b *batch) change(c task.Change) (task.Applied, error) {
 // tryChange tells a refusal, which is an answer, from a failure.
 func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
 	var deps dependencies
-	switch c.Event.Kind {
+	switch c.Event.Kind { //nolint:exhaustive // the others need no preparation
 	case task.EventDepEnded:
 		// Blocked has to agree with the keys in waits, which only Advance moves.
 		return fmt.Errorf("%w: %s is the queue's own", task.ErrIllegal, c.Event.Kind), nil
@@ -70,7 +70,7 @@ func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
 	if err := b.took(e, next, c.Event); err != nil {
 		return nil, err
 	}
-	switch c.Event.Kind {
+	switch c.Event.Kind { //nolint:exhaustive // the others have no sequel
 	case task.EventExited:
 		return nil, b.storeResult(c.Seq, c.Result)
 	case task.EventRetried:

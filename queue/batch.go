@@ -23,6 +23,8 @@ type batch struct {
 	// is written once.
 	tasks map[task.Seq]*entry
 	order []task.Seq
+	// inserted are new tasks of the current request that are Pending.
+	inserted int
 
 	lastSeq    task.Seq
 	lastIndex  uint64

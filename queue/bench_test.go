@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -295,7 +294,7 @@ func rssChild(dir string) error {
 }
 
 func rssAnon() (kib int, err error) {
-	f, err := os.Open(filepath.Join("/proc/self/status"))
+	f, err := os.Open("/proc/self/status")
 	if err != nil {
 		return 0, err
 	}

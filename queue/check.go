@@ -19,25 +19,28 @@ var ErrInconsistent = errors.New("the queue's records and indexes disagree")
 // maxFindings bounds how much Check reports; the first few tell the story.
 const maxFindings = 20
 
-// Check reads the whole database in one read transaction and returns everything
-// that is wrong with it, or nil: damaged records, indexes that disagree with
+// Check reads the whole database and returns everything that is wrong with it, or
+// nil: damaged records, indexes that disagree with
 // them in either direction, wrong counters, a gap in the event log, pages that
 // bbolt holds for lost. It takes time and memory in proportion to the number of
-// tasks. Calls that change the queue go on meanwhile, but for the last part: while
-// bbolt's pages are counted nothing can be committed.
+// tasks. Calls that change the queue go on meanwhile, unless the database outgrows
+// its mapping, and but for the last part: while bbolt's pages are counted nothing
+// can be committed.
 func (q *Queue) Check(ctx context.Context) error {
-	tx, err := q.db.Begin(false)
-	if err != nil {
+	if err := q.view(func(tx *bolt.Tx) error { return checkRecords(ctx, tx) }); err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // a read transaction has nothing to lose
+	return q.checkPages()
+}
+
+func checkRecords(ctx context.Context, tx *bolt.Tx) error {
 	c := &checker{
-		q: q, ctx: ctx, tx: tx, counts: counts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
+		ctx: ctx, tx: tx, counts: counts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
 		tasks: map[task.Seq]task.Task{}, shapes: newShapes(),
 	}
 	steps := []func() error{
 		c.loadShapes, c.checkTasks, c.checkTombs, c.checkIndexes, c.checkCounters, c.checkEnvs, c.checkBlobs,
-		c.checkIDs, c.checkEvents, c.checkPages,
+		c.checkIDs, c.checkEvents,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -53,9 +56,27 @@ func (q *Queue) Check(ctx context.Context) error {
 	return errors.Join(c.found...)
 }
 
+// checkPages takes a transaction that writes, and writes nothing: bbolt compares
+// the pages with its list of free ones, which must not change meanwhile. No other
+// transaction of ours may be open then: a commit that has to map the file anew
+// waits for readers to end, and this would wait for that commit.
+func (q *Queue) checkPages() error {
+	tx, err := q.db.Begin(!q.opts.ReadOnly)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // there is nothing to lose
+	var found []error
+	for err := range tx.Check() { // to its end: a goroutine of bbolt's fills the channel
+		if len(found) < maxFindings {
+			found = append(found, fmt.Errorf("%w: database pages: %w", ErrInconsistent, err))
+		}
+	}
+	return errors.Join(found...)
+}
+
 // checker collects what the records say the indexes should hold, and compares.
 type checker struct {
-	q      *Queue
 	ctx    context.Context
 	tx     *bolt.Tx
 	tasks  map[task.Seq]task.Task
@@ -342,21 +363,4 @@ func (c *checker) checkEvents() error {
 		}
 	}
 	return err
-}
-
-// checkPages takes a transaction that writes, and writes nothing: bbolt compares
-// the pages with its list of free ones, which must not change meanwhile.
-func (c *checker) checkPages() error {
-	tx := c.tx
-	if !c.q.opts.ReadOnly {
-		var err error
-		if tx, err = c.q.db.Begin(true); err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }() // there is nothing to lose
-	}
-	for err := range tx.Check() { // to its end: a goroutine of bbolt's fills the channel
-		c.wrong("database pages: %v", err)
-	}
-	return nil
 }

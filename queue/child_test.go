@@ -12,13 +12,15 @@ const (
 	childDirEnv = "DSPY_QUEUE_TEST_DIR"
 )
 
+// roles are what a child can be.
+var roles = map[string]func(dir string) error{"rss": rssChild, "churn": churn}
+
 // childMain returns false in an ordinary run.
 func childMain() bool {
 	role := os.Getenv(childEnv)
 	if role == "" {
 		return false
 	}
-	roles := map[string]func(dir string) error{"rss": rssChild, "churn": churn}
 	if err := roles[role](os.Getenv(childDirEnv)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

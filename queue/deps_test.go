@@ -52,8 +52,11 @@ func TestSubmitAfterTheEnd(t *testing.T) {
 		t.Errorf("states %s and %s", tasks[0].State(), tasks[1].State())
 	}
 	answers, err := q.Submit(context.Background(), []*task.Spec{after("x", task.AfterOK, "nobody")})
-	if err != nil || task.CodeOf(answers[0].Err) != task.CodeInvalid || !strings.Contains(answers[0].Err.Error(), "nobody") {
-		t.Errorf("unknown dependency: %v %v", answers, err)
+	if err != nil || task.CodeOf(answers[0].Err) != task.CodeInvalid {
+		t.Fatalf("unknown dependency: %v %v", answers, err)
+	}
+	if msg := answers[0].Err.Error(); !strings.Contains(msg, "nobody") {
+		t.Errorf("it does not name the unknown: %s", msg)
 	}
 }
 

@@ -39,7 +39,7 @@ func recordOf(before, after task.Task, ev task.Event) task.Record {
 // log appends a record to the event log.
 func (b *batch) log(r task.Record) error {
 	b.lastIndex++
-	r.Index = b.lastIndex
+	r.Index, r.At = b.lastIndex, b.now
 	v, err := seal(encodeEvent(r))
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (q *Queue) Records(from uint64, limit int) ([]task.Record, error) {
 		return out, nil
 	}
 	var out []task.Record
-	err := q.db.View(func(tx *bolt.Tx) error {
+	err := q.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEvents).Cursor()
 		k, v := c.First()
 		first := tx.Bucket(bucketEvents).Sequence() + 1

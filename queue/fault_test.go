@@ -53,8 +53,8 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("a full disk answers with %v", err)
 	}
 	for _, part := range []string{dir, "disk is full", "free some space"} {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q lacks %q", err, part)
+		if msg := err.Error(); !strings.Contains(msg, part) {
+			t.Errorf("%q lacks %q", msg, part)
 		}
 	}
 	if got := q.Counts().Total(task.Pending); got != stored {
@@ -74,6 +74,7 @@ func TestDiskFull(t *testing.T) {
 
 // fillDisk submits until that fails, and says how many tasks were stored.
 func fillDisk(t *testing.T, q *queue.Queue) (stored int, err error) {
+	t.Helper()
 	payload := []byte(`{"x":"` + strings.Repeat("x", 60<<10) + `"}`)
 	for i := range 1000 {
 		s := spec(fmt.Sprintf("fill-%d", i))
@@ -125,8 +126,11 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		return tx.Bucket([]byte("meta")).Put([]byte("version"), []byte{queue.SchemaVersion + 1})
 	})
 	_, err := queue.Open(context.Background(), queue.Options{Dir: dir})
-	if task.CodeOf(err) != task.CodeUnsupported || !strings.Contains(err.Error(), "newer release") {
-		t.Errorf("open: %v", err)
+	if task.CodeOf(err) != task.CodeUnsupported {
+		t.Fatalf("open: %v", err)
+	}
+	if msg := err.Error(); !strings.Contains(msg, "newer release") {
+		t.Errorf("it does not say what to do: %s", msg)
 	}
 }
 
@@ -137,8 +141,11 @@ func TestForeignFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := queue.Open(context.Background(), queue.Options{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), "not a queue database") {
-		t.Errorf("open: %v", err)
+	if err == nil {
+		t.Fatal("a file of zeros was opened")
+	}
+	if msg := err.Error(); !strings.Contains(msg, "not a queue database") {
+		t.Errorf("it does not say what is wrong: %s", msg)
 	}
 }
 

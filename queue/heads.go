@@ -19,7 +19,7 @@ func (q *Queue) Heads(n int) ([]scheduler.Head, error) {
 	names := maps.Clone(q.mem.shapes.names)
 	q.mem.mu.RUnlock()
 	var heads []scheduler.Head
-	err := q.db.View(func(tx *bolt.Tx) error {
+	err := q.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketReady).Cursor()
 		for id, name := range names {
 			prefix := shapeKey(id)
@@ -65,7 +65,7 @@ func (q *Queue) Position(seq task.Seq) (ahead int, more bool, err error) {
 	q.mem.mu.RLock()
 	ids := slices.Collect(maps.Keys(q.mem.shapes.names))
 	q.mem.mu.RUnlock()
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		t, err := readBrief(tx, seq)
 		if err != nil || t.State() != task.Pending {
 			return err

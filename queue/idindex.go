@@ -186,7 +186,7 @@ func (q *Queue) findID(id string) (h holder, err error) {
 		recent = append(recent, seq)
 	}
 	q.mem.mu.RUnlock()
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		h, err = verifyID(tx, id, func(yield func(task.Seq) bool) {
 			for _, seq := range recent {
 				if !yield(seq) {

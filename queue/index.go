@@ -41,6 +41,7 @@ func (b *batch) storeTasks() error {
 	}
 	clear(b.tasks)
 	b.order = b.order[:0]
+	b.inserted = 0
 	return nil
 }
 

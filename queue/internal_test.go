@@ -251,8 +251,8 @@ func fillIn(t *testing.T, v reflect.Value, n *int) {
 			fillIn(t, v.Index(i), n)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fillIn(t, v.Field(i), n)
+		for _, field := range v.Fields() {
+			fillIn(t, field, n)
 		}
 	default:
 		t.Fatalf("fill in a %s", v.Type())

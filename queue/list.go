@@ -28,7 +28,7 @@ func (q *Queue) List(f task.Filter) (tasks []task.Task, next task.Seq, err error
 		// A first page knows how many there are, and need not search for others.
 		l.left = q.matching(f)
 	}
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		if len(f.States) > 0 && !slices.ContainsFunc(f.States, func(s task.State) bool { return !s.Active() }) {
 			return l.scan(tx, bucketActive)
 		}

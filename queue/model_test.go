@@ -130,7 +130,7 @@ func (m *model) advance() {
 }
 
 // release sees to those that wait for what has ended up to now.
-func (m *model) release() (any bool) {
+func (m *model) release() (some bool) {
 	var ended []task.Seq
 	for seq, t := range m.tasks {
 		if t.State().Terminal() {
@@ -152,10 +152,10 @@ func (m *model) release() (any bool) {
 				}
 			}
 			m.mustStep(seq, ev)
-			any = true
+			some = true
 		}
 	}
-	return any
+	return some
 }
 
 func (m *model) waitedFor(dep task.Seq) bool {

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -49,7 +50,7 @@ func openQueue(tb testing.TB, opts queue.Options) *queue.Queue {
 // closeQueue checks and closes a queue; closing twice is allowed.
 func closeQueue(tb testing.TB, q *queue.Queue) {
 	tb.Helper()
-	if err := q.Check(context.Background()); err != nil && !queue.IsClosedForTest(err) {
+	if err := q.Check(context.Background()); err != nil && !errors.Is(err, queue.ErrClosed) {
 		tb.Errorf("check: %v", err)
 	}
 	if err := q.Close(); err != nil {

@@ -31,8 +31,8 @@ func TestSecondOpenNamesTheHolder(t *testing.T) {
 			t.Errorf("the holder is not described: %+v", locked.Owner)
 		}
 		for _, part := range []string{dir, "pid"} {
-			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%q lacks %q", err, part)
+			if msg := err.Error(); !strings.Contains(msg, part) {
+				t.Errorf("%q lacks %q", msg, part)
 			}
 		}
 	}

@@ -149,8 +149,7 @@ func (q *Queue) start() error {
 
 // startFailed leaves errors that already speak to the user as they are.
 func (q *Queue) startFailed(err error) error {
-	var said *task.Error
-	if errors.As(err, &said) {
+	if _, ok := errors.AsType[*task.Error](err); ok {
 		return err
 	}
 	return q.commitFailed(err)

@@ -1,14 +1,27 @@
 package queue
 
 import (
+	"errors"
+
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
+// view runs a function in a read transaction. Nothing that the function gets from
+// the database may outlive it.
+func (q *Queue) view(read func(*bolt.Tx) error) error {
+	err := q.db.View(read)
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return errClosed()
+	}
+	return err
+}
+
 // Get returns one task. The error matches ErrNotFound if there is none.
 func (q *Queue) Get(seq task.Seq) (t task.Task, err error) {
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		t, err = readTask(tx, seq)
 		return err
 	})
@@ -28,7 +41,7 @@ func (q *Queue) Lookup(id string) (task.Task, error) {
 		case err != nil:
 			return task.Task{}, err
 		case h.seq == 0:
-			return task.Task{}, task.Errorf(task.CodeNotFound, "the queue has no task %s; list the tasks to see the ids there are: %w", id, ErrNotFound)
+			return task.Task{}, task.Errorf(task.CodeNotFound, "%w: %s; dspy-agent ps lists what there is", ErrNotFound, id)
 		case h.tomb != nil:
 			return task.Task{}, task.Errorf(task.CodeNotFound, "%w", &RemovedError{Final: *h.tomb})
 		}
@@ -42,7 +55,7 @@ func (q *Queue) Lookup(id string) (task.Task, error) {
 
 // Result returns what a task gave back; nil if it gave nothing.
 func (q *Queue) Result(seq task.Seq) (r task.Result, err error) {
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		k := seqKey(seq)
 		v := tx.Bucket(bucketResults).Get(k)
 		if v == nil {
@@ -59,7 +72,7 @@ func (q *Queue) Result(seq task.Seq) (r task.Result, err error) {
 
 // Active returns every task from Assigned to Stopping, by Seq.
 func (q *Queue) Active() (tasks []task.Task, err error) {
-	err = q.db.View(func(tx *bolt.Tx) error {
+	err = q.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketActive).Cursor()
 		for k, _ := c.First(); k != nil; k, _ = c.Next() {
 			t, err := readTask(tx, keySeq(k))

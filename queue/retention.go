@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -89,11 +91,17 @@ func (q *Queue) expirable(now task.Instant) (bool, error) {
 	q.mem.mu.RLock()
 	l := q.limitsAt(now, q.mem.counts.total(task.State.Terminal), q.mem.lastIndex)
 	q.mem.mu.RUnlock()
-	tx, err := q.db.Begin(false)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = tx.Rollback() }() // a read transaction has nothing to lose
+	var work bool
+	err := q.view(func(tx *bolt.Tx) error {
+		var err error
+		work, err = l.exceeded(tx)
+		return err
+	})
+	return work, err
+}
+
+// exceeded says whether anything is beyond the limits.
+func (l limits) exceeded(tx *bolt.Tx) (bool, error) {
 	if k, _ := tx.Bucket(bucketEnded).Cursor().First(); k != nil && (l.surplus > 0 || keyInstant(k) <= l.ended) {
 		return true, nil
 	}

@@ -41,7 +41,7 @@ func (q *Queue) Stats() (Stats, error) {
 	q.mem.mu.RUnlock()
 	db := q.db.Stats()
 	s.FreePages = db.FreePageN + db.PendingPageN
-	err := q.db.View(func(tx *bolt.Tx) error {
+	err := q.view(func(tx *bolt.Tx) error {
 		s.DBBytes, s.PageSize = tx.Size(), tx.DB().Info().PageSize
 		s.Releases = len(firstSeqs(tx.Bucket(bucketReleases), 1000))
 		if k, _ := tx.Bucket(bucketTimers).Cursor().First(); k != nil {

@@ -136,7 +136,7 @@ func (b *batch) submit(s *submission) (Submitted, error) {
 // existing answers a spec whose id is taken.
 func (b *batch) existing(spec *task.Spec, h holder) (Submitted, error) {
 	answer := Submitted{Existing: true, Final: h.tomb}
-	digest := task.Digest{}
+	var digest task.Digest
 	if h.tomb != nil {
 		digest = h.tomb.Digest
 	} else {
@@ -155,13 +155,7 @@ func (b *batch) existing(spec *task.Spec, h holder) (Submitted, error) {
 
 // waiting returns how many tasks are Pending, those of this batch included.
 func (b *batch) waiting() int {
-	n := b.q.mem.counts.total(isPending) + b.counts.total(isPending)
-	for _, e := range b.tasks {
-		if e.fresh && e.task.State() == task.Pending {
-			n++
-		}
-	}
-	return n
+	return b.q.mem.counts.total(isPending) + b.counts.total(isPending) + b.inserted
 }
 
 // depend finds the tasks that a spec waits for. The spec's copy then names them
@@ -216,7 +210,9 @@ func (b *batch) insert(s *submission, sealed []byte, deps dependencies) (*entry,
 		At: spec.SubmittedAt, Seq: seq, ID: spec.ID, Class: spec.Class,
 		Kind: task.EventSubmitted, Attempt: 1, To: task.Pending, Text: spec.Via,
 	})
-	if err == nil && deps.refuse != "" {
+	if deps.refuse == "" {
+		b.inserted++
+	} else if err == nil {
 		err = b.step(e, task.Event{Kind: task.EventRefused, At: b.now, Attempt: 1, Text: deps.refuse})
 	}
 	return e, err

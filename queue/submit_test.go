@@ -184,3 +184,55 @@ func TestEmptyShapesAreForgotten(t *testing.T) {
 		t.Errorf("%d shapes are kept (%v)", st.Shapes, err)
 	}
 }
+
+// TestManyIDs submits more than the newest ids that memory holds, so that some
+// are in runs, and finds each before and after an opening and retention.
+func TestManyIDs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := newClock()
+	opts := queue.Options{Dir: dir, Now: c.now, Retention: queue.Retention{Age: time.Hour}}
+	q := openQueue(t, opts)
+	const n, chunk = 12_000, 500
+	for from := 0; from < n; from += chunk {
+		submit(t, q, numbered("id", from, chunk)...)
+	}
+	again := func(q *queue.Queue) {
+		t.Helper()
+		for from := 0; from < n; from += chunk {
+			answers, err := q.Submit(context.Background(), numbered("id", from, chunk))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, a := range answers {
+				if !a.Existing || a.Final == nil && a.Task.Seq != task.Seq(from+i+1) || a.Final != nil && a.Final.Seq != task.Seq(from+i+1) {
+					t.Fatalf("task %d again: %+v", from+i+1, a)
+				}
+			}
+		}
+	}
+	again(q)
+	closeQueue(t, q)
+	q = openQueue(t, opts)
+	again(q)
+	end := make([]task.Change, 0, n/2)
+	for seq := range task.Seq(n / 2) {
+		end = append(end, task.Change{Seq: 2*seq + 1, Event: task.Event{Kind: task.EventCancelled, At: c.instant(), Attempt: 1}})
+	}
+	if _, err := q.Apply(context.Background(), end); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(2 * time.Hour)
+	removed := 0
+	for more := true; more; {
+		refs, m, err := q.Expire(context.Background(), c.instant())
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed, more = removed+len(refs), m
+	}
+	if removed != n/2 {
+		t.Errorf("%d were removed", removed)
+	}
+	again(q)
+}

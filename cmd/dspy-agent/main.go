@@ -56,7 +56,7 @@ func interruptible() (context.Context, func()) {
 		case sig := <-caught:
 			signal.Stop(caught)
 			if s, ok := sig.(syscall.Signal); ok {
-				cancel(cli.Interrupted{Signal: s})
+				cancel(cli.InterruptedError{Signal: s})
 			}
 		case <-ctx.Done():
 		}

@@ -99,7 +99,9 @@ func fillProgram(spec *task.Spec, req *pb.SubmitTaskRequest) error {
 	if spec.Payload, err = fields.JSON(); err != nil {
 		return err
 	}
-	if req.GetSpec() != nil {
+	// A spec says itself what to run; one that says nothing may leave it to the
+	// payload, but never comes to be echoed.
+	if _, named := fields["command"]; req.GetSpec() != nil && (len(spec.Argv) > 0 || !named) {
 		return nil
 	}
 	return payload.Resolve(fields, spec)

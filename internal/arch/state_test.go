@@ -19,7 +19,8 @@ var guarded = []string{"State", "Attempt"}
 // literal. Assigning to a guarded field is allowed to nobody, storers included.
 // Tests may forge any state: the rules are tried on impossible ones too.
 var storers = map[string]string{
-	"queue": "makes tasks of what was accepted, and of what an earlier Apply left on disk",
+	"queue":                "makes tasks of what was accepted, and of what an earlier Apply left on disk",
+	"internal/backendtest": "for tests: its engine in memory stands in for the queue",
 }
 
 // TestNothingElseWritesState looks for code outside internal/task that sets the

@@ -100,7 +100,7 @@ func (e *engine) sink(changes []task.Change) {
 	e.moved = make(chan struct{})
 }
 
-// place makes a task Assigned, without handing it over.
+// assign makes a task Assigned, without handing it over.
 func (e *engine) assign(seq task.Seq, s task.Spec) task.Task {
 	e.t.Helper()
 	s.ID, s.Class = "task", "cpu_short"
@@ -127,7 +127,7 @@ func (e *engine) apply(t task.Task, ev task.Event) task.Task {
 	return n
 }
 
-// launch hands tasks over, as often as it takes.
+// launch hands tasks over.
 func (e *engine) launch(tasks ...task.Task) {
 	e.t.Helper()
 	if err := e.backend.Launch(e.t.Context(), tasks); err != nil {
@@ -143,16 +143,16 @@ func (e *engine) run(seq task.Seq, s task.Spec) task.Task {
 	return t
 }
 
-// cancel stores the wish and acts on it.
-func (e *engine) cancel(seq task.Seq) {
+// cancel stores the wish that task 1 should end, and acts on it.
+func (e *engine) cancel() {
 	e.t.Helper()
 	e.mu.Lock()
-	t := e.tasks[seq]
+	t := e.tasks[1]
 	now := task.At(time.Now())
 	if t.State().Active() && t.State() != task.Stopping {
 		t = e.apply(t, task.Event{Kind: task.EventCancelAsked, At: now, By: "the test"})
 		t = e.apply(t, task.Event{Kind: task.EventStopping, At: now, Cause: task.CauseCancel})
-		e.tasks[seq] = t
+		e.tasks[1] = t
 	}
 	e.mu.Unlock()
 	if err := e.backend.Stop(e.t.Context(), t); err != nil {
@@ -193,9 +193,10 @@ func (e *engine) await(seq task.Seq, what string, ok func(task.Task) bool) task.
 	}
 }
 
-func (e *engine) awaitState(seq task.Seq, s task.State) task.Task {
+// awaitRunning waits until task 1 runs.
+func (e *engine) awaitRunning() {
 	e.t.Helper()
-	return e.await(seq, s.String(), func(t task.Task) bool { return t.State() >= s })
+	e.await(1, "running", func(t task.Task) bool { return t.State() >= task.Running })
 }
 
 // end waits for the end.

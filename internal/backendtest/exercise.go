@@ -13,8 +13,8 @@ import (
 )
 
 // Exercise holds a backend to what the engine expects of it.
-func Exercise(t *testing.T, make Factory) {
-	can := make(t).Can
+func Exercise(t *testing.T, factory Factory) {
+	can := factory(t).Can
 	for _, c := range []struct {
 		name  string
 		needs bool
@@ -51,7 +51,7 @@ func Exercise(t *testing.T, make Factory) {
 				t.Skip("this backend does not claim to do that")
 			}
 			t.Parallel()
-			c.test(t, newEngine(t, make(t)))
+			c.test(t, newEngine(t, factory(t)))
 		})
 	}
 }
@@ -190,10 +190,10 @@ func timeLimit(t *testing.T, e *engine) {
 
 func cancelBeforeBegin(_ *testing.T, e *engine) {
 	e.assign(1, sh("exit 0"))
-	e.cancel(1) // it never came to be handed over
+	e.cancel() // it never came to be handed over
 	e.want(e.end(1), task.Cancelled)
 	e.launch(e.get(1)) // a hand-over that comes late starts nothing
-	e.cancel(1)
+	e.cancel()
 	e.run(2, sh("exit 0"))
 	e.want(e.end(2), task.Succeeded)
 	if out := e.place.Output(e.t, task.Ref{Seq: 1, Attempt: 1}); out != "" {
@@ -203,9 +203,9 @@ func cancelBeforeBegin(_ *testing.T, e *engine) {
 
 func cancelRunning(_ *testing.T, e *engine) {
 	e.run(1, sh("sleep 100"))
-	e.awaitState(1, task.Running)
-	e.cancel(1)
-	e.cancel(1)
+	e.awaitRunning()
+	e.cancel()
+	e.cancel()
 	e.want(e.end(1), task.Cancelled)
 }
 
@@ -213,9 +213,9 @@ func cancelStubborn(_ *testing.T, e *engine) {
 	s := sh(`trap "" TERM; echo ready; while :; do sleep 1; done`)
 	s.Grace = 300 * time.Millisecond
 	e.run(1, s)
-	e.awaitState(1, task.Running)
+	e.awaitRunning()
 	e.awaitOutput(1, "ready\n")
-	e.cancel(1)
+	e.cancel()
 	e.want(e.end(1), task.Cancelled)
 }
 
@@ -232,7 +232,7 @@ func cancelEscaped(t *testing.T, e *engine) {
 	script, pidFile := escapeTo(t)
 	e.run(1, sh(script+"; sleep 1000"))
 	e.awaitOutput(1, "ready\n")
-	e.cancel(1)
+	e.cancel()
 	e.want(e.end(1), task.Cancelled)
 	wantGone(t, pidFile)
 }
@@ -297,7 +297,7 @@ func twice(t *testing.T, e *engine) {
 func daemonGone(t *testing.T, e *engine) {
 	gate := filepath.Join(t.TempDir(), "gate")
 	e.run(1, sh("while [ ! -e "+gate+" ]; do sleep 0.01; done; echo done"))
-	e.awaitState(1, task.Running)
+	e.awaitRunning()
 	e.restart()
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -312,7 +312,7 @@ func endedMeanwhile(t *testing.T, e *engine) {
 	dir := t.TempDir()
 	gate, done := filepath.Join(dir, "gate"), filepath.Join(dir, "done")
 	e.run(1, sh("while [ ! -e "+gate+" ]; do sleep 0.01; done; echo > "+done+"; exit 5"))
-	e.awaitState(1, task.Running)
+	e.awaitRunning()
 	e.leave()
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -329,10 +329,10 @@ func cancelOverRestart(_ *testing.T, e *engine) {
 	s.Grace = time.Second
 	e.run(1, s)
 	e.awaitOutput(1, "ready\n")
-	e.awaitState(1, task.Running)
-	e.cancel(1)
+	e.awaitRunning()
+	e.cancel()
 	e.restart()
-	e.cancel(1)
+	e.cancel()
 	e.want(e.end(1), task.Cancelled)
 }
 

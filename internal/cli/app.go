@@ -24,7 +24,7 @@ type session struct {
 }
 
 // Main runs the command line and returns its exit code. Cancelling ctx is
-// Ctrl-C; its cause may be an Interrupted.
+// Ctrl-C; its cause may be an InterruptedError.
 func Main(ctx context.Context, env Env) int {
 	return newSession(env).run(ctx)
 }

@@ -38,7 +38,7 @@ func (s *session) doctorCommand() *cli.Command {
 }
 
 // checks are made in this order.
-var checks = []func(*session, context.Context, config.Config) []jsonFinding{
+var checks = []func(context.Context, *session, config.Config) []jsonFinding{
 	checkPrograms, checkWorkspace, checkFileSystem, checkSpace, checkRuntimeDir, checkDaemon,
 	checkClock, checkOpenFiles, checkLogin, checkLater,
 }
@@ -47,7 +47,7 @@ func (s *session) doctor(ctx context.Context, cfg config.Config, asJSON bool) er
 	all := []jsonFinding{}
 	failed := 0
 	for _, check := range checks {
-		for _, f := range check(s, ctx, cfg) {
+		for _, f := range check(ctx, s, cfg) {
 			all = append(all, f)
 			if f.Level == levelFail {
 				failed++
@@ -88,7 +88,7 @@ func finding(check, level, text, mend string) []jsonFinding {
 // release. The daemon names them, too.
 var laterParts = []string{"docker", "env-manager", "gpu", "kafka", "slurm"}
 
-func checkLater(*session, context.Context, config.Config) []jsonFinding {
+func checkLater(context.Context, *session, config.Config) []jsonFinding {
 	var out []jsonFinding
 	for _, part := range laterParts {
 		out = append(out, finding(part, levelLater, "not in this release yet", "")...)

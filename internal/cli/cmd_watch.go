@@ -142,7 +142,7 @@ func (s *session) watchScreen(ctx context.Context, cl *client, sel selection) er
 	var frame watchFrame
 	err := s.redraw(ctx, cl, sel, &frame, changed, ended)
 	stop()
-	<-ended
+	<-ended //nolint:errcheck // redraw has returned it, or the interrupt is the reason
 	s.out.printf(leaveScreen)
 	if frame.tasks != nil {
 		s.taskGrid(frame.tasks).write(s.out)

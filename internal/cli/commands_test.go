@@ -56,7 +56,7 @@ func TestUsage(t *testing.T) {
 		"show":                             "the id of one task",
 		"show a b":                         "the id of one task",
 		"ps x":                             "takes no arguments",
-		"ps --state runing":                "did you mean running?",
+		"ps --state runnin":                "did you mean running?",
 		"ps --class cpu_shrt":              "did you mean cpu_short?",
 		"ps --limit -1":                    "--limit",
 		"completion tcsh":                  "bash, fish, zsh",
@@ -143,7 +143,7 @@ func TestInterruptLeavesTheTaskAlone(t *testing.T) {
 		done := make(chan int, 1)
 		go func() { done <- Main(ctx, env) }()
 		<-f.waits
-		cancel(Interrupted{Signal: sig})
+		cancel(InterruptedError{Signal: sig})
 		if code := <-done; code != want {
 			t.Errorf("%v: exit %d, want %d", sig, code, want)
 		}

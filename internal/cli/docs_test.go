@@ -139,9 +139,9 @@ func docJSON(b *bytes.Buffer) {
 	for _, d := range jsonDocs {
 		fmt.Fprintf(b, "### %s\n\n| name | |\n|---|---|\n", d.name)
 		typ := reflect.TypeOf(d.of)
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			fmt.Fprintf(b, "| `%s` | %s |\n", name, cell(typ.Field(i).Tag.Get("doc")))
+		for f := range typ.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			fmt.Fprintf(b, "| `%s` | %s |\n", name, cell(f.Tag.Get("doc")))
 		}
 		b.WriteString("\n")
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // checkPrograms looks for the daemon's binary, and whether it is of our build.
-func checkPrograms(s *session, ctx context.Context, _ config.Config) []jsonFinding {
+func checkPrograms(ctx context.Context, s *session, _ config.Config) []jsonFinding {
 	const check = "programs"
 	path, err := s.findDaemon()
 	if err != nil {
@@ -37,7 +37,7 @@ func checkPrograms(s *session, ctx context.Context, _ config.Config) []jsonFindi
 }
 
 // checkRuntimeDir looks at the folder of the socket.
-func checkRuntimeDir(_ *session, _ context.Context, cfg config.Config) []jsonFinding {
+func checkRuntimeDir(_ context.Context, _ *session, cfg config.Config) []jsonFinding {
 	const check = "runtime dir"
 	dir, err := runtimedir.Dir(cfg.RuntimeDir, os.Getuid())
 	if err != nil {
@@ -50,7 +50,7 @@ func checkRuntimeDir(_ *session, _ context.Context, cfg config.Config) []jsonFin
 }
 
 // checkDaemon looks whether the daemon answers, and what it says about its parts.
-func checkDaemon(s *session, ctx context.Context, cfg config.Config) []jsonFinding {
+func checkDaemon(ctx context.Context, s *session, cfg config.Config) []jsonFinding {
 	const check = "daemon"
 	h, err := s.health(ctx, cfg)
 	switch {

@@ -18,7 +18,7 @@ import (
 
 // checkWorkspace writes where the queue and the logs are to be, and compares
 // the file system's clock with ours on the way.
-func checkWorkspace(s *session, _ context.Context, cfg config.Config) []jsonFinding {
+func checkWorkspace(_ context.Context, s *session, cfg config.Config) []jsonFinding {
 	const check = "workspace"
 	dir := existing(cfg.QueueDir)
 	f, err := os.CreateTemp(dir, ".dspy-agent-doctor-*")
@@ -55,14 +55,14 @@ var sharedFileSystems = map[int64]string{
 	0x517B: "SMB", 0xFF534D42: "CIFS", 0xFE534D42: "SMB2", 0x5346414F: "AFS", 0x65735546: "FUSE", 0x01021997: "9p",
 }
 
-func checkFileSystem(_ *session, _ context.Context, cfg config.Config) []jsonFinding {
+func checkFileSystem(_ context.Context, _ *session, cfg config.Config) []jsonFinding {
 	const check = "file system"
 	var st unix.Statfs_t
 	dir := existing(cfg.QueueDir)
 	if err := unix.Statfs(dir, &st); err != nil {
 		return finding(check, levelWarn, fmt.Sprintf("cannot tell what %s is on: %s", dir, err), "")
 	}
-	if name, shared := sharedFileSystems[int64(st.Type)]; shared {
+	if name, shared := sharedFileSystems[int64(st.Type)]; shared { //nolint:unconvert // an int32 on some architectures
 		return finding(check, levelWarn, fmt.Sprintf("the queue is on %s, whose locks and writes depend on a server", name),
 			"run one daemon only, on one host; or set ENV_QUEUE_DIR to a folder on a local disk")
 	}
@@ -75,7 +75,7 @@ const (
 	spaceWarn = 1 << 30
 )
 
-func checkSpace(_ *session, _ context.Context, cfg config.Config) []jsonFinding {
+func checkSpace(_ context.Context, _ *session, cfg config.Config) []jsonFinding {
 	const check = "space"
 	var st unix.Statfs_t
 	dir := existing(cfg.QueueDir)
@@ -96,7 +96,7 @@ func checkSpace(_ *session, _ context.Context, cfg config.Config) []jsonFinding 
 }
 
 // checkClock looks for a clock that was never set.
-func checkClock(s *session, _ context.Context, _ config.Config) []jsonFinding {
+func checkClock(_ context.Context, s *session, _ config.Config) []jsonFinding {
 	now := s.now()
 	if earliest := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC); now.Before(earliest) {
 		return finding("clock", levelFail, "the clock says "+now.Format(time.RFC3339), "set it; times in the queue come from it")
@@ -105,7 +105,7 @@ func checkClock(s *session, _ context.Context, _ config.Config) []jsonFinding {
 }
 
 // checkOpenFiles looks at the limit that the daemon inherits from this shell.
-func checkOpenFiles(*session, context.Context, config.Config) []jsonFinding {
+func checkOpenFiles(context.Context, *session, config.Config) []jsonFinding {
 	const check, least = "open files", 1024
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -119,7 +119,7 @@ func checkOpenFiles(*session, context.Context, config.Config) []jsonFinding {
 }
 
 // checkLogin looks whether the system ends what a user left running at logout.
-func checkLogin(s *session, _ context.Context, _ config.Config) []jsonFinding {
+func checkLogin(_ context.Context, s *session, _ config.Config) []jsonFinding {
 	const check = "login"
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return finding(check, levelOK, "no systemd here: what you start goes on after logout", "")

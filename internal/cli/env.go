@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -30,8 +31,8 @@ func (e Env) getenv(name string) string {
 }
 
 func (e Env) lookupEnv(name string) (string, bool) {
-	for i := len(e.Environ) - 1; i >= 0; i-- {
-		if k, v, ok := strings.Cut(e.Environ[i], "="); ok && k == name {
+	for _, kv := range slices.Backward(e.Environ) {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == name {
 			return v, true
 		}
 	}

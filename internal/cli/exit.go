@@ -86,11 +86,11 @@ type exitError struct {
 
 func (e *exitError) Error() string { return e.msg }
 
-// Interrupted is the cause with which main cancels the context of a command.
-type Interrupted struct{ Signal syscall.Signal }
+// InterruptedError is the cause with which main cancels the context of a command.
+type InterruptedError struct{ Signal syscall.Signal }
 
 // Error names the signal.
-func (i Interrupted) Error() string { return i.Signal.String() }
+func (i InterruptedError) Error() string { return i.Signal.String() }
 
 // exitCode returns the code with which the command ends after err.
 func exitCode(ctx context.Context, err error) int {
@@ -117,8 +117,7 @@ func exitCode(ctx context.Context, err error) int {
 func interrupted(ctx context.Context) bool { return ctx.Err() != nil }
 
 func interruptCode(ctx context.Context) int {
-	var i Interrupted
-	if errors.As(context.Cause(ctx), &i) {
+	if i, ok := errors.AsType[InterruptedError](context.Cause(ctx)); ok {
 		return 128 + int(i.Signal)
 	}
 	return exitInterrupted

@@ -160,7 +160,7 @@ func TestTerminalInterrupt(t *testing.T) {
 	done := make(chan int, 1)
 	go func() { done <- Main(ctx, env) }()
 	<-f.waits
-	cancel(Interrupted{Signal: syscall.SIGINT})
+	cancel(InterruptedError{Signal: syscall.SIGINT})
 	if code := <-done; code != exitInterrupted {
 		t.Errorf("exit %d", code)
 	}
@@ -180,7 +180,7 @@ func TestTerminalWatch(t *testing.T) {
 	term.await(t, "1 active")
 	f.end("a", task.Failed, &pb.Outcome{ExitCode: 3, Message: "ended with exit code 3"})
 	term.await(t, "ended with exit code 3")
-	cancel(Interrupted{Signal: syscall.SIGINT})
+	cancel(InterruptedError{Signal: syscall.SIGINT})
 	if code := <-done; code != exitDone {
 		t.Errorf("exit %d", code)
 	}
@@ -211,7 +211,7 @@ func TestWatchInAPipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cancel(Interrupted{Signal: syscall.SIGINT})
+	cancel(InterruptedError{Signal: syscall.SIGINT})
 	if code := <-done; code != exitDone {
 		t.Errorf("exit %d", code)
 	}

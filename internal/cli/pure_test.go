@@ -200,8 +200,8 @@ func TestLineKeysAreDocumented(t *testing.T) {
 func TestJSONIsDocumented(t *testing.T) {
 	for _, d := range jsonDocs {
 		typ := reflect.TypeOf(d.of)
-		for i := range typ.NumField() {
-			if f := typ.Field(i); f.Tag.Get("doc") == "" || f.Tag.Get("json") == "" {
+		for f := range typ.Fields() {
+			if f.Tag.Get("doc") == "" || f.Tag.Get("json") == "" {
 				t.Errorf("%s.%s has no name or no text", typ, f.Name)
 			}
 		}

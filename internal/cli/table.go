@@ -61,7 +61,8 @@ func (g *grid) render(w *screen, cols int) {
 }
 
 // limits returns how wide each column may be for the row to fit: the widest
-// give way first, down to a width at which they still say something.
+// give way first, down to a width at which they still say something. The first
+// column is what people copy into the next command, so it gives way last.
 func (g *grid) limits(cols int) []int {
 	const least = 6
 	width := make([]int, len(g.header))
@@ -76,8 +77,8 @@ func (g *grid) limits(cols int) []int {
 	total -= gap
 	for total > cols {
 		widest := 0
-		for i := range width {
-			if width[i] > width[widest] {
+		for i := 1; i < len(width); i++ {
+			if width[i] > least && (widest == 0 || width[i] > width[widest]) {
 				widest = i
 			}
 		}

@@ -152,8 +152,7 @@ func checkLine(req *pb.SubmitTaskRequest) error {
 }
 
 func notObject(err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("is not JSON: %w (at byte %d)", err, syntax.Offset)
 	}
 	return errors.New(`is not a JSON object such as {"argv": ["python", "train.py"]}`)

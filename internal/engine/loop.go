@@ -12,9 +12,11 @@ import (
 
 const (
 	// coalesce is the least time between two commits of reports while backends
-	// have work in hand that was placed ahead: nobody waits for those commits, and
-	// a commit costs as much as a short task.
-	coalesce = 3 * time.Millisecond
+	// have enough in hand that was placed ahead: nobody waits for those commits,
+	// and a commit costs as much as a few short tasks.
+	coalesce = 8 * time.Millisecond
+	// enoughAhead is how many tasks in hand keep the slots busy for that time.
+	enoughAhead = 16
 	// repeatEvery is how often a step outside that failed is tried again.
 	repeatEvery = time.Second
 )
@@ -50,7 +52,7 @@ func (e *Engine) loop(ctx context.Context) error {
 func (e *Engine) gather(ctx context.Context, first input) []input {
 	batch := []input{first}
 	var limit <-chan time.Time
-	if wait := coalesce - time.Since(e.last); wait > 0 && e.tally.aheads() > 0 {
+	if wait := coalesce - time.Since(e.last); wait > 0 && e.tally.aheads() >= enoughAhead {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		limit = t.C

@@ -21,7 +21,7 @@ const (
 	// aheadWork is how much work may wait ahead of a slot, by the mean run time.
 	aheadWork = 50 * time.Millisecond
 	// aheadMost bounds it for the shortest tasks.
-	aheadMost = 16
+	aheadMost = 64
 	// paceSamples is how many tasks must have been seen first.
 	paceSamples = 4
 )
@@ -47,20 +47,21 @@ func (e *Engine) measure(a task.Applied, ev task.Event) {
 	p.add(ended.Sub(began))
 }
 
-// add weighs a long task more than a short one: it takes many short tasks to
-// believe that a class is short, and one long one to doubt it.
+// add takes a run time into the mean. What is far above the mean counts as
+// eight times the mean: a single slow run, on a machine that was busy for a
+// moment, says little, and a class that has turned long is recognised within a
+// few tasks all the same.
 func (p *pace) add(d time.Duration) {
 	p.samples++
-	switch {
-	case p.samples == 1, d > 4*p.mean:
+	if p.samples == 1 {
 		p.mean = d
-	default:
-		p.mean += (d - p.mean) / 8
+		return
 	}
+	d = min(d, 8*max(p.mean, time.Millisecond))
+	p.mean += (d - p.mean) / 8
 }
 
-// aheadPerSlot is how many tasks of the class may be placed ahead of each
-// running one.
+// aheadPerSlot is how many tasks of the class may be placed ahead for each CPU.
 func (e *Engine) aheadPerSlot(c Class) int {
 	p := e.pace[c.Name]
 	if !c.Short || p == nil || p.samples < paceSamples || p.mean > shortEnough {

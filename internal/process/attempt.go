@@ -30,6 +30,7 @@ type attempt struct {
 	phase  phase
 	start  *supervisorpb.Start // what to run; dropped once it runs
 	env    []string            // of the start, shared with others
+	nice   int                 // added to the nice level
 	claim  *supervisorpb.Claim
 	pool   *pool // nil once its place is given back
 	proc   proc

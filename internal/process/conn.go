@@ -256,7 +256,7 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 		a := newAttempt(q, st.GetName(), &supervisorpb.Claim{
 			TimeoutNs: st.GetTimeoutNs(), GraceNs: st.GetGraceNs(), LogPath: st.GetLogPath(), Pool: st.GetPool(),
 		})
-		a.start, a.env = st, envs[st.GetEnvironment()]
+		a.start, a.env, a.nice = st, envs[st.GetEnvironment()], q.nice
 		q.attempts[ref] = a
 		p := q.poolOf(st.GetPool())
 		p.waiting = append(p.waiting, a)

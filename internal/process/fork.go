@@ -37,10 +37,10 @@ func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 		closeFD(&p.log)
 		return p, execFailure(err, path, s.host)
 	}
-	if a.queue.nice != 0 {
+	if a.nice != 0 {
 		// The group, so that what it forked in the meantime is covered too.
-		if err := unix.Setpriority(unix.PRIO_PGRP, p.pid, a.queue.nice); err != nil && !errors.Is(err, unix.ESRCH) {
-			s.log.Warn("cannot set nice level", "task", a.ref.Seq, "nice", a.queue.nice, "error", err)
+		if err := unix.Setpriority(unix.PRIO_PGRP, p.pid, a.nice); err != nil && !errors.Is(err, unix.ESRCH) {
+			s.log.Warn("cannot set nice level", "task", a.ref.Seq, "nice", a.nice, "error", err)
 		}
 	}
 	return p, nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,6 @@ const patience = 20 * time.Second
 // place is what outlives a daemon: directories and a supervisor.
 type place struct {
 	dir string
-	log *bytes.Buffer
 }
 
 func newPlace(t testing.TB) *place {
@@ -35,8 +35,13 @@ func newPlace(t testing.TB) *place {
 	must(t, os.Mkdir(p.runtime(), 0o700))
 	t.Cleanup(func() {
 		p.endSupervisor(t)
+		b, _ := os.ReadFile(defaultLog(p.runtime()))
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "level=ERROR"} {
+			if bytes.Contains(b, []byte(bad)) {
+				t.Errorf("the supervisor's log has %q", bad)
+			}
+		}
 		if t.Failed() {
-			b, _ := os.ReadFile(defaultLog(p.runtime()))
 			t.Logf("log of the supervisor:\n%s", b)
 		}
 		must(t, os.RemoveAll(dir))
@@ -48,7 +53,9 @@ func (p *place) runtime() string { return filepath.Join(p.dir, "run") }
 
 func (p *place) options(queue string) Options {
 	return Options{
-		QueueID: queue, TasksDir: filepath.Join(p.dir, queue, "tasks"), SpoolDir: filepath.Join(p.dir, queue, "spool"),
+		// As random as real ones: tests that run at once would find each other's
+		// processes by their markers.
+		QueueID: queue + filepath.Base(p.dir), TasksDir: filepath.Join(p.dir, queue, "tasks"), SpoolDir: filepath.Join(p.dir, queue, "spool"),
 		RuntimeDir: p.runtime(), Logger: slog.New(slog.DiscardHandler), Idle: time.Minute,
 	}
 }
@@ -117,9 +124,15 @@ type daemon struct {
 
 func (p *place) daemon(t testing.TB, opts Options, active ...task.Task) *daemon {
 	t.Helper()
+	return p.daemonWith(t, opts, map[task.Ref][]task.Change{}, active...)
+}
+
+// daemonWith is a daemon that knows what was reported to one before it.
+func (p *place) daemonWith(t testing.TB, opts Options, events map[task.Ref][]task.Change, active ...task.Task) *daemon {
+	t.Helper()
 	b, err := New(opts)
 	must(t, err)
-	d := &daemon{Backend: b, t: t, events: map[task.Ref][]task.Change{}, moved: make(chan struct{})}
+	d := &daemon{Backend: b, t: t, events: events, moved: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -151,11 +164,9 @@ func (d *daemon) await(ref task.Ref, kinds ...task.EventKind) task.Change {
 	for {
 		d.mu.Lock()
 		for _, c := range d.events[ref] {
-			for _, k := range kinds {
-				if c.Event.Kind == k {
-					d.mu.Unlock()
-					return c
-				}
+			if slices.Contains(kinds, c.Event.Kind) {
+				d.mu.Unlock()
+				return c
 			}
 		}
 		moved, have := d.moved, d.events[ref]
@@ -217,5 +228,20 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// poll waits for what nobody tells the test about.
+func poll(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%s does not come", what)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 // supervisor. Its main calls SupervisorMain before anything else then.
 const SupervisorArg = "supervise"
 
-func init() {
+func init() { //nolint:gochecknoinits // the only moment at which the main goroutine is surely on the main thread
 	// The supervisor's main goroutine stays on the main thread, to which the
 	// kernel gives orphans (see orphans). Only an init function can arrange that.
 	if IsSupervisor(os.Args) {
@@ -102,6 +103,9 @@ const readyFD = 3
 // detach starts the second process and waits until it serves.
 func (f *supervisorFlags) detach() error {
 	f.daemon = true
+	if err := keepNoFiles(); err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
@@ -132,6 +136,22 @@ func (f *supervisorFlags) detach() error {
 
 const readyWord = "ready\n"
 
+// keepNoFiles marks all files beyond the standard ones to be closed by exec(2).
+// Our starter may have inherited some, such as the lock of a cron job, and a
+// supervisor would hold them, and hand them to tasks, for days.
+func keepNoFiles() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
 // serve is the second process.
 func (f *supervisorFlags) serve() error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -147,10 +167,10 @@ func (f *supervisorFlags) serve() error {
 		_ = ready.Close()
 	}
 	err := RunSupervisor(ctx, SupervisorOptions{RuntimeDir: f.runtimeDir, Logger: log, Idle: f.idle, NoCgroups: f.noCgroups, Ready: say})
-	if errors.Is(err, ErrSupervisorRuns) {
+	switch {
+	case errors.Is(err, ErrSupervisorRuns):
 		say()
-	}
-	if err != nil {
+	case err != nil:
 		log.Error("supervisor", "error", err)
 	}
 	return err

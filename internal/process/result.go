@@ -20,13 +20,13 @@ const resultMarker = "__DSPY_RESULT__:"
 // markerWindow is how much of the end of the output is searched for it.
 const markerWindow = 64 << 10
 
-// errResult is why a result cannot be taken. Its text is for the user.
-type errResult struct{ text string }
+// resultError is why a result cannot be taken. Its text is for the user.
+type resultError struct{ text string }
 
-func (e errResult) Error() string { return e.text }
+func (e resultError) Error() string { return e.text }
 
 func badResult(format string, args ...any) error {
-	return errResult{fmt.Sprintf(format, args...)}
+	return resultError{fmt.Sprintf(format, args...)}
 }
 
 // readResult returns what the program gave back: its result file if it wrote

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -19,6 +21,8 @@ import (
 const (
 	retryFirst = 20 * time.Millisecond
 	retryLast  = 10 * time.Second
+	// startPatience is how long a supervisor that was started may take to listen.
+	startPatience = 5 * time.Second
 )
 
 // Watch keeps the connection to the supervisor, starting one when there is none,
@@ -67,7 +71,25 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 	if err := startSupervisor(ctx, b.opts.Exe, f); err != nil {
 		return nil, err
 	}
-	return openSession(path, hello)
+	return awaitSession(ctx, path, hello)
+}
+
+// awaitSession connects to a supervisor that somebody else may just be
+// starting: it has the lock already, and the socket in a moment.
+func awaitSession(ctx context.Context, path string, hello *supervisorpb.Hello) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		ss, err := openSession(path, hello)
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) {
+			return ss, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(retryFirst):
+		}
+	}
 }
 
 // follow uses one connection until it breaks or ctx ends.

@@ -153,7 +153,7 @@ func (p *planner) fits(need task.Lease) bool {
 func (p *planner) mayGoAhead(h Head, class Class, need task.Lease) bool {
 	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Resources.GPUs == 0 && h.Resources.GPUMem == 0
 	return plain && !p.short && class.Parallel == 0 &&
-		p.ahead[class.Name] < class.AheadPerSlot*p.running[class.Name]
+		p.ahead[class.Name] < class.AheadPerSlot*int(p.Capacity.CPUMilli/1000)
 }
 
 func (p *planner) fullText(need task.Lease) string {

@@ -30,7 +30,7 @@ type Class struct {
 	Parallel int
 	Backends []string // best first
 	Paused   string   // why it is paused; "" = it is not
-	// AheadPerSlot is how many tasks may be placed ahead for each running one.
+	// AheadPerSlot is how many tasks may be placed ahead for each CPU.
 	// The engine raises it above 0 only for classes whose tasks have been short.
 	AheadPerSlot int
 }

@@ -6,8 +6,8 @@ import "encoding/json"
 // the order in which it was committed. Followers (streams, publishers) read
 // records by Index and remember how far they came.
 type Record struct {
-	Index   uint64 // from 1, without gaps
-	At      Instant
+	Index   uint64  // from 1, without gaps
+	At      Instant // when it was committed, which may be long after it happened
 	Seq     Seq
 	ID      string
 	Class   string

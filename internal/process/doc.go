@@ -1,0 +1,62 @@
+// Package process runs attempts as processes of this host, and holds the
+// supervisor that starts them and outlives everybody who asks for it.
+//
+// # Two halves
+//
+// Backend is the daemon's half: it turns tasks into messages, reports into
+// events, and files into results. It owns the connection and the files of an
+// attempt (Layout) except its output.
+//
+// RunSupervisor is the other half, in a process of its own, one per user and
+// host. It owns the processes: it starts them, waits for them, holds them to
+// their time limits, ends them with all they started, bounds their output, and
+// keeps how they ended until the queue has taken it over. It is started by
+// whoever needs it first, by running the same binary again, and leaves when it
+// has been idle for a while. The two speak supervisorpb over a Unix socket that
+// only their user can reach; the first message agrees on a version, because a
+// supervisor is often older than the daemon that comes to it.
+//
+// # Guarantees
+//
+//   - An attempt starts at most once. Before fork(2) its claim is in the queue's
+//     journal, and a claim is never taken twice, whoever asks.
+//   - What ended is reported until Forget. A journal holds it meanwhile.
+//   - The end is reported when nothing is left of the attempt: not its process,
+//     its process group, its session, nor what escaped them by forking twice.
+//   - Leaving is not stopping. No end of a Backend or of a supervisor, wanted or
+//     not, ends a task.
+//
+// # How it finds what a task started
+//
+// Where cgroups (v2) are delegated each running attempt has one of a reused set.
+// Elsewhere the supervisor, as a subreaper, becomes the parent of orphans, and
+// the marker in the environment (DSPY_TASK_UID), the session, the process group
+// and the chain of parents say whose they are. Only a process that leaves its
+// session, clears its environment, and loses its parents, all three, can escape
+// that way, and only where there are no cgroups. In the common case nothing is
+// left, and one system call tells.
+//
+// # After a crash
+//
+// The daemon killed: the supervisor notices the closed connection and nothing
+// else changes. The next Backend says hello and hears of every attempt anew.
+//
+// The supervisor killed: tasks go on, since they write to files and belong to
+// sessions of their own. Watch starts another supervisor, which reads the
+// journals. An attempt that has a process (same pid, start time and boot) is
+// followed with a pidfd; how it ends is asked of the kernel where that tells
+// others than parents (Linux 6.15, or while it is a zombie), else it has
+// vanished. An attempt that was claimed, and of whose start nothing is written,
+// is looked for by its marker. Those that were only queued were claimed by
+// nobody, and are handed over again.
+//
+// The machine lost: journals bear the id of the boot. Every attempt of another
+// boot has vanished. Nothing here is synced to disk for that reason: what a
+// loss of power takes from the journals are words about processes that it took
+// as well.
+//
+// # Reading the source
+//
+// runner.go (an attempt from claim to end), ender.go (how it is ended),
+// recover.go (after a crash), journal.go, watch.go and changes.go.
+package process
