@@ -35,7 +35,7 @@ import (
 // See docs/adr/0004-id-index.md for the measurements.
 const (
 	maxRecent = 4096
-	fanOut    = 8
+	fanOut    = 4
 )
 
 // idHash is the part of an id's hash that the index keeps. It is on disk, and

@@ -158,7 +158,7 @@ func oldestKnown(tx *bolt.Tx) task.Seq {
 	return oldest
 }
 
-// mergeRuns merges pairwise, so that each pair is moved three times for eight
+// mergeRuns merges pairwise, so that each pair is moved twice for four
 // runs. The result is memory of its own.
 func mergeRuns(runs []idRun, oldest task.Seq) idRun {
 	for len(runs) > 1 {

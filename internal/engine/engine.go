@@ -58,7 +58,8 @@ type Engine struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	in chan input
+	inbox *inbox     // from backends
+	asks  chan input // from people
 
 	// Owned by the loop; guarded for those who explain.
 	mu     sync.Mutex
@@ -72,8 +73,7 @@ type Engine struct {
 	last time.Time // of the last commit
 }
 
-// input is a batch of changes for the loop, from a backend or from a person.
-// The answer comes when they are on disk.
+// input is what a person asks for. The answer comes when it is on disk.
 type input struct {
 	changes []task.Change
 	answer  chan answer // of capacity 1
@@ -97,7 +97,8 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now,
 		backends: make(map[string]Registration, len(o.Backends)),
-		in:       make(chan input),
+		inbox:    newInbox(),
+		asks:     make(chan input),
 		active:   make(map[task.Seq]task.Task),
 		tally:    newTally(),
 		pace:     make(map[string]*pace),
@@ -129,9 +130,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		g.Go(func() error { return e.watch(ctx, e.backends[n].Backend, byBackend[n]) })
 	}
 	g.Go(func() error { return e.loop(ctx) })
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
-		return err
-	} else if err != nil && !errors.Is(err, context.Canceled) {
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
@@ -172,18 +171,9 @@ func (e *Engine) recover() (map[string][]task.Task, error) {
 	return byBackend, nil
 }
 
-// watch runs a backend's Watch. Its reports go through the loop, and it goes on
-// when they are on disk; so a backend that is faster than the disk waits.
+// watch runs a backend's Watch, whose reports the loop takes from the inbox.
 func (e *Engine) watch(ctx context.Context, b Backend, active []task.Task) error {
-	sink := func(changes []task.Change) {
-		for {
-			_, err := e.submit(ctx, changes)
-			if err == nil || ctx.Err() != nil || !passing(err) {
-				return // on disk, or the engine ends and the backend reports to the next one
-			}
-			pause(ctx, repeatEvery)
-		}
-	}
+	sink := func(changes []task.Change) { e.inbox.put(ctx, changes) }
 	if err := b.Watch(ctx, active, sink); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("backend %s: %w", b.Name(), err)
 	}
@@ -194,7 +184,7 @@ func (e *Engine) watch(ctx context.Context, b Backend, active []task.Task) error
 func (e *Engine) submit(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
 	in := input{changes: changes, answer: make(chan answer, 1)}
 	select {
-	case e.in <- in:
+	case e.asks <- in:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -27,16 +27,18 @@ func (e *Engine) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		var batch []input
+		var asks []input
 		select {
 		case <-ctx.Done():
 			return nil
-		case in := <-e.in:
-			batch = e.gather(ctx, in)
+		case in := <-e.asks:
+			asks = append(asks, in)
+		case <-e.inbox.filled:
+			e.linger(ctx)
 		case <-e.wake:
 		case <-timer.C:
 		}
-		again, err := e.round(ctx, batch)
+		again, err := e.round(ctx, e.moreAsks(asks))
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -47,60 +49,51 @@ func (e *Engine) loop(ctx context.Context) error {
 	}
 }
 
-// gather takes the inputs that are there, and while short work flows waits a
-// moment for more.
-func (e *Engine) gather(ctx context.Context, first input) []input {
-	batch := []input{first}
-	var limit <-chan time.Time
+// linger lets more reports come in while there is so much in hand that nobody
+// waits for the commit.
+func (e *Engine) linger(ctx context.Context) {
 	if wait := coalesce - time.Since(e.last); wait > 0 && e.tally.aheads() >= enoughAhead {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		limit = t.C
+		pause(ctx, wait)
 	}
+}
+
+// moreAsks takes what else people ask for at this moment, to share the commit.
+func (e *Engine) moreAsks(asks []input) []input {
 	for {
-		if limit == nil {
-			select {
-			case in := <-e.in:
-				batch = append(batch, in)
-				continue
-			default:
-				return batch
-			}
-		}
 		select {
-		case in := <-e.in:
-			batch = append(batch, in)
-		case <-limit:
-			limit = nil
-		case <-ctx.Done():
-			return batch
+		case in := <-e.asks:
+			asks = append(asks, in)
+		default:
+			return asks
 		}
 	}
 }
 
 // round is one turn: what came in, what has to be stopped, and what can start,
 // in one commit; then the steps outside. again asks for another turn at once.
-func (e *Engine) round(ctx context.Context, batch []input) (again bool, err error) {
+func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error) {
 	next, more, err := e.store.Advance(ctx, task.At(e.now()))
 	if err != nil {
-		e.answer(batch, nil, err)
+		e.answer(asks, nil, err)
 		return e.survive("advance", err)
 	}
 	e.due = next
 	var changes []task.Change
-	for _, in := range batch {
+	for _, in := range asks {
 		changes = append(changes, in.changes...)
 	}
-	changes, again, err = e.decide(changes)
+	reports := e.inbox.take()
+	changes, again, err = e.decide(append(changes, reports...))
 	if err != nil {
-		e.answer(batch, nil, err)
+		e.inbox.putBack(reports)
+		e.answer(asks, nil, err)
 		return e.survive("plan", err)
 	}
 	if len(changes) > 0 {
 		applied, err := e.commit(ctx, changes)
-		e.answer(batch, applied, err)
+		e.answer(asks, applied, err)
 		if err != nil {
-			return e.survive("commit", err)
+			return false, fmt.Errorf("commit: %w", err)
 		}
 		e.learn(changes, applied)
 	}
@@ -170,10 +163,10 @@ func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Appl
 	}
 }
 
-// answer tells everybody of the batch what became of their changes, which come
-// first in applied and in the order of the batch.
-func (e *Engine) answer(batch []input, applied []task.Applied, err error) {
-	for _, in := range batch {
+// answer tells everybody who asked what became of it. Their changes come first
+// in applied, in the order of asks.
+func (e *Engine) answer(asks []input, applied []task.Applied, err error) {
+	for _, in := range asks {
 		a := answer{err: err}
 		if err == nil {
 			a.applied, applied = applied[:len(in.changes)], applied[len(in.changes):]

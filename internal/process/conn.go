@@ -129,6 +129,10 @@ func (s *supervisor) handle(c *conn, m *supervisorpb.ToSupervisor) {
 		s.forget(c.q, k.Forget)
 	case *supervisorpb.ToSupervisor_Pools:
 		s.limit(c.q, k.Pools)
+	case *supervisorpb.ToSupervisor_Bye:
+		s.mu.Lock()
+		s.farewell = true
+		s.mu.Unlock()
 	default: // of a newer client; what it needs of us it asks in Hello
 	}
 }
@@ -155,6 +159,7 @@ func (s *supervisor) hello(c *conn, h *supervisorpb.Hello) *supervisorpb.Fault {
 		_ = old.nc.Close() // its own goroutine does the rest
 	}
 	c.q, q.conn = q, c
+	s.farewell = false
 	return nil
 }
 

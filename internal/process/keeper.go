@@ -73,7 +73,7 @@ func (s *supervisor) keep() (next bootTime, leave bool) {
 		s.idleAt = at
 	}
 	s.keepAt = s.idleAt.add(s.opts.Idle)
-	return s.keepAt, at >= s.keepAt
+	return s.keepAt, at >= s.keepAt || s.farewell
 }
 
 // keepFor sees to it that the keeper looks in time for an attempt that has just

@@ -66,8 +66,10 @@ type supervisor struct {
 	idle    int        // runners that wait for work
 	clients int
 	idleAt  bootTime // since when there is nothing to do; 0 = there is
-	keepAt  bootTime // when the timekeeper looks next
-	leaving bool
+	// farewell is set when the last client left on purpose: no need to wait for it.
+	farewell bool
+	keepAt   bootTime // when the timekeeper looks next
+	leaving  bool
 
 	work      sync.Cond
 	cgroups   *cgroups // nil = not delegated

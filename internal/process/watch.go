@@ -96,7 +96,10 @@ func awaitSession(ctx context.Context, path string, hello *supervisorpb.Hello) (
 func (b *Backend) follow(ctx context.Context, ss *session, sink func([]task.Change)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	unhook := context.AfterFunc(ctx, func() { _ = ss.nc.Close() })
+	unhook := context.AfterFunc(ctx, func() {
+		_ = ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Bye{Bye: &supervisorpb.Bye{}}})
+		_ = ss.nc.Close()
+	})
 	defer unhook()
 	defer ss.nc.Close() //nolint:errcheck // nothing is lost: the supervisor keeps what it has to tell
 	if err := b.handOverAgain(ss); err != nil {

@@ -128,7 +128,7 @@ func (x Fault_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Fault_Reason.Descriptor instead.
 func (Fault_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{4, 0}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Report_Phase int32
@@ -180,7 +180,7 @@ func (x Report_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Report_Phase.Descriptor instead.
 func (Report_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{13, 0}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type End_Kind int32
@@ -239,7 +239,7 @@ func (x End_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use End_Kind.Descriptor instead.
 func (End_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // ToSupervisor is one message of a client.
@@ -252,6 +252,7 @@ type ToSupervisor struct {
 	//	*ToSupervisor_Stop
 	//	*ToSupervisor_Forget
 	//	*ToSupervisor_Pools
+	//	*ToSupervisor_Bye
 	Kind          isToSupervisor_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -339,6 +340,15 @@ func (x *ToSupervisor) GetPools() *PoolLimits {
 	return nil
 }
 
+func (x *ToSupervisor) GetBye() *Bye {
+	if x != nil {
+		if x, ok := x.Kind.(*ToSupervisor_Bye); ok {
+			return x.Bye
+		}
+	}
+	return nil
+}
+
 type isToSupervisor_Kind interface {
 	isToSupervisor_Kind()
 }
@@ -363,6 +373,10 @@ type ToSupervisor_Pools struct {
 	Pools *PoolLimits `protobuf:"bytes,5,opt,name=pools,proto3,oneof"`
 }
 
+type ToSupervisor_Bye struct {
+	Bye *Bye `protobuf:"bytes,6,opt,name=bye,proto3,oneof"`
+}
+
 func (*ToSupervisor_Hello) isToSupervisor_Kind() {}
 
 func (*ToSupervisor_Start) isToSupervisor_Kind() {}
@@ -372,6 +386,47 @@ func (*ToSupervisor_Stop) isToSupervisor_Kind() {}
 func (*ToSupervisor_Forget) isToSupervisor_Kind() {}
 
 func (*ToSupervisor_Pools) isToSupervisor_Kind() {}
+
+func (*ToSupervisor_Bye) isToSupervisor_Kind() {}
+
+// Bye says that the client leaves on purpose. A supervisor with nothing left to
+// do and no other client then leaves at once, instead of waiting for a while in
+// case the client was killed and comes back.
+type Bye struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bye) Reset() {
+	*x = Bye{}
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bye) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bye) ProtoMessage() {}
+
+func (x *Bye) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bye.ProtoReflect.Descriptor instead.
+func (*Bye) Descriptor() ([]byte, []int) {
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{1}
+}
 
 // FromSupervisor is one message of the supervisor.
 type FromSupervisor struct {
@@ -388,7 +443,7 @@ type FromSupervisor struct {
 
 func (x *FromSupervisor) Reset() {
 	*x = FromSupervisor{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +455,7 @@ func (x *FromSupervisor) String() string {
 func (*FromSupervisor) ProtoMessage() {}
 
 func (x *FromSupervisor) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +468,7 @@ func (x *FromSupervisor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromSupervisor.ProtoReflect.Descriptor instead.
 func (*FromSupervisor) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{1}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *FromSupervisor) GetKind() isFromSupervisor_Kind {
@@ -491,7 +546,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +558,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +571,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{2}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -576,7 +631,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +643,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +656,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{3}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -650,7 +705,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +717,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +730,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{4}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Fault) GetReason() Fault_Reason {
@@ -703,7 +758,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +770,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +783,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{5}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Name) GetSeq() uint64 {
@@ -758,7 +813,7 @@ type StartBatch struct {
 
 func (x *StartBatch) Reset() {
 	*x = StartBatch{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +825,7 @@ func (x *StartBatch) String() string {
 func (*StartBatch) ProtoMessage() {}
 
 func (x *StartBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +838,7 @@ func (x *StartBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBatch.ProtoReflect.Descriptor instead.
 func (*StartBatch) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{6}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StartBatch) GetStarts() []*Start {
@@ -810,7 +865,7 @@ type Environment struct {
 
 func (x *Environment) Reset() {
 	*x = Environment{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +877,7 @@ func (x *Environment) String() string {
 func (*Environment) ProtoMessage() {}
 
 func (x *Environment) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +890,7 @@ func (x *Environment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Environment.ProtoReflect.Descriptor instead.
 func (*Environment) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{7}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Environment) GetEntries() [][]byte {
@@ -866,7 +921,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +933,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +946,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{8}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Start) GetName() *Name {
@@ -967,7 +1022,7 @@ type PoolLimits struct {
 
 func (x *PoolLimits) Reset() {
 	*x = PoolLimits{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1034,7 @@ func (x *PoolLimits) String() string {
 func (*PoolLimits) ProtoMessage() {}
 
 func (x *PoolLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1047,7 @@ func (x *PoolLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolLimits.ProtoReflect.Descriptor instead.
 func (*PoolLimits) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{9}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PoolLimits) GetLimits() map[string]uint32 {
@@ -1012,7 +1067,7 @@ type StopBatch struct {
 
 func (x *StopBatch) Reset() {
 	*x = StopBatch{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1079,7 @@ func (x *StopBatch) String() string {
 func (*StopBatch) ProtoMessage() {}
 
 func (x *StopBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1092,7 @@ func (x *StopBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopBatch.ProtoReflect.Descriptor instead.
 func (*StopBatch) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{10}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StopBatch) GetNames() []*Name {
@@ -1057,7 +1112,7 @@ type ForgetBatch struct {
 
 func (x *ForgetBatch) Reset() {
 	*x = ForgetBatch{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1124,7 @@ func (x *ForgetBatch) String() string {
 func (*ForgetBatch) ProtoMessage() {}
 
 func (x *ForgetBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1137,7 @@ func (x *ForgetBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetBatch.ProtoReflect.Descriptor instead.
 func (*ForgetBatch) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{11}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ForgetBatch) GetNames() []*Name {
@@ -1103,7 +1158,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1170,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1183,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{12}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Reports) GetReports() []*Report {
@@ -1165,7 +1220,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1232,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1245,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{13}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Report) GetName() *Name {
@@ -1277,7 +1332,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1344,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1357,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *End) GetKind() End_Kind {
@@ -1396,7 +1451,7 @@ type JournalRecord struct {
 
 func (x *JournalRecord) Reset() {
 	*x = JournalRecord{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1463,7 @@ func (x *JournalRecord) String() string {
 func (*JournalRecord) ProtoMessage() {}
 
 func (x *JournalRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1476,7 @@ func (x *JournalRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalRecord.ProtoReflect.Descriptor instead.
 func (*JournalRecord) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{15}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JournalRecord) GetBootId() []byte {
@@ -1537,7 +1592,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1604,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1617,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{16}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Claim) GetTimeoutNs() int64 {
@@ -1610,7 +1665,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1677,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1690,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{17}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Started) GetPid() int32 {
@@ -1692,7 +1747,7 @@ type Stopping struct {
 
 func (x *Stopping) Reset() {
 	*x = Stopping{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1759,7 @@ func (x *Stopping) String() string {
 func (*Stopping) ProtoMessage() {}
 
 func (x *Stopping) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1772,7 @@ func (x *Stopping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopping.ProtoReflect.Descriptor instead.
 func (*Stopping) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{18}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stopping) GetCause() StopCause {
@@ -1750,7 +1805,7 @@ type Forgot struct {
 
 func (x *Forgot) Reset() {
 	*x = Forgot{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1817,7 @@ func (x *Forgot) String() string {
 func (*Forgot) ProtoMessage() {}
 
 func (x *Forgot) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,21 +1830,23 @@ func (x *Forgot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forgot.ProtoReflect.Descriptor instead.
 func (*Forgot) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{19}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{20}
 }
 
 var File_internal_process_supervisorpb_supervisor_proto protoreflect.FileDescriptor
 
 const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\n" +
-	".internal/process/supervisorpb/supervisor.proto\x12\x17dspyagent.supervisor.v1\"\xc2\x02\n" +
+	".internal/process/supervisorpb/supervisor.proto\x12\x17dspyagent.supervisor.v1\"\xf4\x02\n" +
 	"\fToSupervisor\x126\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1e.dspyagent.supervisor.v1.HelloH\x00R\x05hello\x12;\n" +
 	"\x05start\x18\x02 \x01(\v2#.dspyagent.supervisor.v1.StartBatchH\x00R\x05start\x128\n" +
 	"\x04stop\x18\x03 \x01(\v2\".dspyagent.supervisor.v1.StopBatchH\x00R\x04stop\x12>\n" +
 	"\x06forget\x18\x04 \x01(\v2$.dspyagent.supervisor.v1.ForgetBatchH\x00R\x06forget\x12;\n" +
-	"\x05pools\x18\x05 \x01(\v2#.dspyagent.supervisor.v1.PoolLimitsH\x00R\x05poolsB\x06\n" +
-	"\x04kind\"\xcc\x01\n" +
+	"\x05pools\x18\x05 \x01(\v2#.dspyagent.supervisor.v1.PoolLimitsH\x00R\x05pools\x120\n" +
+	"\x03bye\x18\x06 \x01(\v2\x1c.dspyagent.supervisor.v1.ByeH\x00R\x03byeB\x06\n" +
+	"\x04kind\"\x05\n" +
+	"\x03Bye\"\xcc\x01\n" +
 	"\x0eFromSupervisor\x12<\n" +
 	"\awelcome\x18\x01 \x01(\v2 .dspyagent.supervisor.v1.WelcomeH\x00R\awelcome\x12<\n" +
 	"\areports\x18\x02 \x01(\v2 .dspyagent.supervisor.v1.ReportsH\x00R\areports\x126\n" +
@@ -1935,68 +1992,70 @@ func file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_process_supervisorpb_supervisor_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_internal_process_supervisorpb_supervisor_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_internal_process_supervisorpb_supervisor_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_internal_process_supervisorpb_supervisor_proto_goTypes = []any{
 	(StopCause)(0),         // 0: dspyagent.supervisor.v1.StopCause
 	(Fault_Reason)(0),      // 1: dspyagent.supervisor.v1.Fault.Reason
 	(Report_Phase)(0),      // 2: dspyagent.supervisor.v1.Report.Phase
 	(End_Kind)(0),          // 3: dspyagent.supervisor.v1.End.Kind
 	(*ToSupervisor)(nil),   // 4: dspyagent.supervisor.v1.ToSupervisor
-	(*FromSupervisor)(nil), // 5: dspyagent.supervisor.v1.FromSupervisor
-	(*Hello)(nil),          // 6: dspyagent.supervisor.v1.Hello
-	(*Welcome)(nil),        // 7: dspyagent.supervisor.v1.Welcome
-	(*Fault)(nil),          // 8: dspyagent.supervisor.v1.Fault
-	(*Name)(nil),           // 9: dspyagent.supervisor.v1.Name
-	(*StartBatch)(nil),     // 10: dspyagent.supervisor.v1.StartBatch
-	(*Environment)(nil),    // 11: dspyagent.supervisor.v1.Environment
-	(*Start)(nil),          // 12: dspyagent.supervisor.v1.Start
-	(*PoolLimits)(nil),     // 13: dspyagent.supervisor.v1.PoolLimits
-	(*StopBatch)(nil),      // 14: dspyagent.supervisor.v1.StopBatch
-	(*ForgetBatch)(nil),    // 15: dspyagent.supervisor.v1.ForgetBatch
-	(*Reports)(nil),        // 16: dspyagent.supervisor.v1.Reports
-	(*Report)(nil),         // 17: dspyagent.supervisor.v1.Report
-	(*End)(nil),            // 18: dspyagent.supervisor.v1.End
-	(*JournalRecord)(nil),  // 19: dspyagent.supervisor.v1.JournalRecord
-	(*Claim)(nil),          // 20: dspyagent.supervisor.v1.Claim
-	(*Started)(nil),        // 21: dspyagent.supervisor.v1.Started
-	(*Stopping)(nil),       // 22: dspyagent.supervisor.v1.Stopping
-	(*Forgot)(nil),         // 23: dspyagent.supervisor.v1.Forgot
-	nil,                    // 24: dspyagent.supervisor.v1.PoolLimits.LimitsEntry
+	(*Bye)(nil),            // 5: dspyagent.supervisor.v1.Bye
+	(*FromSupervisor)(nil), // 6: dspyagent.supervisor.v1.FromSupervisor
+	(*Hello)(nil),          // 7: dspyagent.supervisor.v1.Hello
+	(*Welcome)(nil),        // 8: dspyagent.supervisor.v1.Welcome
+	(*Fault)(nil),          // 9: dspyagent.supervisor.v1.Fault
+	(*Name)(nil),           // 10: dspyagent.supervisor.v1.Name
+	(*StartBatch)(nil),     // 11: dspyagent.supervisor.v1.StartBatch
+	(*Environment)(nil),    // 12: dspyagent.supervisor.v1.Environment
+	(*Start)(nil),          // 13: dspyagent.supervisor.v1.Start
+	(*PoolLimits)(nil),     // 14: dspyagent.supervisor.v1.PoolLimits
+	(*StopBatch)(nil),      // 15: dspyagent.supervisor.v1.StopBatch
+	(*ForgetBatch)(nil),    // 16: dspyagent.supervisor.v1.ForgetBatch
+	(*Reports)(nil),        // 17: dspyagent.supervisor.v1.Reports
+	(*Report)(nil),         // 18: dspyagent.supervisor.v1.Report
+	(*End)(nil),            // 19: dspyagent.supervisor.v1.End
+	(*JournalRecord)(nil),  // 20: dspyagent.supervisor.v1.JournalRecord
+	(*Claim)(nil),          // 21: dspyagent.supervisor.v1.Claim
+	(*Started)(nil),        // 22: dspyagent.supervisor.v1.Started
+	(*Stopping)(nil),       // 23: dspyagent.supervisor.v1.Stopping
+	(*Forgot)(nil),         // 24: dspyagent.supervisor.v1.Forgot
+	nil,                    // 25: dspyagent.supervisor.v1.PoolLimits.LimitsEntry
 }
 var file_internal_process_supervisorpb_supervisor_proto_depIdxs = []int32{
-	6,  // 0: dspyagent.supervisor.v1.ToSupervisor.hello:type_name -> dspyagent.supervisor.v1.Hello
-	10, // 1: dspyagent.supervisor.v1.ToSupervisor.start:type_name -> dspyagent.supervisor.v1.StartBatch
-	14, // 2: dspyagent.supervisor.v1.ToSupervisor.stop:type_name -> dspyagent.supervisor.v1.StopBatch
-	15, // 3: dspyagent.supervisor.v1.ToSupervisor.forget:type_name -> dspyagent.supervisor.v1.ForgetBatch
-	13, // 4: dspyagent.supervisor.v1.ToSupervisor.pools:type_name -> dspyagent.supervisor.v1.PoolLimits
-	7,  // 5: dspyagent.supervisor.v1.FromSupervisor.welcome:type_name -> dspyagent.supervisor.v1.Welcome
-	16, // 6: dspyagent.supervisor.v1.FromSupervisor.reports:type_name -> dspyagent.supervisor.v1.Reports
-	8,  // 7: dspyagent.supervisor.v1.FromSupervisor.fault:type_name -> dspyagent.supervisor.v1.Fault
-	1,  // 8: dspyagent.supervisor.v1.Fault.reason:type_name -> dspyagent.supervisor.v1.Fault.Reason
-	12, // 9: dspyagent.supervisor.v1.StartBatch.starts:type_name -> dspyagent.supervisor.v1.Start
-	11, // 10: dspyagent.supervisor.v1.StartBatch.environments:type_name -> dspyagent.supervisor.v1.Environment
-	9,  // 11: dspyagent.supervisor.v1.Start.name:type_name -> dspyagent.supervisor.v1.Name
-	24, // 12: dspyagent.supervisor.v1.PoolLimits.limits:type_name -> dspyagent.supervisor.v1.PoolLimits.LimitsEntry
-	9,  // 13: dspyagent.supervisor.v1.StopBatch.names:type_name -> dspyagent.supervisor.v1.Name
-	9,  // 14: dspyagent.supervisor.v1.ForgetBatch.names:type_name -> dspyagent.supervisor.v1.Name
-	17, // 15: dspyagent.supervisor.v1.Reports.reports:type_name -> dspyagent.supervisor.v1.Report
-	9,  // 16: dspyagent.supervisor.v1.Report.name:type_name -> dspyagent.supervisor.v1.Name
-	2,  // 17: dspyagent.supervisor.v1.Report.phase:type_name -> dspyagent.supervisor.v1.Report.Phase
-	0,  // 18: dspyagent.supervisor.v1.Report.cause:type_name -> dspyagent.supervisor.v1.StopCause
-	18, // 19: dspyagent.supervisor.v1.Report.end:type_name -> dspyagent.supervisor.v1.End
-	3,  // 20: dspyagent.supervisor.v1.End.kind:type_name -> dspyagent.supervisor.v1.End.Kind
-	9,  // 21: dspyagent.supervisor.v1.JournalRecord.name:type_name -> dspyagent.supervisor.v1.Name
-	20, // 22: dspyagent.supervisor.v1.JournalRecord.claim:type_name -> dspyagent.supervisor.v1.Claim
-	21, // 23: dspyagent.supervisor.v1.JournalRecord.started:type_name -> dspyagent.supervisor.v1.Started
-	22, // 24: dspyagent.supervisor.v1.JournalRecord.stopping:type_name -> dspyagent.supervisor.v1.Stopping
-	18, // 25: dspyagent.supervisor.v1.JournalRecord.ended:type_name -> dspyagent.supervisor.v1.End
-	23, // 26: dspyagent.supervisor.v1.JournalRecord.forgot:type_name -> dspyagent.supervisor.v1.Forgot
-	0,  // 27: dspyagent.supervisor.v1.Stopping.cause:type_name -> dspyagent.supervisor.v1.StopCause
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	7,  // 0: dspyagent.supervisor.v1.ToSupervisor.hello:type_name -> dspyagent.supervisor.v1.Hello
+	11, // 1: dspyagent.supervisor.v1.ToSupervisor.start:type_name -> dspyagent.supervisor.v1.StartBatch
+	15, // 2: dspyagent.supervisor.v1.ToSupervisor.stop:type_name -> dspyagent.supervisor.v1.StopBatch
+	16, // 3: dspyagent.supervisor.v1.ToSupervisor.forget:type_name -> dspyagent.supervisor.v1.ForgetBatch
+	14, // 4: dspyagent.supervisor.v1.ToSupervisor.pools:type_name -> dspyagent.supervisor.v1.PoolLimits
+	5,  // 5: dspyagent.supervisor.v1.ToSupervisor.bye:type_name -> dspyagent.supervisor.v1.Bye
+	8,  // 6: dspyagent.supervisor.v1.FromSupervisor.welcome:type_name -> dspyagent.supervisor.v1.Welcome
+	17, // 7: dspyagent.supervisor.v1.FromSupervisor.reports:type_name -> dspyagent.supervisor.v1.Reports
+	9,  // 8: dspyagent.supervisor.v1.FromSupervisor.fault:type_name -> dspyagent.supervisor.v1.Fault
+	1,  // 9: dspyagent.supervisor.v1.Fault.reason:type_name -> dspyagent.supervisor.v1.Fault.Reason
+	13, // 10: dspyagent.supervisor.v1.StartBatch.starts:type_name -> dspyagent.supervisor.v1.Start
+	12, // 11: dspyagent.supervisor.v1.StartBatch.environments:type_name -> dspyagent.supervisor.v1.Environment
+	10, // 12: dspyagent.supervisor.v1.Start.name:type_name -> dspyagent.supervisor.v1.Name
+	25, // 13: dspyagent.supervisor.v1.PoolLimits.limits:type_name -> dspyagent.supervisor.v1.PoolLimits.LimitsEntry
+	10, // 14: dspyagent.supervisor.v1.StopBatch.names:type_name -> dspyagent.supervisor.v1.Name
+	10, // 15: dspyagent.supervisor.v1.ForgetBatch.names:type_name -> dspyagent.supervisor.v1.Name
+	18, // 16: dspyagent.supervisor.v1.Reports.reports:type_name -> dspyagent.supervisor.v1.Report
+	10, // 17: dspyagent.supervisor.v1.Report.name:type_name -> dspyagent.supervisor.v1.Name
+	2,  // 18: dspyagent.supervisor.v1.Report.phase:type_name -> dspyagent.supervisor.v1.Report.Phase
+	0,  // 19: dspyagent.supervisor.v1.Report.cause:type_name -> dspyagent.supervisor.v1.StopCause
+	19, // 20: dspyagent.supervisor.v1.Report.end:type_name -> dspyagent.supervisor.v1.End
+	3,  // 21: dspyagent.supervisor.v1.End.kind:type_name -> dspyagent.supervisor.v1.End.Kind
+	10, // 22: dspyagent.supervisor.v1.JournalRecord.name:type_name -> dspyagent.supervisor.v1.Name
+	21, // 23: dspyagent.supervisor.v1.JournalRecord.claim:type_name -> dspyagent.supervisor.v1.Claim
+	22, // 24: dspyagent.supervisor.v1.JournalRecord.started:type_name -> dspyagent.supervisor.v1.Started
+	23, // 25: dspyagent.supervisor.v1.JournalRecord.stopping:type_name -> dspyagent.supervisor.v1.Stopping
+	19, // 26: dspyagent.supervisor.v1.JournalRecord.ended:type_name -> dspyagent.supervisor.v1.End
+	24, // 27: dspyagent.supervisor.v1.JournalRecord.forgot:type_name -> dspyagent.supervisor.v1.Forgot
+	0,  // 28: dspyagent.supervisor.v1.Stopping.cause:type_name -> dspyagent.supervisor.v1.StopCause
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_internal_process_supervisorpb_supervisor_proto_init() }
@@ -2010,13 +2069,14 @@ func file_internal_process_supervisorpb_supervisor_proto_init() {
 		(*ToSupervisor_Stop)(nil),
 		(*ToSupervisor_Forget)(nil),
 		(*ToSupervisor_Pools)(nil),
+		(*ToSupervisor_Bye)(nil),
 	}
-	file_internal_process_supervisorpb_supervisor_proto_msgTypes[1].OneofWrappers = []any{
+	file_internal_process_supervisorpb_supervisor_proto_msgTypes[2].OneofWrappers = []any{
 		(*FromSupervisor_Welcome)(nil),
 		(*FromSupervisor_Reports)(nil),
 		(*FromSupervisor_Fault)(nil),
 	}
-	file_internal_process_supervisorpb_supervisor_proto_msgTypes[15].OneofWrappers = []any{
+	file_internal_process_supervisorpb_supervisor_proto_msgTypes[16].OneofWrappers = []any{
 		(*JournalRecord_Claim)(nil),
 		(*JournalRecord_Started)(nil),
 		(*JournalRecord_Stopping)(nil),
@@ -2029,7 +2089,7 @@ func file_internal_process_supervisorpb_supervisor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_process_supervisorpb_supervisor_proto_rawDesc), len(file_internal_process_supervisorpb_supervisor_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
