@@ -37,8 +37,7 @@ var _ api.Log = logPort{}
 // removed the one that was asked for.
 func (p logPort) Records(from uint64, limit int) ([]task.Record, error) {
 	records, err := p.Queue.Records(from, limit)
-	var gone *queue.TruncatedError
-	if errors.As(err, &gone) {
+	if gone, ok := errors.AsType[*queue.TruncatedError](err); ok {
 		return p.Queue.Records(gone.First, limit)
 	}
 	return records, err

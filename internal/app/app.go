@@ -96,7 +96,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		QueueID: q.ID(), TasksDir: a.tasksDir(), SpoolDir: a.spoolDir(), RuntimeDir: a.runtime,
 		Logger: a.log.With("component", "process"),
 		Pool:   a.pool, BaseEnv: baseEnv(o.Environ),
-		Nice:   a.conf.Nice, LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
+		Nice: a.conf.Nice, LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the process backend: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -32,8 +33,8 @@ func (d *teardown) push(name string, stop func(context.Context) error) {
 // run undoes everything and joins the errors of the steps that failed.
 func (d *teardown) run() error {
 	var errs []error
-	for i := len(d.steps) - 1; i >= 0; i-- {
-		s := d.steps[i]
+	for _, s := range slices.Backward(d.steps) {
+
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		began := time.Now()
 		if err := s.stop(ctx); err != nil {

@@ -171,15 +171,6 @@ func (w *world) killDaemon() {
 	<-w.daemon.dead
 }
 
-func (w *world) daemonDead() bool {
-	select {
-	case <-w.daemon.dead:
-		return true
-	default:
-		return false
-	}
-}
-
 // supervisor returns the pids of this world's supervisor: none or one, or for a
 // moment the one that starts it.
 func (w *world) supervisor() []int {

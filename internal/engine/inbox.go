@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -73,7 +74,7 @@ func (b *inbox) putBack(changes []task.Change) {
 		return
 	}
 	b.mu.Lock()
-	b.changes = append(changes[:len(changes):len(changes)], b.changes...)
+	b.changes = append(slices.Clip(changes), b.changes...)
 	b.mu.Unlock()
 	b.ring()
 }

@@ -28,6 +28,7 @@ func (d *todo) note(a task.Applied, ev task.Event) {
 		d.launch = append(d.launch, a.Task.Seq)
 	case task.EventStopping:
 		d.stop[a.Task.Seq] = time.Time{}
+	default: // nothing outside follows from it
 	}
 	if a.From.Active() && !a.Task.State().Active() {
 		delete(d.stop, a.Task.Seq)

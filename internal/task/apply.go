@@ -123,6 +123,7 @@ func (t *Task) end(ev Event) {
 	case EventNotStarted:
 		s.State = Failed
 		o = Outcome{ExitCode: -1, Class: orClass(ev.Class, CouldNotStart), Message: ev.Text, Node: o.Node}
+	default: // Apply lets no other kind come here
 	}
 	s.EndedAt = ev.At
 	s.Outcome = o

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,12 +97,7 @@ func TestEveryPair(t *testing.T) {
 }
 
 func contains(states []State, s State) bool {
-	for _, x := range states {
-		if x == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(states, s)
 }
 
 func TestLateReportsAreStale(t *testing.T) {

@@ -62,8 +62,7 @@ func Errorf(code Code, format string, args ...any) error {
 
 // CodeOf returns the code of the first Error in the chain, else CodeInternal.
 func CodeOf(err error) Code {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return CodeInternal

@@ -18,10 +18,10 @@ type Spec struct {
 	Class    string // see classes in the configuration
 	Priority int32  // higher is sooner; one step is worth PriorityStep of waiting
 
-	Builtin string          // a program of our own, such as BuiltinEcho; then Argv is empty
-	Argv    []string        // the program and its arguments, passed on byte by byte
-	Dir     string          // working directory, absolute
-	Env     []string        // "K=V", sorted by K: what the submitter asked for
+	Builtin string   // a program of our own, such as BuiltinEcho; then Argv is empty
+	Argv    []string // the program and its arguments, passed on byte by byte
+	Dir     string   // working directory, absolute
+	Env     []string // "K=V", sorted by K: what the submitter asked for
 	// Ambient is what was taken along from where the task was submitted, "K=V",
 	// sorted by K; Env wins. It is no part of the Digest: the same command repeated
 	// from another shell is the same submission.

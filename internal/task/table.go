@@ -2,6 +2,7 @@ package task
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -44,12 +45,7 @@ func edge(k EventKind) (Edge, bool) {
 
 // allows says whether the line leads on from s.
 func (e Edge) allows(s State) bool {
-	for _, f := range e.From {
-		if f == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(e.From, s)
 }
 
 // Markdown renders the table for docs/task-model.md.
