@@ -21,6 +21,8 @@ type Options struct {
 	// fencing number. Several readers can have the queue open, but none while it
 	// is open for writing.
 	ReadOnly bool
+	// Socket is where this process can be reached, for those who read owner.json.
+	Socket string
 	// Retention bounds what is kept of the past.
 	Retention Retention
 	// MaxWaiting bounds the tasks that are Pending; Submit answers those beyond it

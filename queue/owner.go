@@ -24,6 +24,7 @@ type Owner struct {
 	StartTicks uint64    `json:"start_ticks"` // tells the process from a later one with its pid
 	Fence      uint64    `json:"fence"`       // grows with every opening
 	StartedAt  time.Time `json:"started_at"`
+	Socket     string    `json:"socket,omitempty"` // where it can be reached
 }
 
 // ErrLocked is what errors.Is finds in a LockedError.

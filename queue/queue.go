@@ -137,7 +137,9 @@ func (q *Queue) start() error {
 	if err := writeCurrent(q.opts.Dir, filepath.Base(q.path)); err != nil {
 		return q.commitFailed(err)
 	}
-	if err := writeOwner(q.opts.Dir, thisProcess(q.fence, q.opts.Now())); err != nil {
+	owner := thisProcess(q.fence, q.opts.Now())
+	owner.Socket = q.opts.Socket
+	if err := writeOwner(q.opts.Dir, owner); err != nil {
 		return q.commitFailed(err)
 	}
 	if err := q.load(); err != nil {

@@ -31,6 +31,11 @@ func ListenUnix(path string) (net.Listener, error) {
 	if err := checkSocketPath(path); err != nil {
 		return nil, err
 	}
+	return runtimedir.Listen(path, func() (net.Listener, error) { return bindSocket(path) })
+}
+
+// bindSocket makes what may be missing and binds the socket.
+func bindSocket(path string) (net.Listener, error) {
 	if err := runtimedir.Ensure(filepath.Dir(path), os.Geteuid()); err != nil {
 		return nil, fmt.Errorf("directory of the socket: %w", err)
 	}

@@ -84,7 +84,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	q, err := queue.Open(ctx, queue.Options{
-		Dir: a.conf.QueueDir, Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention),
+		Dir: a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention),
 	})
 	if err != nil {
 		return err

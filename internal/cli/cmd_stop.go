@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -100,48 +98,4 @@ func goesOn(h *pb.HealthResponse) string {
 	default:
 		return "; " + count(n, "task") + " go on without it"
 	}
-}
-
-// ownerPID returns the pid of the process that says it owns the queue, if it is
-// alive and on this host; else 0.
-func ownerPID(queueDir string) int {
-	data, err := os.ReadFile(filepath.Join(queueDir, "owner.json"))
-	if err != nil {
-		return 0
-	}
-	var owner struct {
-		Host       string `json:"host"`
-		BootID     string `json:"boot_id"`
-		PID        int    `json:"pid"`
-		StartTicks uint64 `json:"start_ticks"`
-	}
-	if json.Unmarshal(data, &owner) != nil || owner.PID <= 0 {
-		return 0
-	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil || strings.TrimSpace(string(boot)) != owner.BootID || startTicks(owner.PID) != owner.StartTicks {
-		return 0 // of another host, of before the last boot, or its pid is somebody else's now
-	}
-	return owner.PID
-}
-
-// startTicks returns when a process was started, in clock ticks after the boot:
-// with its pid that names it for good. 0 when there is none.
-func startTicks(pid int) uint64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The second field is the program's name in parentheses, which may hold
-	// anything; the start is the 22nd.
-	_, rest, ok := strings.Cut(string(data[max(strings.LastIndexByte(string(data), ')'), 0):]), " ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0
-	}
-	var ticks uint64
-	if _, err := fmt.Sscan(fields[19], &ticks); err != nil {
-		return 0
-	}
-	return ticks
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
@@ -34,20 +33,14 @@ func dial(ctx context.Context, cfg config.Config) (*client, error) {
 	return &client{OrchestratorServiceClient: c, close: c.Close, where: where}, nil
 }
 
-// socketPath returns where the workspace's daemon listens.
+// socketPath returns where the workspace's daemon listens: where the one that
+// owns the queue says, else where one would that is started here and now. The
+// two differ when the daemon was started with another XDG_RUNTIME_DIR.
 func socketPath(cfg config.Config) string {
-	return runtimedir.SocketPath(runtimeDir(cfg), cfg.QueueDir)
-}
-
-// runtimeDir looks where the daemon looked: below XDG_RUNTIME_DIR, or in /tmp
-// when that is gone. It makes nothing.
-func runtimeDir(cfg config.Config) string {
-	if cfg.RuntimeDir != "" {
-		if _, err := os.Stat(cfg.RuntimeDir); errors.Is(err, os.ErrNotExist) {
-			return runtimedir.Path("", os.Getuid())
-		}
+	if o := liveOwner(cfg.QueueDir); o != nil && o.Socket != "" {
+		return o.Socket
 	}
-	return runtimedir.Path(cfg.RuntimeDir, os.Getuid())
+	return runtimedir.SocketPath(runtimedir.Path(cfg.RuntimeDir, os.Getuid()), cfg.QueueDir)
 }
 
 // startHint is the command that starts the workspace's daemon.

@@ -69,6 +69,7 @@ func (b *inbox) take() []task.Change {
 }
 
 // putBack returns reports that could not be committed, before what came since.
+// It does not ring: the loop comes back by itself, after a pause.
 func (b *inbox) putBack(changes []task.Change) {
 	if len(changes) == 0 {
 		return
@@ -76,5 +77,4 @@ func (b *inbox) putBack(changes []task.Change) {
 	b.mu.Lock()
 	b.changes = append(slices.Clip(changes), b.changes...)
 	b.mu.Unlock()
-	b.ring()
 }

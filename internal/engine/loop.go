@@ -97,6 +97,7 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 		}
 		e.learn(changes, applied)
 	}
+	e.todo.cancel = nil // those are Stopping now, or have ended
 	e.act(ctx)
 	return again || more, nil
 }
@@ -137,7 +138,6 @@ func (e *Engine) stops(o overlay) []task.Change {
 			stop(e.active[seq])
 		}
 	}
-	e.todo.cancel = nil
 	return out
 }
 
@@ -221,10 +221,21 @@ func (e *Engine) rest(again bool) time.Duration {
 	if e.due != 0 {
 		d = min(d, max(0, e.due.Sub(task.At(e.now()))))
 	}
-	if e.todo.any() {
+	if e.todo.any() || e.anyDown() {
 		d = min(d, repeatEvery)
 	}
 	return d
+}
+
+// anyDown says whether a backend is down. It does not tell when it is back, so
+// the loop looks again before long.
+func (e *Engine) anyDown() bool {
+	for _, r := range e.backends {
+		if r.Backend.Down() != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // pause waits; false means that ctx ended.

@@ -27,6 +27,7 @@ type world struct {
 	queue   *queue.Queue
 	store   *flakyStore
 	fake    *backendtest.Fake // the first backend
+	second  *backendtest.Fake // nil unless there is one
 	careful []*carefulBackend
 	engine  *engine.Engine
 	leave   func()
@@ -36,10 +37,8 @@ type world struct {
 type settings struct {
 	cpus    int64
 	classes map[string]engine.Class
-	// backends besides the first, with what planning knows of them.
-	backends []engine.Registration
-	remote   bool // the first backend does not use this machine
-	tb       func(testing.TB) testing.TB
+	other   string // name of a second backend, which does not use this machine
+	remote  bool   // the first backend does not use this machine
 }
 
 // class is a class whose tasks go to the first backend.
@@ -62,9 +61,6 @@ func inBubble(t *testing.T, s settings, test func(w *world)) {
 
 func newWorld(tb testing.TB, s settings) *world {
 	tb.Helper()
-	if s.tb != nil {
-		tb = s.tb(tb)
-	}
 	if s.cpus == 0 {
 		s.cpus = 2
 	}
@@ -73,17 +69,17 @@ func newWorld(tb testing.TB, s settings) *world {
 	}
 	w := &world{TB: tb, settings: s, fake: backendtest.NewFake()}
 	w.openQueue()
-	regs := append([]engine.Registration{{Backend: w.fake, Local: !s.remote, NoImage: true}}, s.backends...)
-	for _, r := range regs {
-		w.careful = append(w.careful, &carefulBackend{Backend: r.Backend, reg: r, world: w})
+	w.careful = append(w.careful, &carefulBackend{Fake: w.fake, local: !s.remote, world: w})
+	if s.other != "" {
+		w.second = backendtest.NewFake()
+		w.second.Called = s.other
+		w.careful = append(w.careful, &carefulBackend{Fake: w.second, world: w})
 	}
 	tb.Cleanup(func() {
 		w.stop()
 		for _, c := range w.careful {
-			if f, ok := c.Backend.(*backendtest.Fake); ok {
-				w.checkBegun(f)
-				f.Close()
-			}
+			w.checkBegun(c.Fake)
+			c.Close()
 		}
 		w.closeQueue()
 	})
@@ -109,14 +105,12 @@ func (w *world) closeQueue() {
 	}
 }
 
-// start runs an engine.
-func (w *world) start() {
+// make makes an engine over what is there.
+func (w *world) make() *engine.Engine {
 	w.Helper()
 	var regs []engine.Registration
 	for _, c := range w.careful {
-		r := c.reg
-		r.Backend = c
-		regs = append(regs, r)
+		regs = append(regs, engine.Registration{Backend: c, Local: c.local, NoImage: true})
 	}
 	e, err := engine.New(engine.Options{
 		Store: w.store, Backends: regs, Classes: w.classes, Wake: w.queue.Changed(),
@@ -126,6 +120,13 @@ func (w *world) start() {
 	if err != nil {
 		w.Fatalf("make an engine: %v", err)
 	}
+	return e
+}
+
+// start runs an engine.
+func (w *world) start() {
+	w.Helper()
+	e := w.make()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -169,10 +170,12 @@ func after(id string, when task.Condition) func(*task.Spec) {
 	return func(s *task.Spec) { s.After = append(s.After, task.Dep{ID: id, When: when}) }
 }
 
-func of(class string) func(*task.Spec)   { return func(s *task.Spec) { s.Class = class } }
-func retries(n int) func(*task.Spec)     { return func(s *task.Spec) { s.Retries = n } }
-func priority(p int32) func(*task.Spec)  { return func(s *task.Spec) { s.Priority = p } }
-func on(backend string) func(*task.Spec) { return func(s *task.Spec) { s.Backends = []string{backend} } }
+func of(class string) func(*task.Spec)  { return func(s *task.Spec) { s.Class = class } }
+func retries(n int) func(*task.Spec)    { return func(s *task.Spec) { s.Retries = n } }
+func priority(p int32) func(*task.Spec) { return func(s *task.Spec) { s.Priority = p } }
+func on(backend string) func(*task.Spec) {
+	return func(s *task.Spec) { s.Backends = []string{backend} }
+}
 
 // submit submits tasks and lets what follows from it happen.
 func (w *world) submit(specs ...*task.Spec) {
@@ -240,7 +243,7 @@ func (w *world) says(id string, parts ...string) {
 	}
 }
 
-// began returns the tasks of the first backend in the order in which they began.
+// began returns how many attempts began on the first backend.
 func (w *world) began() int { return len(w.fake.Begun()) }
 
 // checkBegun is the promise that matters most: no attempt begins twice.
@@ -272,13 +275,12 @@ func (w *world) records(kind task.EventKind) []string {
 // over before its placement is on disk, nothing forgotten before its end is, and
 // only what is Stopping on disk is stopped.
 type carefulBackend struct {
-	engine.Backend
-	reg   engine.Registration
+	*backendtest.Fake
+	local bool
 	world *world
 
-	mu     sync.Mutex
-	calls  map[string]int
-	forgot map[task.Ref]int
+	mu    sync.Mutex
+	calls map[string]int
 }
 
 func (c *carefulBackend) count(what string) {
@@ -313,7 +315,7 @@ func (c *carefulBackend) Launch(ctx context.Context, tasks []task.Task) error {
 				t.Attempt(), t.Seq, c.Name(), s.State(), s.Status().Backend, s.Attempt())
 		}
 	}
-	return c.Backend.Launch(ctx, tasks)
+	return c.Fake.Launch(ctx, tasks)
 }
 
 func (c *carefulBackend) Stop(ctx context.Context, t task.Task) error {
@@ -321,7 +323,7 @@ func (c *carefulBackend) Stop(ctx context.Context, t task.Task) error {
 	if s := c.stored(t.Ref()); s.State() != task.Stopping || s.Attempt() != t.Attempt() {
 		c.world.Errorf("attempt %d of task %d was told to stop, but on disk it is %s, attempt %d", t.Attempt(), t.Seq, s.State(), s.Attempt())
 	}
-	return c.Backend.Stop(ctx, t)
+	return c.Fake.Stop(ctx, t)
 }
 
 func (c *carefulBackend) Forget(ctx context.Context, refs []task.Ref) error {
@@ -331,7 +333,7 @@ func (c *carefulBackend) Forget(ctx context.Context, refs []task.Ref) error {
 			c.world.Errorf("attempt %d of task %d was forgotten, but on disk it is %s", ref.Attempt, ref.Seq, s.State())
 		}
 	}
-	return c.Backend.Forget(ctx, refs)
+	return c.Fake.Forget(ctx, refs)
 }
 
 // flakyStore is the queue, and a disk that is full when the test says so.
@@ -339,6 +341,7 @@ type flakyStore struct {
 	*queue.Queue
 	mu      sync.Mutex
 	broken  error
+	heads   error
 	refused int
 }
 
@@ -349,6 +352,23 @@ func (s *flakyStore) breakWith(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = err
+}
+
+// breakHeads makes looking at the line fail, until it is called with nil.
+func (s *flakyStore) breakHeads(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heads = err
+}
+
+func (s *flakyStore) Heads(n int) ([]scheduler.Head, error) {
+	s.mu.Lock()
+	err := s.heads
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return s.Queue.Heads(n)
 }
 
 func (s *flakyStore) trouble() error {

@@ -21,6 +21,10 @@ const (
 // BenchmarkSupervisorTrue compares the supervisor with the least that can be:
 // the same programs started and waited for by a bare loop in two goroutines.
 // Rounds of both alternate, so that a slow moment of the machine hits both.
+//
+// Run it with TMPDIR on a tmpfs, or not twice in five minutes: for so long ext4
+// passes, one by one, over the inodes of files that were deleted, and those of a
+// run's logs are deleted when it ends.
 func BenchmarkSupervisorTrue(b *testing.B) {
 	p := newPlace(b)
 	opts := p.options("bench")
@@ -87,7 +91,5 @@ func supervised(b *testing.B, d *daemon, seq *task.Seq) time.Duration {
 	}
 	took := time.Since(begin)
 	must(b, d.Forget(b.Context(), refs))
-	// The logs stay until the benchmark ends: ext4 passes over inodes that were
-	// freed a moment ago, one by one, which would be measured instead.
 	return took
 }

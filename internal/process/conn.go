@@ -46,11 +46,11 @@ type conn struct {
 }
 
 // accept serves clients until the listener closes.
-func (s *supervisor) accept(ctx context.Context, l *net.UnixListener) {
+func (s *supervisor) accept(ctx context.Context, l net.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		nc, err := l.AcceptUnix()
+		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -60,6 +60,11 @@ func (s *supervisor) accept(ctx context.Context, l *net.UnixListener) {
 			case <-ctx.Done():
 			case <-time.After(tick):
 			}
+			continue
+		}
+		nc, ok := c.(*net.UnixConn)
+		if !ok {
+			_ = c.Close() // the listener is on a Unix socket, so this cannot be
 			continue
 		}
 		if err := checkPeer(nc); err != nil {

@@ -72,6 +72,26 @@ func openJournal(dir, bootID string) (*journal, []*supervisorpb.JournalRecord, e
 	return j, recs, nil
 }
 
+// announce writes into the lock file where its holder can be reached. A daemon
+// that was started with another runtime directory finds it by that.
+func (j *journal) announce(socket string) error {
+	if err := j.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := j.lock.WriteAt([]byte(socket), 0)
+	return err
+}
+
+// announced returns where the last holder of a spool's journal could be
+// reached; "" when nobody said.
+func announced(spool string) string {
+	b, err := os.ReadFile(filepath.Join(spool, journalName+".lock"))
+	if err != nil || len(b) > 4096 || !filepath.IsAbs(string(b)) {
+		return ""
+	}
+	return string(b)
+}
+
 // lockFile takes an flock that lasts as long as the file is open.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

@@ -1,7 +1,9 @@
 package process
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +23,14 @@ func (s *supervisor) openQueue(h *supervisorpb.Hello) (*queue, error) {
 		return q, nil
 	}
 	j, recs, err := openJournal(string(h.GetSpoolDir()), s.boot)
+	if errors.Is(err, errJournalHeld) {
+		return nil, fmt.Errorf("%w: was one started with another XDG_RUNTIME_DIR? Use the same for all, or end that one", err)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if err := j.announce(filepath.Join(s.opts.RuntimeDir, socketName)); err != nil {
+		s.log.Warn("cannot say in the spool where this supervisor is", "queue", h.GetQueueId(), "error", err)
 	}
 	q := &queue{id: h.GetQueueId(), journal: j, attempts: map[task.Ref]*attempt{}}
 	s.queues[q.id] = q

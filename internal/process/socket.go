@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 )
 
 // errStranger is returned when the other end of the socket is not our user.
@@ -34,7 +36,10 @@ func shortPath(path string, use func(string) error) error {
 
 // listen binds the socket. The caller holds the supervisor's lock, so whatever
 // is there is left from one that was killed.
-func listen(path string) (*net.UnixListener, error) {
+func listen(path string) (net.Listener, error) {
+	if err := runtimedir.Ensure(filepath.Dir(path), os.Getuid()); err != nil {
+		return nil, err
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove stale socket: %w", err)
 	}

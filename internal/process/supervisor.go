@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -96,7 +97,8 @@ func RunSupervisor(ctx context.Context, opts SupervisorOptions) error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(filepath.Join(opts.RuntimeDir, socketName))
+	path := filepath.Join(opts.RuntimeDir, socketName)
+	l, err := runtimedir.Listen(path, func() (net.Listener, error) { return listen(path) })
 	if err != nil {
 		return fmt.Errorf("supervisor: %w", err)
 	}
@@ -152,7 +154,7 @@ func randomID() string {
 
 // serve runs every goroutine of the supervisor and returns when all have
 // ended. The caller's has to be on the main thread (see tendOrphans).
-func (s *supervisor) serve(ctx context.Context, l *net.UnixListener) {
+func (s *supervisor) serve(ctx context.Context, l net.Listener) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.left = ctx.Done()

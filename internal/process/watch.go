@@ -63,6 +63,13 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 		MinVersion: minVersion, MaxVersion: maxVersion, QueueId: b.opts.QueueID, SpoolDir: []byte(b.spool),
 		LogCap: uint64(b.opts.LogCap), Nice: int32(b.opts.Nice),
 	}
+	// The supervisor that has this queue's running tasks comes first. It may have
+	// been started with another runtime directory than ours.
+	if other := announced(b.spool); other != "" && other != path {
+		if ss, err := openSession(other, hello); err == nil {
+			return ss, nil
+		}
+	}
 	ss, err := openSession(path, hello)
 	if err == nil || errors.Is(err, errRefused) || errors.Is(err, errStranger) {
 		return ss, err

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -26,25 +27,51 @@ var ErrUnsafe = errors.New("the runtime directory is not safe to use")
 const name = "dspy-agent"
 
 // Path returns where the directory is: below XDG_RUNTIME_DIR, whose value the
-// caller passes, else in /tmp with the uid in its name. It does not look.
+// caller passes, else in /tmp with the uid in its name. It makes nothing.
+//
+// What systemd makes in /run/user is removed when its user logs out, while our
+// daemon and the tasks go on. It is used only where the user lingers; then cron,
+// which sets no XDG_RUNTIME_DIR, comes to the same directory as a login.
 func Path(xdgRuntimeDir string, uid int) string {
-	if filepath.IsAbs(xdgRuntimeDir) {
+	login := filepath.Join(loginDirs, strconv.Itoa(uid))
+	if xdgRuntimeDir == "" || filepath.Clean(xdgRuntimeDir) == login {
+		xdgRuntimeDir = ""
+		if lingers(uid) {
+			xdgRuntimeDir = login
+		}
+	}
+	if filepath.IsAbs(xdgRuntimeDir) && isDir(xdgRuntimeDir) {
 		return filepath.Join(xdgRuntimeDir, name)
 	}
 	return filepath.Join("/tmp", name+"-"+strconv.Itoa(uid))
 }
 
+// Where systemd keeps the directories of logins, and the names of those who linger.
+const (
+	loginDirs = "/run/user"
+	lingerDir = "/var/lib/systemd/linger"
+)
+
+// lingers says whether the user's processes and directory outlive a logout.
+func lingers(uid int) bool {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(lingerDir, filepath.Base(u.Username)))
+	return err == nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
 // Dir returns Path after making the directory if it is not there, and checking
-// that it is ours alone. A session whose XDG_RUNTIME_DIR points to a directory
-// that is gone (su, cron, a container) gets the one in /tmp.
+// that it is ours alone.
 func Dir(xdgRuntimeDir string, uid int) (string, error) {
 	dir := Path(xdgRuntimeDir, uid)
-	err := Ensure(dir, uid)
-	if errors.Is(err, fs.ErrNotExist) && xdgRuntimeDir != "" {
-		dir = Path("", uid)
-		err = Ensure(dir, uid)
-	}
-	if err != nil {
+	if err := Ensure(dir, uid); err != nil {
 		return "", err
 	}
 	return dir, nil

@@ -11,7 +11,9 @@ import (
 
 func TestPath(t *testing.T) {
 	for _, c := range []struct{ xdg, want string }{
-		{"/run/user/7", "/run/user/7/dspy-agent"},
+		{"/run/user/7", "/tmp/dspy-agent-7"}, // uid 7 does not linger
+		{"/dev", "/dev/dspy-agent"},
+		{"/gone", "/tmp/dspy-agent-7"},
 		{"", "/tmp/dspy-agent-7"},
 		{"relative", "/tmp/dspy-agent-7"},
 	} {

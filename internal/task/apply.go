@@ -128,7 +128,8 @@ func (t *Task) end(ev Event) {
 	s.EndedAt = ev.At
 	s.Outcome = o
 	s.Lease = Lease{}
-	if t.retryAllowed() {
+	// What was refused can never run, so trying it again would only refuse it later.
+	if ev.Kind != EventRefused && t.retryAllowed() {
 		t.again(ev.At, false)
 	}
 }

@@ -154,6 +154,20 @@ func TestRetryAndBudgets(t *testing.T) {
 	}
 }
 
+// TestRefusedIsFinal: a task that can never run is not tried again, whatever
+// class its refusal has and however many retries there are.
+func TestRefusedIsFinal(t *testing.T) {
+	t.Parallel()
+	for _, class := range append(FailureClasses(), NoFailure) {
+		sp := spec()
+		sp.Retries, sp.OnLost = 5, LostRetry
+		tk := must(t, New(1, sp, 0), Event{Kind: EventRefused, Attempt: 1, Class: class, Text: "its class is gone"})
+		if tk.State() != Failed || tk.Attempt() != 1 || tk.Status().Outcome.Message != "its class is gone" {
+			t.Errorf("refused as %q: %s, attempt %d, %+v", class, tk.State(), tk.Attempt(), tk.Status().Outcome)
+		}
+	}
+}
+
 func TestCancelWins(t *testing.T) {
 	t.Parallel()
 	sp := spec()
