@@ -291,9 +291,10 @@ type output struct {
 	ref task.Ref
 }
 
-func (o *output) ReadAt(p []byte, offset int64) (int, error) {
+func (o *output) Read(p []byte, offset int64) (int, int64, error) {
 	data, _ := o.all.now(o.ref)
-	return bytes.NewReader(data).ReadAt(p, offset)
+	n, err := bytes.NewReader(data).ReadAt(p, offset)
+	return n, offset + int64(n), err
 }
 
 func (o *output) TailOffset(lines int) (int64, error) {

@@ -173,9 +173,9 @@ func (f *logStream) copy(output Output, offset int64) (task.Task, error) {
 // drain sends what there is now.
 func (f *logStream) drain(output Output, offset int64, buf []byte) (int64, error) {
 	for f.ctx.Err() == nil {
-		n, err := output.ReadAt(buf, offset)
+		n, next, err := output.Read(buf, offset)
+		offset = next
 		if n > 0 {
-			offset += int64(n)
 			if err := f.out.Send(&pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: "output"}); err != nil {
 				return offset, err
 			}

@@ -70,8 +70,10 @@ type Outputs interface {
 // Output is the output of one attempt, which may still be growing. It is used by
 // one goroutine.
 type Output interface {
-	// ReadAt reads from the offset on; io.EOF says that there is no more for now.
-	io.ReaderAt
+	// Read reads from the offset on and returns the offset to go on from, which
+	// lies further than n bytes where a piece was dropped and a notice stands in
+	// for it. io.EOF says that there is no more for now.
+	Read(p []byte, offset int64) (n int, next int64, err error)
 	// TailOffset returns where the last lines begin.
 	TailOffset(lines int) (int64, error)
 	// Wait returns when there may be something behind the offset, or with the

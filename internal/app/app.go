@@ -116,7 +116,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	a.server, err = api.New(api.Options{
-		Queue: queuePort{q}, Log: logPort{q}, Mover: moverPort{a.engine, q}, Outputs: outputs{a.process},
+		Queue: queuePort{q}, Log: logPort{q}, Mover: moverPort{a.engine, q}, Outputs: outputs{a.process.Layout()},
 		Class: a.class, Info: a.info, Workspace: a.conf.Workspace, Logger: a.log,
 	})
 	return err

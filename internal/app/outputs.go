@@ -1,13 +1,8 @@
 package app
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"io"
 	"io/fs"
-	"os"
-	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/process"
@@ -15,48 +10,23 @@ import (
 )
 
 // outputs finds what tasks have printed.
-type outputs struct{ process *process.Backend }
+type outputs struct{ layout process.Layout }
 
 var _ api.Outputs = outputs{}
 
+// Path names the file of an attempt.
 func (o outputs) Path(t task.Task, attempt int) string {
-	return o.process.Layout().LogPath(task.Ref{Seq: t.Seq, Attempt: attempt})
+	return o.layout.LogPath(task.Ref{Seq: t.Seq, Attempt: attempt})
 }
 
+// Open opens the file of an attempt.
 func (o outputs) Open(t task.Task, attempt int) (api.Output, error) {
-	f, err := os.Open(o.Path(t, attempt))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, task.Errorf(task.CodeNotFound, "task %s has no output of attempt %d: it did not begin, or the output was removed", t.Spec.ID, attempt)
+	log, err := process.OpenLog(o.Path(t, attempt))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, task.Errorf(task.CodeNotFound, "task %s has no output of attempt %d: it has not begun, or its output was removed", t.Spec.ID, attempt)
+	case err != nil:
+		return nil, task.Errorf(task.CodeInternal, "the output of task %s cannot be read: %w", t.Spec.ID, err)
 	}
-	return output{f}, err
-}
-
-type output struct{ *os.File }
-
-func (f output) Wait(ctx context.Context, offset int64) error {
-	t := time.NewTicker(100 * time.Millisecond)
-	defer t.Stop()
-	for {
-		st, err := f.Stat()
-		if err != nil || st.Size() > offset {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
-}
-
-func (f output) TailOffset(n int) (int64, error) {
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
-	if err != nil {
-		return 0, err
-	}
-	i := len(bytes.TrimSuffix(b, []byte("\n")))
-	for ; n > 0 && i >= 0; n-- {
-		i = bytes.LastIndexByte(b[:i], '\n')
-	}
-	return int64(i + 1), nil
+	return log, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,13 @@ import (
 func watch(t *testing.T, f *backendtest.Fake, active ...task.Task) (got func() []string, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	var mu sync.Mutex
 	var kinds []string
 	go func() {
 		defer close(done)
 		if err := f.Watch(ctx, active, func(cs []task.Change) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, c := range cs {
 				kinds = append(kinds, c.Event.Kind.String())
 			}
@@ -27,7 +31,13 @@ func watch(t *testing.T, f *backendtest.Fake, active ...task.Task) (got func() [
 			t.Error(err)
 		}
 	}()
-	return func() []string { synctest.Wait(); return slices.Clone(kinds) }, func() { cancel(); <-done }
+	got = func() []string {
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(kinds)
+	}
+	return got, func() { cancel(); <-done }
 }
 
 func assigned(t *testing.T, seq task.Seq, script string) task.Task {
