@@ -128,7 +128,7 @@ func (a *App) serve(ctx context.Context) error {
 	g.Go(func() error { return a.engine.Run(ctx) })
 	g.Go(func() error { return a.server.Serve(ctx, a.listeners...) })
 	g.Go(func() error {
-		h := housekeeper{queue: a.queue, paths: a.files, log: a.log.With("component", "housekeeping")}
+		h := housekeeper{queue: a.queue, paths: a.process.Layout().Files, log: a.log.With("component", "housekeeping")}
 		h.run(ctx)
 		return nil
 	})
@@ -138,12 +138,6 @@ func (a *App) serve(ctx context.Context) error {
 func (a *App) spoolDir() string { return filepath.Join(a.conf.QueueDir, "spool") }
 
 func (a *App) tasksDir() string { return filepath.Join(a.conf.QueueDir, "tasks") }
-
-// files are the files of an attempt.
-func (a *App) files(r task.Ref) []string {
-	l := a.process.Layout()
-	return []string{l.LogPath(r), l.PayloadPath(r), l.ResultPath(r)}
-}
 
 // localPool is the line in the supervisor for tasks of one CPU, which can take
 // over one another's slots. Others are started as soon as they are handed over:
@@ -162,6 +156,9 @@ func (a *App) capacity() scheduler.Capacity {
 	c := scheduler.Capacity{CPUMilli: a.conf.CPUMilli, MemBytes: a.conf.MemBytes}
 	if c.CPUMilli == 0 {
 		c.CPUMilli = int64(config.MachineCPUs()) * 1000
+	}
+	if c.MemBytes == 0 {
+		c.MemBytes = config.MachineMemory()
 	}
 	return c
 }

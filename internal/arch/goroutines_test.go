@@ -24,6 +24,7 @@ var waiters = map[string]string{
 	"internal/events/...":    "Run waits for every publisher",
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
 	"internal/workflow/...":  "Run waits for its followers",
+	"internal/runtimedir":    "Listener.Close waits for the one that looks after its socket",
 	"queue":                  "Close waits for the committer",
 	"slurm/...":              "Watch returns when its polls have",
 }

@@ -3,11 +3,14 @@ package cli
 import (
 	"context"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -44,6 +47,9 @@ func submitFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "env", Usage: "set `NAME=VALUE` for the task, or take NAME along; may be repeated"},
 		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to run in (default: the current one)"},
 		&cli.StringFlag{Name: "timeout", Usage: "stop the task after `TIME` (90, 10m, 1h30m, 2d)"},
+		&cli.StringFlag{Name: "cpus", Usage: "`N` CPUs that the task needs, such as 4 or 0.5", DefaultText: "1"},
+		&cli.StringFlag{Name: "mem", Usage: "`SIZE` of memory that the task needs, such as 4GiB; it is counted, not enforced"},
+		&cli.StringFlag{Name: "on-lost", Usage: "`POLICY` when nobody saw how the task ended: fail, or retry if it may run twice", DefaultText: "fail"},
 		&cli.IntFlag{Name: "retries", Usage: "try up to `N` times more when it fails"},
 		&cli.StringSliceFlag{Name: "after", Usage: "start after `ID[:ok|any|notok]` has ended so (default: ok); may be repeated"},
 		&cli.StringFlag{Name: "payload", Usage: "`JSON` object for the program; @FILE reads a file, - the standard input"},
@@ -109,7 +115,7 @@ func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
 		return nil, usagef("say what to run, as in: %s submit -- python train.py", Program)
 	}
 	spec := &pb.TaskSpec{Argv: argv, Retries: int32(min(c.Int("retries"), task.MaxRetries+1))}
-	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter} {
+	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter, s.specNeeds} {
 		if err := step(c, spec); err != nil {
 			return nil, err
 		}
@@ -202,6 +208,30 @@ func (s *session) specTimeout(c *cli.Context, spec *pb.TaskSpec) error {
 		return usagef("--timeout: a task needs some time; leave it out for no limit")
 	}
 	spec.TimeoutMs = d.Milliseconds()
+	return nil
+}
+
+// specNeeds takes what the task needs of the machine, and what it can bear.
+func (s *session) specNeeds(c *cli.Context, spec *pb.TaskSpec) error {
+	spec.OnLost = c.String("on-lost")
+	res := &pb.Resources{}
+	if v := c.String("cpus"); v != "" {
+		n, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(n >= 0.001 && n <= 1e6) {
+			return usagef("--cpus %s: give a number of CPUs, such as 4 or 0.5", v)
+		}
+		res.CpuMillicores = int64(math.Round(n * 1000))
+	}
+	if v := c.String("mem"); v != "" {
+		n, err := humanize.ParseBytes(v)
+		if err != nil || n == 0 || n > math.MaxInt64 {
+			return usagef("--mem %s: give a size, such as 512MiB or 4GiB", v)
+		}
+		res.MemBytes = int64(n)
+	}
+	if res.CpuMillicores != 0 || res.MemBytes != 0 {
+		spec.Resources = res
+	}
 	return nil
 }
 

@@ -10,7 +10,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -204,5 +203,3 @@ func (c Config) ClassNames() []string {
 // String names the workspace, for messages.
 func (c Config) String() string { return fmt.Sprintf("workspace %s", c.Workspace) }
 
-// MachineCPUs is how many CPUs this process may run on.
-func MachineCPUs() int { return runtime.GOMAXPROCS(0) }

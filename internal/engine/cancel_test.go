@@ -58,7 +58,8 @@ func TestCancelInEveryState(t *testing.T) {
 				s.reach(w)
 				w.want("a", s.state)
 				got := w.cancel("a")
-				if got.State() != task.Stopping || got.Status().Cancel == nil {
+				// It may be gone before the answer is read.
+				if got.State() != task.Stopping && got.State() != task.Cancelled || got.Status().Cancel == nil {
 					t.Errorf("Cancel answers with %s, %+v", got.State(), got.Status().Cancel)
 				}
 				w.pass(task.DefaultGrace)
@@ -158,6 +159,22 @@ func TestResultBeforeStopWins(t *testing.T) {
 		w.want("a", task.Succeeded)
 		if r, err := w.queue.Result(w.get("a").Seq); err != nil || string(r) != `{"n": 2}` {
 			t.Errorf("result %q, %v", r, err)
+		}
+	})
+}
+
+// TestCancelOfWhatCouldNotStart: its backend had failed to start it when the stop
+// came, though nobody had heard of it yet.
+func TestCancelOfWhatCouldNotStart(t *testing.T) {
+	inBubble(t, settings{}, func(w *world) {
+		w.fake.SetFaults(backendtest.Faults{Delay: 100 * time.Millisecond})
+		w.submit(job("a", `{"fail": "no memory"}`))
+		w.cancel("a")
+		w.want("a", task.Stopping)
+		w.pass(200 * time.Millisecond)
+		w.want("a", task.Cancelled)
+		if known := w.fake.Known(); len(known) != 0 {
+			t.Errorf("not forgotten: %v", known)
 		}
 	})
 }

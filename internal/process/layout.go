@@ -28,6 +28,11 @@ func (l Layout) PayloadPath(r task.Ref) string { return l.path(r, ".payload.json
 // ResultPath is where the program may leave a JSON object.
 func (l Layout) ResultPath(r task.Ref) string { return l.path(r, ".result.json") }
 
+// Files are all the files that an attempt may have.
+func (l Layout) Files(r task.Ref) []string {
+	return []string{l.LogPath(r), l.LogPath(r) + cutsSuffix, l.PayloadPath(r), l.ResultPath(r)}
+}
+
 func (l Layout) path(r task.Ref, suffix string) string {
 	b := make([]byte, 0, len(l.Dir)+48)
 	b = append(b, l.Dir...)

@@ -121,8 +121,7 @@ func (t *Task) end(ev Event) {
 		s.State = Failed
 		o = Outcome{ExitCode: -1, Class: orClass(ev.Class, DependencyFailed), Message: ev.Text}
 	case EventNotStarted:
-		s.State = Failed
-		o = Outcome{ExitCode: -1, Class: orClass(ev.Class, CouldNotStart), Message: ev.Text, Node: o.Node}
+		s.State, o = notStarted(t, ev)
 	default: // Apply lets no other kind come here
 	}
 	s.EndedAt = ev.At
@@ -157,6 +156,15 @@ func stopped(c Cause, t *Task, o Outcome) (State, Outcome) {
 	o.Class = Timeout
 	o.Message = fmt.Sprintf("exceeded its time limit of %s", t.Spec.Timeout)
 	return Failed, o
+}
+
+// notStarted is the end of what its backend could not start. Whoever asked for
+// its end has it then.
+func notStarted(t *Task, ev Event) (State, Outcome) {
+	if t.status.Cause == CauseCancel || t.status.Cancel != nil {
+		return Cancelled, Outcome{ExitCode: -1, Message: cancelText(t.status.Cancel), Node: ev.Outcome.Node}
+	}
+	return Failed, Outcome{ExitCode: -1, Class: orClass(ev.Class, CouldNotStart), Message: ev.Text, Node: ev.Outcome.Node}
 }
 
 // EndText says how a program ended.

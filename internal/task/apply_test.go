@@ -103,7 +103,7 @@ func contains(states []State, s State) bool {
 func TestLateReportsAreStale(t *testing.T) {
 	t.Parallel()
 	tk := in(t, Running, spec())
-	for _, k := range []EventKind{EventPlaced, EventLaunched, EventStarted, EventCancelled, EventNotStarted} {
+	for _, k := range []EventKind{EventPlaced, EventLaunched, EventStarted, EventCancelled} {
 		if _, err := Apply(tk, Event{Kind: k, Attempt: 1}); !errors.Is(err, ErrStale) {
 			t.Errorf("%s on a running task: %v, want ErrStale", k, err)
 		}
@@ -165,6 +165,26 @@ func TestRefusedIsFinal(t *testing.T) {
 		if tk.State() != Failed || tk.Attempt() != 1 || tk.Status().Outcome.Message != "its class is gone" {
 			t.Errorf("refused as %q: %s, attempt %d, %+v", class, tk.State(), tk.Attempt(), tk.Status().Outcome)
 		}
+	}
+}
+
+// TestNotStartedWhileStopping: the backend could not start it, and a cancel came
+// before that was known. Without an edge from Stopping it would stay there.
+func TestNotStartedWhileStopping(t *testing.T) {
+	t.Parallel()
+	sp := spec()
+	sp.Retries = 5
+	ask := Event{Kind: EventCancelAsked, By: "uid 1", Text: "typo"}
+	fail := Event{Kind: EventNotStarted, Attempt: 1, Text: "no memory"}
+	for _, s := range []State{Assigned, Starting, Stopping} {
+		tk := must(t, in(t, s, sp), ask, fail)
+		if o := tk.Status().Outcome; tk.State() != Cancelled || o.Message != "cancelled by uid 1: typo" || o.Class != NoFailure {
+			t.Errorf("from %s: %s, %+v", s, tk.State(), o)
+		}
+	}
+	limit := must(t, in(t, Starting, spec()), Event{Kind: EventStopping, Attempt: 1, Cause: CauseTimeout}, fail)
+	if limit.State() != Pending || limit.Status().Past[0].Outcome.Message != "no memory" {
+		t.Errorf("over its time limit: %s, %+v", limit.State(), limit.Status())
 	}
 }
 

@@ -26,7 +26,7 @@ var Edges = []Edge{
 	{EventLaunched, []State{Assigned}, []State{Starting}, "backend", "the handle to find the workload again"},
 	{EventStarted, []State{Starting}, []State{Running}, "backend", ""},
 	{EventExited, []State{Starting, Running, Stopping}, []State{Succeeded, Failed}, "backend", "result, failure class, lease released, retry decided; from stopping only when the program ended before the stop signal"},
-	{EventNotStarted, []State{Assigned, Starting}, []State{Failed}, "backend", "lease released, retry decided"},
+	{EventNotStarted, []State{Assigned, Starting, Stopping}, []State{Failed, Cancelled}, "backend", "lease released, retry decided; cancelled if that was asked meanwhile"},
 	{EventStopping, []State{Assigned, Starting, Running}, []State{Stopping}, "engine or backend", "the cause: cancel or timeout"},
 	{EventStopped, []State{Stopping}, []State{Cancelled, Failed}, "backend", "lease released, only once the workload is known to be gone"},
 	{EventVanished, []State{Assigned, Starting, Running, Stopping}, []State{Lost}, "backend", "lease released; a new attempt or the end, by on_lost"},
