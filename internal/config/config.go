@@ -202,4 +202,3 @@ func (c Config) ClassNames() []string {
 
 // String names the workspace, for messages.
 func (c Config) String() string { return fmt.Sprintf("workspace %s", c.Workspace) }
-

@@ -78,8 +78,11 @@ func (w *world) keepAlive(env []string) (stop func()) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-w.daemon.dead:
-				w.start(env...)
+			case <-w.daemon().dead:
+			}
+			if _, err := w.launch(env...); err != nil {
+				w.Error(err)
+				return
 			}
 		}
 	}()

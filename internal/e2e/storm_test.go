@@ -31,7 +31,10 @@ func storm(t *testing.T, tasks, kills int, mayLose bool, kill func(*world)) {
 			for i := range n {
 				batch = append(batch, submission(fmt.Sprintf("t%d", sent+i), line))
 			}
-			w.submit(batch...)
+			if err := w.trySubmit(batch...); err != nil {
+				t.Error(err)
+				return
+			}
 			sent += n
 		}
 	})

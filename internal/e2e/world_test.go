@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,8 +69,10 @@ type world struct {
 	testing.TB
 	bin, workspace, runtime string
 	env                     []string
-	daemon                  *daemon
 	queueDir                string
+
+	mu      sync.Mutex
+	current *daemon // the newest; nil before the first
 }
 
 type daemon struct {
@@ -105,9 +108,16 @@ func newWorld(tb testing.TB, bin string) *world {
 	return w
 }
 
+// daemon returns the newest daemon, dead or alive; nil before the first start.
+func (w *world) daemon() *daemon {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.current
+}
+
 // tearDown ends the daemon, the supervisor and what still runs.
 func (w *world) tearDown() {
-	if w.daemon != nil {
+	if w.daemon() != nil {
 		w.killDaemon()
 	}
 	w.killSupervisor()
@@ -117,58 +127,105 @@ func (w *world) tearDown() {
 }
 
 // start runs the daemon and returns once it accepts calls. With failpoints it
-// may die before; then ok is false.
+// may die before; then ok is false. Other goroutines than the test's use launch.
 func (w *world) start(extraEnv ...string) (ok bool) {
 	w.Helper()
+	ok, err := w.launch(extraEnv...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return ok
+}
+
+// launch is start, and may be called by any goroutine.
+func (w *world) launch(extraEnv ...string) (ok bool, err error) {
+	d, said, err := w.spawn(extraEnv...)
+	if err != nil {
+		return false, err
+	}
+	if said == nil {
+		<-d.dead
+		return false, nil
+	}
+	if !said.OK {
+		return false, fmt.Errorf("the daemon did not start: %s", said.Error)
+	}
+	return true, nil
+}
+
+// announcement is what a daemon says once, when it accepts calls or cannot.
+type announcement struct {
+	OK          bool
+	Code, Error string
+}
+
+// spawn runs the daemon and returns what it says; nil when it died before.
+func (w *world) spawn(extraEnv ...string) (*daemon, *announcement, error) {
 	r, pw, err := os.Pipe()
 	if err != nil {
-		w.Fatal(err)
+		return nil, nil, err
 	}
 	defer r.Close()
-	cmd := exec.Command(filepath.Join(w.bin, "orchestrator"), "--workspace", w.workspace, "--ready-fd", "3")
-	cmd.Env = append(append([]string{}, w.env...), extraEnv...)
-	cmd.ExtraFiles = []*os.File{pw}
-	out, err := os.OpenFile(filepath.Join(w.workspace, "daemon.out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	defer pw.Close()
+	out, err := os.OpenFile(filepath.Join(w.runtime, "daemon.out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		w.Fatal(err)
+		return nil, nil, err
 	}
 	defer out.Close()
+	cmd := exec.Command(filepath.Join(w.bin, "orchestrator"), "--workspace", w.workspace, "--ready-fd", "3") //nolint:noctx // it ends with its world
+	cmd.Env = append(append([]string{}, w.env...), extraEnv...)
+	cmd.ExtraFiles = []*os.File{pw}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
-		w.Fatal(err)
+		return nil, nil, err
 	}
-	pw.Close()
 	d := &daemon{cmd: cmd, dead: make(chan struct{})}
-	w.daemon = d
 	go func() {
 		_ = cmd.Wait() // killed, mostly
 		close(d.dead)
 	}()
+	w.mu.Lock()
+	w.current = d
+	w.mu.Unlock()
+	if err := pw.Close(); err != nil {
+		return d, nil, err
+	}
 	line, err := bufio.NewReader(r).ReadBytes('\n')
 	if err != nil {
-		<-d.dead
-		return false
+		return d, nil, nil //nolint:nilerr // it died without a word, which may be what was wanted
 	}
-	var said struct {
-		OK    bool
-		Error string
+	var said announcement
+	if err := json.Unmarshal(line, &said); err != nil {
+		return d, nil, fmt.Errorf("the daemon said %q: %w", line, err)
 	}
-	if err := json.Unmarshal(line, &said); err != nil || !said.OK {
-		w.Fatalf("the daemon did not start: %s %v", line, err)
-	}
-	return true
+	return d, &said, nil
 }
 
 func (w *world) mustStart(extraEnv ...string) {
 	w.Helper()
 	if !w.start(extraEnv...) {
-		w.Fatalf("the daemon died at its start:\n%s", tail(filepath.Join(w.workspace, "daemon.out"), 40))
+		w.Fatalf("the daemon died at its start:\n%s", tail(filepath.Join(w.runtime, "daemon.out"), 40))
 	}
 }
 
 func (w *world) killDaemon() {
-	_ = w.daemon.cmd.Process.Kill()
-	<-w.daemon.dead
+	d := w.daemon()
+	_ = d.cmd.Process.Kill()
+	<-d.dead
+}
+
+// endDaemon asks the daemon to leave, and waits until it has.
+func (w *world) endDaemon() {
+	w.Helper()
+	d := w.daemon()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		w.Fatal(err)
+	}
+	select {
+	case <-d.dead:
+	case <-time.After(30 * time.Second):
+		w.Fatal("the daemon does not leave after SIGTERM")
+	}
 }
 
 // supervisor returns the pids of this world's supervisor: none or one, or for a
@@ -241,6 +298,13 @@ func submission(id, line string, change ...func(*pb.SubmitTaskRequest)) *pb.Subm
 // persistently repeats a call until it is answered, whatever is killed meanwhile.
 func (w *world) persistently(call func(context.Context, *api.Client) error) {
 	w.Helper()
+	if err := w.retry(call); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// retry is persistently, and may be called by any goroutine.
+func (w *world) retry(call func(context.Context, *api.Client) error) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	var last error
 	for time.Now().Before(deadline) {
@@ -255,28 +319,37 @@ func (w *world) persistently(call func(context.Context, *api.Client) error) {
 		}()
 		cancel()
 		if last == nil {
-			return
+			return nil
 		}
 		pauseFor(20 * time.Millisecond)
 	}
-	w.Fatalf("the call was never answered: %v", last)
+	return fmt.Errorf("the call was never answered: %w", last)
 }
 
 // submit submits until it is accepted.
 func (w *world) submit(reqs ...*pb.SubmitTaskRequest) {
 	w.Helper()
-	w.persistently(func(ctx context.Context, c *api.Client) error {
+	if err := w.trySubmit(reqs...); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// trySubmit is submit, and may be called by any goroutine.
+func (w *world) trySubmit(reqs ...*pb.SubmitTaskRequest) error {
+	var refused error
+	err := w.retry(func(ctx context.Context, c *api.Client) error {
 		got, err := c.SubmitTasks(ctx, &pb.SubmitTasksRequest{Tasks: reqs})
 		if err != nil {
 			return err
 		}
 		for _, r := range got.GetResults() {
 			if !r.GetSuccess() {
-				w.Fatalf("refused: %s", r.GetError())
+				refused = fmt.Errorf("refused: %s", r.GetError())
 			}
 		}
 		return nil
 	})
+	return errors.Join(err, refused)
 }
 
 // settle waits until no task waits or runs, and returns all of them by id.
