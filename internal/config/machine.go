@@ -22,7 +22,7 @@ func MachineMemory() int64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0
 	}
-	total := uint64(info.Totalram) * uint64(info.Unit)
+	total := uint64(info.Totalram) * uint64(info.Unit) //nolint:unconvert // 32 bits wide on 32-bit machines
 	if limit, ok := cgroupMemory(); ok {
 		total = min(total, limit)
 	}
