@@ -96,6 +96,9 @@ func newWorld(tb testing.TB, bin string) *world {
 	w.queueDir = filepath.Join(w.workspace, "logs", "env_queue")
 	w.env = []string{"XDG_RUNTIME_DIR=" + w.runtime, "PATH=" + os.Getenv("PATH"), "HOME=" + root}
 	tb.Cleanup(func() {
+		if tb.Failed() {
+			w.logTasks()
+		}
 		w.tearDown()
 		if tb.Failed() {
 			w.Logf("the daemon's log ends with:\n%s", tail(filepath.Join(w.workspace, "logs", "orchestrator.log"), 60))
@@ -106,6 +109,25 @@ func newWorld(tb testing.TB, bin string) *world {
 		}
 	})
 	return w
+}
+
+// logTasks shows what is known about tasks, if the daemon can be asked.
+func (w *world) logTasks() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := w.dial(ctx)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	page, err := c.ListTasks(ctx, &pb.ListTasksRequest{Limit: 20})
+	if err != nil {
+		return
+	}
+	for _, t := range page.GetTasks() {
+		w.Logf("%s is %s, attempt %d: %s", t.GetId(), t.GetState(), t.GetAttempt(), t.GetOutcome().GetMessage())
+		w.Logf("its output ends with:\n%s", tail(t.GetLogPath(), 5))
+	}
 }
 
 // daemon returns the newest daemon, dead or alive; nil before the first start.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +36,10 @@ type cgroup struct {
 	events *os.File // cgroup.events, which says whether anybody is in it
 	memory *os.File // memory.events; nil = no memory controller here
 	oom    uint64   // kills for lack of memory before the present use
+	// spent means that it must not be used again. In a cgroup that was ever killed
+	// as a whole, Linux (seen on 6.18) also kills each process that is later started
+	// right into it: it takes the old kill for one that raced with the fork.
+	spent atomic.Bool
 }
 
 // openCgroups returns the set for the supervisor of a runtime directory, or nil
@@ -173,6 +178,7 @@ func (c *cgroups) adopt(path string) *cgroup {
 	if err != nil {
 		return nil
 	}
+	g.spent.Store(true) // that supervisor may have killed it
 	return g
 }
 
@@ -213,7 +219,7 @@ func (g *cgroup) release() {
 	}
 	g.set.mu.Lock()
 	defer g.set.mu.Unlock()
-	if g.set.disabled || g.populated() {
+	if g.set.disabled || g.spent.Load() || g.populated() {
 		g.remove()
 		return
 	}
@@ -254,6 +260,7 @@ func (g *cgroup) pids() []int {
 // kill ends all processes in it at once, forks in progress included. It reports
 // whether the kernel can do that (Linux 5.14).
 func (g *cgroup) kill() bool {
+	g.spent.Store(true)
 	return os.WriteFile(filepath.Join(g.dir.Name(), "cgroup.kill"), []byte("1"), 0) == nil
 }
 

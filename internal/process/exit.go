@@ -38,14 +38,23 @@ func (s *supervisor) endOf(a *attempt, r reaped) *supervisorpb.End {
 		return s.unseenEnd(a)
 	}
 	end := &supervisorpb.End{
-		Kind: supervisorpb.End_KIND_EXITED,
-		// The kernel counts from before exec(2), so it is never less than what the
-		// supervisor itself had.
-		MaxRss: r.usage.Maxrss * 1024,
+		Kind:   supervisorpb.End_KIND_EXITED,
+		MaxRss: ownPeak(r.usage.Maxrss),
 		CpuNs:  r.usage.Utime.Nano() + r.usage.Stime.Nano(),
 	}
 	s.setStatus(a, end, r.status)
 	return end
+}
+
+// ownPeak returns the peak memory of a child in bytes, or 0 when it cannot be
+// told: the kernel counts from before exec(2), where the child still has our
+// memory, so what is not above our own peak says nothing about the program.
+func ownPeak(childKiB int64) int64 {
+	var us unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &us); err != nil || childKiB <= us.Maxrss {
+		return 0
+	}
+	return childKiB * 1024
 }
 
 // setStatus puts a wait status into an end. A SIGKILL that is not ours is the
