@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -99,5 +100,18 @@ func (w *world) wants(a answered, code int, words ...string) {
 	}
 	if code != exitDone && code != exitUsage && strings.Count(strings.TrimSpace(a.err), "\n") > 3 {
 		w.Errorf("the complaint is longer than a few lines:\n%.2000s", a.err)
+	}
+}
+
+// sh runs a line that a message told to type.
+func sh(tb testing.TB, w *world, line string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), cliPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-ec", line)
+	cmd.Env = append(append([]string{}, w.env...), "PATH="+w.bin+":/usr/bin:/bin")
+	cmd.Dir = "/"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("%s: %v\n%s", line, err, out)
 	}
 }

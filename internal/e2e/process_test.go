@@ -197,11 +197,11 @@ func TestEnvironmentOfTask(t *testing.T) {
 	w := newWorld(t, binaries.plain)
 	w.mustStart()
 	show := `env | grep -E '^(DSPY_|PATH=|GREETING=)' | sort; cat "$DSPY_PAYLOAD_FILE"; pwd`
-	w.dspyOK("submit", "--id", "group/a", "--wait", "--env", "GREETING=hello  you", "--payload", `{"lr":  0.1}`, "--workdir", "/usr", "--", "sh", "-c", show)
+	w.dspyOK("submit", "--id", "group/a", "--wait", "--env", "GREETING=hello  you", "--payload", `{"lr": 0.1}`, "--workdir", "/usr", "--", "sh", "-c", show)
 	out := w.dspyOK("logs", "group/a")
 	for _, line := range []string{
 		"DSPY_TASK_ID=group/a\n", "DSPY_TASK_CLASS=cpu_short\n", "DSPY_TASK_ATTEMPT=1\n", "GREETING=hello  you\n",
-		"PATH=" + os.Getenv("PATH") + "\n", `{"lr":  0.1}`, "/usr\n",
+		"PATH=" + os.Getenv("PATH") + "\n", `{"lr":0.1}`, "/usr\n",
 		"DSPY_RESULT_FILE=" + w.queueDir, "DSPY_PAYLOAD_FILE=" + w.queueDir,
 	} {
 		if !strings.Contains(out, line) {

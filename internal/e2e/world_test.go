@@ -37,6 +37,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for tests that act as another user
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binaries.plain, binaries.failpoint = filepath.Join(dir, "plain"), filepath.Join(dir, "failpoint")
 	for _, b := range []struct{ out, tags string }{{binaries.plain, ""}, {binaries.failpoint, "failpoint"}} {
 		if err := os.Mkdir(b.out, 0o755); err != nil {

@@ -34,7 +34,7 @@ func (e *Engine) Explain(t task.Task) (string, error) {
 	case waits && first:
 		return "waiting: " + w.Reason, nil
 	case waits:
-		return "waiting for its turn; the first one like it waits, too: " + w.Reason, nil
+		return "waiting for its turn behind others like it; the first of them: " + w.Reason, nil
 	case first:
 		return "it is the next of its kind and starts within moments", nil
 	default:

@@ -156,6 +156,9 @@ func (s *supervisor) hello(c *conn, h *supervisorpb.Hello) *supervisorpb.Fault {
 	defer s.mu.Unlock()
 	q, err := s.openQueue(h)
 	if err != nil {
+		// Another supervisor has the tasks of this queue, and its socket was taken
+		// from it or is not bound again yet. This one must not stand in its way.
+		s.farewell = s.farewell || errors.Is(err, errJournalHeld)
 		s.log.Error("cannot open a queue", "queue", h.GetQueueId(), "error", err)
 		return &supervisorpb.Fault{Reason: supervisorpb.Fault_REASON_SPOOL, Text: strings.ToValidUTF8(err.Error(), "?")}
 	}
