@@ -71,7 +71,7 @@ func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
 		return nil, err
 	}
 	switch c.Event.Kind { //nolint:exhaustive // the others have no sequel
-	case task.EventExited:
+	case task.EventExited, task.EventNotStarted, task.EventStopped, task.EventVanished:
 		return nil, b.storeResult(c.Seq, c.Result)
 	case task.EventRetried:
 		e.waits = deps.waits

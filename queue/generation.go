@@ -23,7 +23,8 @@ const (
 var generationName = regexp.MustCompile(`^queue-[0-9]{6,}\.db$`)
 
 // readCurrent returns the name of the database in use. Without CURRENT it is the
-// first: the queue is new, or its making was cut short.
+// first: the queue is new, or its making was cut short. With CURRENT there has been
+// a database, and if that is gone an empty one must not take its place in silence.
 func readCurrent(dir string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, currentFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -35,6 +36,11 @@ func readCurrent(dir string) (string, error) {
 	name := strings.TrimSpace(string(b))
 	if !generationName.MatchString(name) {
 		return "", task.Errorf(task.CodeInternal, "%s names %q, which is not a queue database; write the name of the newest queue-*.db file into it", filepath.Join(dir, currentFile), name)
+	}
+	if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+		return "", task.Errorf(task.CodeInternal,
+			"%s names %s, which is not there; put it back from a backup, or write the name of the newest queue-*.db file into CURRENT (to begin anew, remove %s)",
+			filepath.Join(dir, currentFile), name, dir)
 	}
 	return name, nil
 }

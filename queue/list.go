@@ -24,11 +24,14 @@ func (q *Queue) List(f task.Filter) (tasks []task.Task, next task.Seq, err error
 	if l.limit <= 0 {
 		l.limit = task.DefaultLimit
 	}
-	if f.Before == 0 {
-		// A first page knows how many there are, and need not search for others.
-		l.left = q.matching(f)
-	}
 	err = q.view(func(tx *bolt.Tx) error {
+		if f.Before == 0 {
+			// A first page knows how many there are, and need not search for others.
+			var err error
+			if l.left, err = matching(tx, f); err != nil {
+				return err
+			}
+		}
 		if len(f.States) > 0 && !slices.ContainsFunc(f.States, func(s task.State) bool { return !s.Active() }) {
 			return l.scan(tx, bucketActive)
 		}
@@ -37,18 +40,22 @@ func (q *Queue) List(f task.Filter) (tasks []task.Task, next task.Seq, err error
 	return l.tasks, l.next, err
 }
 
-func (q *Queue) matching(f task.Filter) int {
-	q.mem.mu.RLock()
-	defer q.mem.mu.RUnlock()
+// matching counts the tasks that pass the filter, as the transaction sees them:
+// the counts in memory may be those of the commit before or after.
+func matching(tx *bolt.Tx, f task.Filter) (int, error) {
+	all := counts{}
+	if err := all.load(tx); err != nil {
+		return 0, err
+	}
 	n := 0
-	for class, states := range q.mem.counts {
+	for class, states := range all {
 		for s, k := range states {
 			if (f.Class == "" || f.Class == class) && (len(f.States) == 0 || slices.Contains(f.States, s)) {
 				n += k
 			}
 		}
 	}
-	return n
+	return n, nil
 }
 
 // lister collects one page.

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +18,30 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
+
+// TestDatabaseIsGone: CURRENT names a database that is not there. To make an
+// empty one would look as if every task had been lost.
+func TestDatabaseIsGone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
+	if err := os.Rename(filepath.Join(dir, "queue-000001.db"), filepath.Join(dir, "aside")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := queue.Open(context.Background(), queue.Options{Dir: dir})
+	if err == nil {
+		t.Fatal("a queue without its database was opened")
+	}
+	for _, part := range []string{filepath.Join(dir, "CURRENT"), "queue-000001.db", "not there", "backup"} {
+		if msg := err.Error(); !strings.Contains(msg, part) {
+			t.Errorf("%q lacks %q", msg, part)
+		}
+	}
+	if err := os.Rename(filepath.Join(dir, "aside"), filepath.Join(dir, "queue-000001.db")); err != nil {
+		t.Fatal(err)
+	}
+	openQueue(t, queue.Options{Dir: dir})
+}
 
 // clock is a time that tests move.
 type clock struct{ ns atomic.Int64 }

@@ -31,23 +31,51 @@ func ListenUnix(path string) (net.Listener, error) {
 	if err := checkSocketPath(path); err != nil {
 		return nil, err
 	}
-	return runtimedir.Listen(path, func() (net.Listener, error) { return bindSocket(path) })
+	l := &socketListener{path: path}
+	kept, err := runtimedir.Listen(path, l.bind)
+	if err != nil {
+		return nil, errors.Join(err, l.unlock())
+	}
+	l.Listener = kept
+	return l, nil
 }
 
-// bindSocket makes what may be missing and binds the socket.
-func bindSocket(path string) (net.Listener, error) {
-	if err := runtimedir.Ensure(filepath.Dir(path), os.Geteuid()); err != nil {
+// bind makes what may be missing and binds the socket. It runs again when
+// somebody has removed the socket, and then with the lock that is held, unless
+// that was removed as well.
+func (l *socketListener) bind() (net.Listener, error) {
+	if err := runtimedir.Ensure(filepath.Dir(l.path), os.Geteuid()); err != nil {
 		return nil, fmt.Errorf("directory of the socket: %w", err)
 	}
-	lock, err := lockSocket(path + ".lock")
-	if err != nil {
-		return nil, err
+	if !l.locked() {
+		lock, err := lockSocket(l.path + ".lock")
+		if err != nil {
+			return nil, err
+		}
+		_ = l.unlock() // of a file that nobody can find any more
+		l.lock = lock
 	}
-	lis, err := replaceSocket(path)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+	return replaceSocket(l.path)
+}
+
+// locked says whether the lock that is held is the one that others would find.
+func (l *socketListener) locked() bool {
+	if l.lock == nil {
+		return false
 	}
-	return &socketListener{UnixListener: lis, lock: lock}, nil
+	held, err := l.lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(l.path + ".lock")
+	return err == nil && os.SameFile(held, there)
+}
+
+func (l *socketListener) unlock() error {
+	if l.lock == nil {
+		return nil
+	}
+	return l.lock.Close()
 }
 
 func checkSocketPath(path string) error {
@@ -124,12 +152,13 @@ func removeStale(path string) error {
 
 // socketListener keeps the lock until the socket is removed.
 type socketListener struct {
-	*net.UnixListener
-	lock *os.File
+	net.Listener
+	path string
+	lock *os.File // touched by bind, and after Listener is closed
 }
 
 // Close removes the socket, then lets the lock go. Closing again is an error, as
 // for every listener.
 func (l *socketListener) Close() error {
-	return errors.Join(l.UnixListener.Close(), l.lock.Close())
+	return errors.Join(l.Listener.Close(), l.unlock())
 }

@@ -101,7 +101,7 @@ func fillProgram(spec *task.Spec, req *pb.SubmitTaskRequest) error {
 	}
 	// A spec says itself what to run; one that says nothing may leave it to the
 	// payload, but never comes to be echoed.
-	if _, named := fields["command"]; req.GetSpec() != nil && (len(spec.Argv) > 0 || !named) {
+	if req.GetSpec() != nil && (len(spec.Argv) > 0 || !fields.NamesCommand()) {
 		return nil
 	}
 	return payload.Resolve(fields, spec)

@@ -45,21 +45,35 @@ func newLogger(c config.Config, echo io.Writer, level slog.Leveler) (_ *slog.Log
 type flushWriter struct {
 	mu   sync.Mutex
 	buf  *bufio.Writer
+	to   io.Writer
 	stop chan struct{}
 	done chan struct{}
 }
 
 func newFlushWriter(w io.Writer) *flushWriter {
-	f := &flushWriter{buf: bufio.NewWriterSize(w, 64<<10), stop: make(chan struct{}), done: make(chan struct{})}
+	f := &flushWriter{to: w, buf: bufio.NewWriterSize(w, 64<<10), stop: make(chan struct{}), done: make(chan struct{})}
 	go f.flushing()
 	return f
 }
 
-// Write buffers one line.
+// Write buffers one line. A log that cannot be written must not stop the work,
+// so there is never an error.
 func (f *flushWriter) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.buf.Write(p)
+	if _, err := f.buf.Write(p); err != nil {
+		f.buf.Reset(f.to)
+	}
+	return len(p), nil
+}
+
+// flush writes out what is buffered. After an error a bufio.Writer refuses
+// everything for good, so what could not be written is dropped, and the log goes
+// on when the disk has room again.
+func (f *flushWriter) flush() {
+	if err := f.buf.Flush(); err != nil {
+		f.buf.Reset(f.to)
+	}
 }
 
 func (f *flushWriter) flushing() {
@@ -70,7 +84,7 @@ func (f *flushWriter) flushing() {
 		select {
 		case <-t.C:
 			f.mu.Lock()
-			_ = f.buf.Flush() // a log that cannot be written must not stop the work
+			f.flush()
 			f.mu.Unlock()
 		case <-f.stop:
 			return
@@ -84,5 +98,6 @@ func (f *flushWriter) close() error {
 	<-f.done
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.buf.Flush()
+	f.flush()
+	return nil
 }

@@ -168,6 +168,9 @@ func (s *session) specPayload(c *cli.Context, spec *pb.TaskSpec) error {
 	if err != nil {
 		return err
 	}
+	if len(data) > task.MaxPayloadBytes { // only its beginning was read
+		return usagef("--payload: it is longer than the %d bytes that are allowed; put large data into a file and pass its path", task.MaxPayloadBytes)
+	}
 	if err := checkObject(data); err != nil {
 		return usagef("--payload: %s", err)
 	}

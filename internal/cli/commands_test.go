@@ -120,6 +120,12 @@ func TestSubmitReadsPayloads(t *testing.T) {
 	}
 }
 
+func TestSubmitRefusesLongPayloads(t *testing.T) {
+	_, env := startFake(t)
+	env.Stdin = strings.NewReader(`{"x": "` + strings.Repeat("x", 10<<20) + `"}`)
+	expect(t, env, exitUsage, "", "longer than the 4194304 bytes that are allowed", "submit", "--payload", "-", "--", "true")
+}
+
 func TestWaitEndsWithTheTasksCode(t *testing.T) {
 	f, env := startFake(t)
 	expect(t, env, 0, "ok\tsucceeded\t0", "submitted ok", "submit", "--id", "ok", "--wait", "--", "true")

@@ -45,9 +45,9 @@ func TestBadSubmissions(t *testing.T) {
 		"no command":           {[]string{"submit"}, "", exitUsage, []string{"submit"}},
 		"nothing after --":     {[]string{"submit", "--"}, "", exitUsage, []string{"submit"}},
 		"empty command":        {[]string{"submit", "--", ""}, "", exitRefused, []string{"first word", "empty"}},
-		"10 MiB of payload":    {[]string{"submit", "--payload", "@" + big, "--", "true"}, "", exitRefused, []string{"payload", "4194304", "file"}},
-		"payload is no object": {[]string{"submit", "--payload", "[1]", "--", "true"}, "", exitRefused, []string{"payload", "JSON object"}},
-		"payload is missing":   {[]string{"submit", "--payload", "@/no/such/file", "--", "true"}, "", exitFailed, []string{"/no/such/file"}},
+		"10 MiB of payload":    {[]string{"submit", "--payload", "@" + big, "--", "true"}, "", exitUsage, []string{"payload", "4194304", "file"}},
+		"payload is no object": {[]string{"submit", "--payload", "[1]", "--", "true"}, "", exitUsage, []string{"payload", "JSON object"}},
+		"payload is missing":   {[]string{"submit", "--payload", "@/no/such/file", "--", "true"}, "", exitUsage, []string{"/no/such/file"}},
 		"huge environment":     {append(env, "--", "true"), "", exitRefused, []string{"environment", "524288"}},
 		"our own variable":     {[]string{"submit", "--env", "DSPY_TASK_ID=x", "--", "true"}, "", exitRefused, []string{"DSPY_TASK_ID", "scheduler"}},
 		"unknown class":        {[]string{"submit", "--class", "quantum", "--", "true"}, "", exitRefused, []string{"quantum", "cpu_short"}},
@@ -56,8 +56,8 @@ func TestBadSubmissions(t *testing.T) {
 		"waits for itself":     {[]string{"submit", "--id", "me", "--after", "me", "--", "true"}, "", exitRefused, []string{"me", "itself"}},
 		"retries":              {[]string{"submit", "--retries", "-1", "--", "true"}, "", exitRefused, []string{"retries"}},
 		"time":                 {[]string{"submit", "--timeout", "soon", "--", "true"}, "", exitUsage, []string{"timeout", "soon"}},
-		"NUL in a file":        {[]string{"submit", "--from-file", "-"}, `{"id":"n","argv":["a\u0000b"]}` + "\n", exitRefused, []string{"NUL"}},
-		"no JSON in a file":    {[]string{"submit", "--from-file", "-"}, "{\n", exitRefused, []string{"line 1"}},
+		"NUL in a file":        {[]string{"submit", "--from-file", "-"}, `{"id":"n","argv":["a\u0000b"]}` + "\n", exitUsage, []string{"NUL"}},
+		"no JSON in a file":    {[]string{"submit", "--from-file", "-"}, "{\n", exitUsage, []string{"line 1"}},
 		"show of nobody":       {[]string{"show", "nobody"}, "", exitNotFound, []string{"nobody"}},
 		"show of ../x":         {[]string{"show", "../x"}, "", exitRefused, []string{"../x"}},
 		"cancel of nobody":     {[]string{"cancel", "nobody"}, "", exitNotFound, []string{"nobody"}},
@@ -336,7 +336,6 @@ func TestOtherUser(t *testing.T) {
 	}
 	open(0o755, filepath.Dir(w.workspace), w.workspace, w.runtime)
 	for _, args := range [][]string{{"ps"}, {"submit", "--", "true"}, {"cancel", "a"}} {
-		w.wants(w.run(call{args: args, uid: stranger, dir: "/", env: []string{"PWD=/"}}), exitNoDaemon) // of /, which has none
 		a := w.run(call{args: append([]string{"--workspace", w.workspace}, args...), uid: stranger, dir: "/"})
 		w.wants(a, exitRefused, "dspy-agent/", "not ours to use")
 	}

@@ -202,6 +202,7 @@ func (e *Engine) learn(changes []task.Change, applied []task.Applied) {
 			if !errors.Is(a.Err, task.ErrStale) && task.CodeOf(a.Err) == task.CodeInternal {
 				e.log.Error("a change was refused", keySeq, changes[i].Seq, keyAttempt, ev.Attempt, keyEvent, ev.Kind.String(), "error", a.Err)
 			}
+			e.adopt(a)
 			e.todo.refused(a.Task, ev)
 			continue
 		}
@@ -209,6 +210,27 @@ func (e *Engine) learn(changes []task.Change, applied []task.Applied) {
 		e.track(a)
 		e.todo.note(a, ev)
 		e.logMove(a, ev)
+	}
+}
+
+// adopt takes a task as the store says it is. A commit that failed may be there
+// all the same; its changes, tried again, are then refused as known already, and
+// what follows from them is still to be done.
+func (e *Engine) adopt(a task.Applied) {
+	if a.Task.Spec == nil {
+		return // there is no such task any more
+	}
+	old, known := e.active[a.Task.Seq]
+	if known && old.Attempt() == a.Task.Attempt() && old.State() == a.Task.State() || !known && !a.Task.State().Active() {
+		return
+	}
+	e.track(a)
+	switch a.Task.State() {
+	case task.Assigned:
+		e.todo.launch = append(e.todo.launch, a.Task.Seq)
+	case task.Stopping:
+		e.todo.stop[a.Task.Seq] = time.Time{}
+	default: // its backend has it, or it has ended
 	}
 }
 

@@ -44,6 +44,7 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 		Used:     y.used,
 		Running:  y.running,
 		Ahead:    y.ahead,
+		Uneven:   y.uneven,
 	}
 	for n, c := range e.classes {
 		s.Classes[n] = scheduler.Class{

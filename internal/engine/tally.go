@@ -13,6 +13,7 @@ type tally struct {
 	used    scheduler.Usage
 	running map[string]int // by class, those placed ahead excepted
 	ahead   map[string]int // by class
+	uneven  int            // local ones that hold more or less than one CPU
 }
 
 func newTally() tally {
@@ -20,7 +21,7 @@ func newTally() tally {
 }
 
 func (y tally) clone() tally {
-	return tally{used: y.used, running: maps.Clone(y.running), ahead: maps.Clone(y.ahead)}
+	return tally{used: y.used, uneven: y.uneven, running: maps.Clone(y.running), ahead: maps.Clone(y.ahead)}
 }
 
 // add counts the task in (sign 1) or out (sign -1). Only tasks on a local
@@ -34,6 +35,9 @@ func (y *tally) add(t task.Task, local bool, sign int) {
 	}
 	y.running[class] += sign
 	if local {
+		if l.CPUMilli != 1000 {
+			y.uneven += sign
+		}
 		y.used.CPUMilli += int64(sign) * l.CPUMilli
 		y.used.MemBytes += int64(sign) * l.MemBytes
 	}

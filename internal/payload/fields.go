@@ -73,6 +73,9 @@ func (f Fields) JSON() (json.RawMessage, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
+// NamesCommand says whether the payload has a command.
+func (f Fields) NamesCommand() bool { return f.has(keyCommand) }
+
 // has says whether the field is there and is not null.
 func (f Fields) has(key string) bool {
 	v, ok := f[key]

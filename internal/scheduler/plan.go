@@ -23,6 +23,7 @@ func Plan(s Snapshot) Decision {
 		free:     free(s),
 		running:  cloneCounts(s.Running),
 		ahead:    cloneCounts(s.Ahead),
+		uneven:   s.Uneven,
 		decision: Decision{Waits: make(map[string]Wait)},
 	}
 	heads := slices.Clone(s.Heads)
@@ -45,6 +46,7 @@ type planner struct {
 	running  map[string]int
 	ahead    map[string]int
 	reserved *Head // the first that waits for room, once it has waited long
+	uneven   int   // local tasks that hold more or less than one CPU
 	short    bool  // somebody earlier in the line waits for room
 	decision Decision
 }
@@ -150,10 +152,11 @@ func (p *planner) fits(need task.Lease) bool {
 // mayGoAhead says whether the task may be handed over before there is a slot for
 // it. Only plain tasks of one CPU may, since they can take over the slot of any
 // other; and not while an earlier one waits for room, or it would wait for those
-// ahead, too.
+// ahead, too; and not beside tasks that hold more or less than one CPU, since
+// whoever starts what is ahead counts slots and not CPUs.
 func (p *planner) mayGoAhead(h Head, class Class, need task.Lease) bool {
 	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Resources.GPUs == 0 && h.Resources.GPUMem == 0
-	return plain && !p.short && class.Parallel == 0 &&
+	return plain && !p.short && p.uneven == 0 && class.Parallel == 0 &&
 		p.ahead[class.Name] < class.AheadPerSlot*int(p.Capacity.CPUMilli/1000)
 }
 
@@ -174,6 +177,9 @@ func (p *planner) place(h Head, b Backend, lease task.Lease) {
 	}
 	p.running[h.Class]++
 	if b.Local {
+		if lease.CPUMilli != 1000 {
+			p.uneven++
+		}
 		p.free.CPUMilli -= lease.CPUMilli
 		p.free.MemBytes -= lease.MemBytes
 	}

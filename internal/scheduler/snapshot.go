@@ -18,6 +18,9 @@ type Snapshot struct {
 	Running map[string]int
 	// Ahead counts, by class, the tasks that are placed ahead of a free slot.
 	Ahead map[string]int
+	// Uneven counts the active local tasks that hold more or less than one CPU,
+	// those placed ahead excepted.
+	Uneven int
 	// Heads are the first tasks of each shape, in the order of the line.
 	Heads []Head
 }
