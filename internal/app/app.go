@@ -132,7 +132,21 @@ func (a *App) serve(ctx context.Context) error {
 		h.run(ctx)
 		return nil
 	})
-	return g.Wait()
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	select {
+	case err := <-done:
+		return err
+	case <-late.Done():
+		return fmt.Errorf("engine, server or housekeeping: %w", errTooSlow)
+	}
 }
 
 func (a *App) spoolDir() string { return filepath.Join(a.conf.QueueDir, "spool") }

@@ -62,7 +62,7 @@ func (a *App) class(name string) (api.Class, error) {
 // info is what the daemon tells about itself.
 func (a *App) info() api.Info {
 	info := api.Info{
-		Healthy: true,
+		Healthy: a.engine.Trouble() == "",
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
 			"docker": notYet, "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
@@ -70,6 +70,9 @@ func (a *App) info() api.Info {
 		Version: version.Version, Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
 		Limit: int(a.capacity().CPUMilli / 1000),
+	}
+	if trouble := a.engine.Trouble(); trouble != "" {
+		info.Services["queue"] = "down: " + trouble
 	}
 	if down := a.process.Down(); down != "" {
 		info.Services["process"] = "down: " + down

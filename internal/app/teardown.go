@@ -25,6 +25,21 @@ type step struct {
 	stop func(context.Context) error
 }
 
+// errTooSlow is returned for a part that did not stop in time.
+var errTooSlow = errors.New("it did not stop in time and is left behind")
+
+// within runs f, and leaves it behind when ctx ends first.
+func within(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errTooSlow
+	}
+}
+
 // push registers how to undo what was just done.
 func (d *teardown) push(name string, stop func(context.Context) error) {
 	d.steps = append(d.steps, step{name, stop})
@@ -37,7 +52,7 @@ func (d *teardown) run() error {
 
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		began := time.Now()
-		if err := s.stop(ctx); err != nil {
+		if err := within(ctx, func() error { return s.stop(ctx) }); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))
 		}
 		cancel()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,7 @@ const cliPatience = time.Minute
 
 // answered is what a command printed and ended with.
 type answered struct {
+	what     string // the command line, or its beginning
 	out, err string
 	code     int
 }
@@ -83,7 +85,7 @@ func (w *world) run(c call) answered {
 	case err != nil && !errors.As(err, &exit):
 		w.Fatalf("dspy-agent %.200q: %v", c.args, err)
 	}
-	return answered{out: out.String(), err: errs.String(), code: cmd.ProcessState.ExitCode()}
+	return answered{what: fmt.Sprintf("%.120q", c.args), out: out.String(), err: errs.String(), code: cmd.ProcessState.ExitCode()}
 }
 
 // wants fails the test unless a command ended with the code, and its complaint
@@ -91,15 +93,15 @@ func (w *world) run(c call) answered {
 func (w *world) wants(a answered, code int, words ...string) {
 	w.Helper()
 	if a.code != code {
-		w.Errorf("exit code %d, want %d; it said:\n%.2000s%.2000s", a.code, code, a.out, a.err)
+		w.Errorf("%s: exit code %d, want %d; it said:\n%.2000s%.2000s", a.what, a.code, code, a.out, a.err)
 	}
 	for _, word := range words {
 		if !strings.Contains(a.err, word) {
-			w.Errorf("the complaint lacks %q:\n%.2000s", word, a.err)
+			w.Errorf("%s: the complaint lacks %q:\n%.2000s", a.what, word, a.err)
 		}
 	}
 	if code != exitDone && code != exitUsage && strings.Count(strings.TrimSpace(a.err), "\n") > 3 {
-		w.Errorf("the complaint is longer than a few lines:\n%.2000s", a.err)
+		w.Errorf("%s: the complaint is longer than a few lines:\n%.2000s", a.what, a.err)
 	}
 }
 

@@ -171,3 +171,41 @@ func (w *world) checkScenario(all map[string]*pb.TaskInfo, mayLose bool) {
 		})
 	}
 }
+
+// TestRetryByPersonSurvives kills the daemon around the commit of a retry that a
+// person asked for. Asked again, there is still one more attempt only.
+func TestRetryByPersonSurvives(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"queue/retried/before-commit", "queue/retried/after-commit"} {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, binaries.failpoint)
+			once := filepath.Join(w.workspace, "died")
+			arm := []string{failpoint.Env + "=" + name, failpoint.EnvOnce + "=" + once}
+			w.mustStart(arm...)
+			stop := w.keepAlive(arm)
+			w.submit(submission("a", `echo "$DSPY_TASK_ID.$DSPY_TASK_ATTEMPT" >> `+w.workspace+`/ran; exit $((2 - DSPY_TASK_ATTEMPT))`))
+			w.await("a")
+			w.persistently(func(ctx context.Context, c *api.Client) error {
+				if t, err := c.GetTask(ctx, &pb.GetTaskRequest{TaskId: "a"}); err != nil || t.GetAttempt() > 1 {
+					return err // it was stored before the daemon died
+				}
+				_, err := c.RetryTask(ctx, &pb.RetryTaskRequest{TaskId: "a"})
+				return err
+			})
+			info := w.await("a")
+			stop()
+			if !exists(once) {
+				t.Fatal("nothing died")
+			}
+			if info.GetState() != "succeeded" || info.GetAttempt() != 2 {
+				t.Errorf("it %s, attempt %d", info.GetState(), info.GetAttempt())
+			}
+			for _, run := range []string{"a.1", "a.2"} {
+				if n := w.runs()[run]; n != 1 {
+					t.Errorf("%s ran %d times", run, n)
+				}
+			}
+		})
+	}
+}

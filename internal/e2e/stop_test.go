@@ -39,7 +39,7 @@ func TestStopLeavesNothing(t *testing.T) {
 }
 
 // TestSupervisorStaysForTasks: "stop" leaves the supervisor as long as a task
-// runs. It goes after the last one, and what it saw is not lost with it.
+// runs, and what it saw is told to the next daemon. It goes with that one.
 func TestSupervisorStaysForTasks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, binaries.plain)
@@ -56,9 +56,11 @@ func TestSupervisorStaysForTasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.eventually(time.Minute, "the end of the program", func() bool { return !alive(pid) })
-	w.eventually(10*time.Second, "the supervisor leaves", func() bool { return len(w.supervisor()) == 0 })
 	w.mustStart()
 	if info := w.await("a"); info.GetState() != "failed" || info.GetOutcome().GetExitCode() != 7 {
 		t.Errorf("a %s: %v", info.GetState(), info.GetOutcome())
 	}
+	w.dspyOK("stop")
+	<-w.daemon().dead
+	w.eventually(10*time.Second, "the supervisor leaves", func() bool { return len(w.supervisor()) == 0 })
 }

@@ -198,7 +198,7 @@ func (w *world) spawn(extraEnv ...string) (*daemon, *announcement, error) {
 		return nil, nil, err
 	}
 	defer out.Close()
-	cmd := exec.Command(filepath.Join(w.bin, "orchestrator"), "--workspace", w.workspace, "--ready-fd", "3") //nolint:noctx // it ends with its world
+	cmd := exec.Command(filepath.Join(w.bin, "orchestrator"), "--workspace", w.workspace, "--ready-fd", "3")
 	cmd.Env = append(append([]string{}, w.env...), extraEnv...)
 	cmd.ExtraFiles = []*os.File{pw}
 	cmd.Stdout, cmd.Stderr = out, out

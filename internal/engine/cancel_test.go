@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,12 +14,7 @@ import (
 // lose holds back the reports of one kind.
 func lose(kinds ...task.EventKind) backendtest.Faults {
 	return backendtest.Faults{Lose: func(c task.Change) bool {
-		for _, k := range kinds {
-			if c.Event.Kind == k {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(kinds, c.Event.Kind)
 	}}
 }
 

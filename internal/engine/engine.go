@@ -66,6 +66,8 @@ type Engine struct {
 	active map[task.Seq]task.Task
 	tally  tally
 	pace   map[string]*pace
+	// trouble is why the store cannot be written at the moment.
+	trouble string
 
 	// Owned by the loop alone.
 	due  task.Instant // when Advance has something to do

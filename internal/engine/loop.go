@@ -148,6 +148,7 @@ func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Appl
 	failpoint.Here("engine/before-commit")
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		applied, err := e.store.Apply(ctx, changes)
+		e.setTrouble(err)
 		if err == nil {
 			failpoint.Here("engine/after-commit")
 			e.last = time.Now()
@@ -161,6 +162,24 @@ func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Appl
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// setTrouble notes whether the store can be written.
+func (e *Engine) setTrouble(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.trouble = ""
+	if err != nil {
+		e.trouble = err.Error()
+	}
+}
+
+// Trouble says why the store cannot be written at the moment; "" = it can, as far
+// as is known.
+func (e *Engine) Trouble() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.trouble
 }
 
 // answer tells everybody who asked what became of it. Their changes come first

@@ -3,7 +3,6 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 
@@ -73,7 +72,7 @@ func busyEngine(tb testing.TB, n int) *engine.Engine {
 	e, err := engine.New(engine.Options{
 		Store: s, Backends: []engine.Registration{{Backend: backendtest.NewFake(), NoImage: true}},
 		Classes: map[string]engine.Class{"c": class("c")}, Capacity: scheduler.Capacity{CPUMilli: 2000},
-		Wake: make(chan struct{}), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Wake: make(chan struct{}), Logger: slog.New(slog.DiscardHandler),
 	})
 	must(tb, err)
 	must(tb, e.Recover())

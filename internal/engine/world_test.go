@@ -3,7 +3,6 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -115,7 +114,7 @@ func (w *world) make() *engine.Engine {
 	e, err := engine.New(engine.Options{
 		Store: w.store, Backends: regs, Classes: w.classes, Wake: w.queue.Changed(),
 		Capacity: scheduler.Capacity{CPUMilli: w.cpus * 1000},
-		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:   slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.Fatalf("make an engine: %v", err)

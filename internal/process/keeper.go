@@ -40,10 +40,11 @@ func (s *supervisor) keep() (next bootTime, leave bool) {
 	defer s.mu.Unlock()
 	at := bootNow()
 	next = at.add(tick)
-	busy := false
+	busy, open := false, false
 	for _, q := range s.queues {
 		for _, a := range q.attempts {
 			busy = true
+			open = open || a.phase != ended
 			if a.phase != running || a.proc.gone {
 				continue
 			}
@@ -61,7 +62,9 @@ func (s *supervisor) keep() (next bootTime, leave bool) {
 	if busy {
 		s.oom.read()
 	}
-	if busy || s.clients > 0 {
+	// Ends that nobody has taken yet are in the journals, where the next
+	// supervisor finds them; they need not be waited for.
+	if open || s.clients > 0 {
 		s.idleAt = 0
 		if !busy {
 			next = at.add(s.opts.Idle) // a client that leaves wakes us

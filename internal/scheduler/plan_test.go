@@ -238,6 +238,18 @@ func TestAheadStopsForOthers(t *testing.T) {
 	}
 }
 
+// TestNothingAheadBesideUneven: whoever starts what was placed ahead counts slots
+// of one CPU, so nothing may go ahead beside a task that holds three.
+func TestNothingAheadBesideUneven(t *testing.T) {
+	t.Parallel()
+	s := machine(4, Head{Order: 1})
+	s.Classes["a"] = Class{Name: "a", Backends: []string{"process"}, AheadPerSlot: 4}
+	s.Used.CPUMilli, s.Running, s.Uneven = 4000, map[string]int{"a": 2}, 1
+	if d := Plan(s); len(d.Place) != 0 {
+		t.Errorf("placed ahead beside a task of three CPUs: %+v", d.Place)
+	}
+}
+
 func BenchmarkPlan(b *testing.B) {
 	var heads []Head
 	for i := range 1000 {

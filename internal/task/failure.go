@@ -55,9 +55,11 @@ func (c FailureClass) Users() bool { return c == UserError || c == Timeout || c 
 
 // infraBudget is how many attempts each class of infrastructure trouble may
 // cost before it ends the task. They are fixed numbers, since nobody can say in
-// advance how often their machines will fail; they only stop an endless loop.
+// advance how often their machines will fail; they only stop an endless loop. A
+// machine that cannot start anything, since a disk is full, say, is given about
+// an hour, or it would burn a whole backlog before somebody comes.
 var infraBudget = [classCount]int{
-	GPULost: 3, ImageTrouble: 3, CouldNotStart: 3, NodeLost: 3, Preempted: 20, Recalled: 1000,
+	GPULost: 3, ImageTrouble: 3, CouldNotStart: 20, NodeLost: 3, Preempted: 20, Recalled: 1000,
 	DependencyFailed: 0,
 	Vanished:         3, // only when the task's OnLost is LostRetry
 }
