@@ -130,7 +130,7 @@ func TestReadmeNamesWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range mentioned(text, "(?m)(?:^|`)make ([a-z][a-z-]*)") {
-		if !regexp.MustCompile(`(?m)^`+name+`:`).Match(makefile) {
+		if !regexp.MustCompile(`(?m)^` + name + `:`).Match(makefile) {
 			t.Errorf("README.md mentions make %s, which the Makefile does not have", name)
 		}
 	}

@@ -6,12 +6,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/term"
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -35,14 +38,23 @@ func run(args []string, stderr io.Writer) int {
 	readyFD := flags.Int("ready-fd", 0, "file descriptor that gets one JSON line once calls are accepted, or the reason why not")
 	foreground := flags.Bool("foreground", false, "write the log to standard error, too")
 	showVersion := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case flags.NArg() > 0: // "orchestrator stop" must not start one
+		fmt.Fprintf(stderr, "orchestrator: it takes no arguments, but was given %q; it is usually started by: dspy-agent start\n", flags.Arg(0))
 		return 2
 	}
 	if *showVersion {
-		fmt.Println("orchestrator", version.Version, version.Commit)
+		fmt.Println("orchestrator", version.String(), version.Commit)
 		return 0
 	}
 	ready := &announcer{fd: *readyFD}
+	if f, ok := stderr.(*os.File); ok && !*foreground && *readyFD == 0 && term.IsTerminal(int(f.Fd())) {
+		ready.person = stderr // who typed this would see nothing at all
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := serve(ctx, *workspace, *foreground, ready, stderr); err != nil {
@@ -62,6 +74,7 @@ func serve(ctx context.Context, workspace string, foreground bool, ready *announ
 	if err != nil {
 		return err
 	}
+	ready.workspace = conf.Workspace
 	opts := app.Options{Config: conf, Environ: os.Environ(), Ready: ready.accepting}
 	if foreground {
 		opts.LogEcho = stderr
@@ -69,10 +82,13 @@ func serve(ctx context.Context, workspace string, foreground bool, ready *announ
 	return app.Run(ctx, opts)
 }
 
-// announcer tells the process that started us how the start went, once.
+// announcer tells the process that started us how the start went, once; and a
+// person, if one did.
 type announcer struct {
-	fd   int
-	done bool
+	fd        int
+	done      bool
+	person    io.Writer // nil: nobody is there
+	workspace string
 }
 
 // announcement is the line on the descriptor.
@@ -86,7 +102,10 @@ type announcement struct {
 }
 
 func (a *announcer) accepting(socket string) {
-	a.say(announcement{OK: true, PID: os.Getpid(), Socket: socket, Version: version.Version})
+	if a.person != nil {
+		fmt.Fprintf(a.person, "serving %s; Ctrl-C ends it and leaves tasks running; usually started by: dspy-agent start\n", a.workspace)
+	}
+	a.say(announcement{OK: true, PID: os.Getpid(), Socket: socket, Version: version.String()})
 }
 
 func (a *announcer) failed(err error) {

@@ -69,11 +69,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		log.Error("the orchestrator could not start", "error", err)
 		return err
 	}
-	log.Info("orchestrator started", "version", version.Version, "workspace", a.conf.Workspace, "queue", a.queue.ID(), "sockets", a.sockets)
-	if o.Ready != nil {
-		o.Ready(a.sockets[0])
-	}
-	err = a.serve(ctx)
+	log.Info("orchestrator started", "version", version.String(), "workspace", a.conf.Workspace, "queue", a.queue.ID(), "sockets", a.sockets)
+	err = a.serve(ctx, o.Ready)
 	log.Info("orchestrator stopping; running tasks go on", "error", err)
 	return err
 }
@@ -123,8 +120,15 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 }
 
 // serve runs the parts until ctx ends or one fails.
-func (a *App) serve(ctx context.Context) error {
+func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 	g, ctx := errgroup.WithContext(ctx)
+	if ready != nil {
+		g.Go(func() error {
+			a.awaitParts(ctx)
+			ready(a.sockets[0])
+			return nil
+		})
+	}
 	g.Go(func() error { return a.engine.Run(ctx) })
 	g.Go(func() error { return a.server.Serve(ctx, a.listeners...) })
 	g.Go(func() error {
@@ -146,6 +150,22 @@ func (a *App) serve(ctx context.Context) error {
 		return err
 	case <-late.Done():
 		return fmt.Errorf("engine, server or housekeeping: %w", errTooSlow)
+	}
+}
+
+// readyPatience is how long the start waits for the process supervisor. Tasks are
+// accepted without it, so it does not hold up the start for good.
+const readyPatience = 3 * time.Second
+
+// awaitParts returns when all parts work, or after readyPatience.
+func (a *App) awaitParts(ctx context.Context) {
+	t := time.NewTimer(readyPatience)
+	defer t.Stop()
+	select {
+	case <-a.process.Connected():
+	case <-t.C:
+		a.log.Warn("the process supervisor is not there yet; tasks are accepted and wait", "reason", a.process.Down())
+	case <-ctx.Done():
 	}
 }
 

@@ -67,7 +67,7 @@ func (a *App) info() api.Info {
 			"queue": "ok", "process": "ok",
 			"docker": notYet, "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
 		},
-		Version: version.Version, Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
+		Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
 		Limit: int(a.capacity().CPUMilli / 1000),
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,6 +173,9 @@ func someIDs(c *cli.Context) ([]string, error) {
 	if c.NArg() == 0 {
 		return nil, usagef("%s takes the ids of one or more tasks; %s ps lists them", c.Command.Name, Program)
 	}
+	if slices.Contains(c.Args().Slice(), "") {
+		return nil, usagef("%s was given an empty id; is a variable of the shell not set?", c.Command.Name)
+	}
 	return c.Args().Slice(), nil
 }
 
@@ -192,7 +196,7 @@ func (s *session) helpCommand() *cli.Command {
 			}
 			name := c.Args().First()
 			if c.App.Command(name) == nil {
-				return usagef("there is no command %q%s", name, didYouMean(nearest(name, commandNames(c.App), 2), ""))
+				return noCommand(c.App, name)
 			}
 			root := c.Lineage()[1] // the app's own context: its commands are the ones to look in
 			return cli.ShowCommandHelp(root, name)

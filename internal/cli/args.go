@@ -55,7 +55,7 @@ func (a *arrangement) take(rest []string) (int, error) {
 	case a.cmd == nil:
 		a.cmd = a.app.Command(word)
 		if a.cmd == nil {
-			return 0, usagef("there is no command %q%s", word, didYouMean(nearest(word, commandNames(a.app), 2), ""))
+			return 0, noCommand(a.app, word)
 		}
 		return 1, nil
 	default:
@@ -123,12 +123,33 @@ func (a *arrangement) find(name string) (flag cli.Flag, global bool) {
 
 func (a *arrangement) unknown(word, name string) error {
 	known := flagNames(a.app.Flags)
-	where := ""
+	where, help := "", Program+" --help"
 	if a.cmd != nil {
 		known = append(flagNames(a.cmd.Flags), known...)
-		where = " of " + a.cmd.Name
+		where, help = " of "+a.cmd.Name, Program+" help "+a.cmd.Name
 	}
-	return usagef("there is no flag %s%s%s", word, where, didYouMean(nearest(name, known, 2), "--"))
+	meant := nearest(name, known, 2)
+	if meant == "" {
+		meant = beginning(name, known)
+	}
+	if meant == "" {
+		return usagef("there is no flag %s%s; %s lists what there is", word, where, help)
+	}
+	return usagef("there is no flag %s%s; did you mean --%s? %s lists all", word, where, meant, help)
+}
+
+// otherNames are what other programs call our commands. They are suggested and
+// not accepted: one name for one thing.
+var otherNames = map[string]string{
+	"list": "ps", "ls": "ps", "queue": "ps", "run": cmdSubmit, "add": cmdSubmit, "kill": "cancel", "rm": "cancel", "delete": "cancel", "tail": "logs",
+}
+
+func noCommand(app *cli.App, word string) error {
+	meant := otherNames[word]
+	if meant == "" {
+		meant = nearest(word, commandNames(app), 2)
+	}
+	return usagef("there is no command %q%s", word, didYouMean(meant, ""))
 }
 
 func flagNamed(flags []cli.Flag, name string) cli.Flag {

@@ -16,7 +16,7 @@ func (s *session) logsCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "logs", Usage: "print the output of a task", ArgsUsage: "[ID]", Category: categorySubmit,
 		Description: "Prints what the task wrote, byte by byte. Without an id: of the newest task that has begun.\n" +
-			"Ctrl-C ends --follow and leaves the task alone.",
+			"Ctrl-C is how --follow may be ended early: exit code 0, and the task goes on.",
 		Flags: []cli.Flag{
 			boolFlag("follow", "go on printing until the task ends", "f"),
 			&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "only the last `N` lines", DefaultText: "all"},
@@ -30,6 +30,9 @@ func (s *session) logs(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return usagef("logs takes the id of one task, or none for the newest")
 	}
+	if c.NArg() == 1 && c.Args().First() == "" { // it would show the newest, of whatever else
+		return usagef("logs was given an empty id; is a variable of the shell not set?")
+	}
 	if c.Int("tail") < 0 || c.Int("attempt") < 0 {
 		return usagef("--tail and --attempt are numbers from 0 up")
 	}
@@ -38,7 +41,10 @@ func (s *session) logs(c *cli.Context) error {
 		Tail: int32(min(c.Int("tail"), 1<<30)), Attempt: int32(min(c.Int("attempt"), 1<<30)),
 	}
 	return s.withClient(c, func(ctx context.Context, cl *client) error {
-		err := s.copyOutput(ctx, cl, req)
+		_, err := byID(ctx, s, cl, req.GetTaskId(), func(id string) (struct{}, error) {
+			req.TaskId = id
+			return struct{}{}, s.copyOutput(ctx, cl, s.out, req)
+		})
 		if interrupted(ctx) && req.GetFollow() {
 			return nil // this is how following ends
 		}
@@ -47,16 +53,16 @@ func (s *session) logs(c *cli.Context) error {
 }
 
 // followOutput prints the output of a task until it ends.
-func (s *session) followOutput(ctx context.Context, cl *client, id string) error {
-	return s.copyOutput(ctx, cl, &pb.StreamLogsRequest{TaskId: id, Follow: true})
+func (s *session) followOutput(ctx context.Context, cl *client, to *screen, id string) error {
+	return s.copyOutput(ctx, cl, to, &pb.StreamLogsRequest{TaskId: id, Follow: true})
 }
 
 // copyOutput prints a task's output. When the connection breaks while it
 // follows, it takes up again at the byte where it was.
-func (s *session) copyOutput(ctx context.Context, cl *client, req *pb.StreamLogsRequest) error {
+func (s *session) copyOutput(ctx context.Context, cl *client, to *screen, req *pb.StreamLogsRequest) error {
 	var lostAt time.Time
 	for {
-		got, err := s.copyStream(ctx, cl, req)
+		got, err := copyStream(ctx, cl, to, req)
 		if got {
 			lostAt = time.Time{}
 		}
@@ -65,6 +71,7 @@ func (s *session) copyOutput(ctx context.Context, cl *client, req *pb.StreamLogs
 			return err
 		case lostAt.IsZero():
 			lostAt = s.now()
+			s.tellAway()
 		case s.now().Sub(lostAt) > reconnectFor:
 			return err
 		}
@@ -75,7 +82,7 @@ func (s *session) copyOutput(ctx context.Context, cl *client, req *pb.StreamLogs
 }
 
 // copyStream prints one stream, and notes in req how far it came.
-func (s *session) copyStream(ctx context.Context, cl *client, req *pb.StreamLogsRequest) (got bool, err error) {
+func copyStream(ctx context.Context, cl *client, to *screen, req *pb.StreamLogsRequest) (got bool, err error) {
 	stream, err := cl.StreamLogs(ctx, req)
 	if err != nil {
 		return false, err
@@ -93,7 +100,7 @@ func (s *session) copyStream(ctx context.Context, cl *client, req *pb.StreamLogs
 			req.TaskId, req.Attempt = id, chunk.GetAttempt()
 		}
 		req.Tail, req.Offset = 0, chunk.GetNextOffset()
-		if _, err := s.out.Write(chunk.GetData()); err != nil {
+		if _, err := to.Write(chunk.GetData()); err != nil {
 			return got, err
 		}
 	}

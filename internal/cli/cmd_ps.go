@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +15,8 @@ import (
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
-// psLimit is how many tasks ps shows unless told otherwise.
+// psLimit is how many tasks ps shows on a terminal unless told otherwise. A
+// program gets them all: it would not see that something is missing.
 const psLimit = 50
 
 // pageSize is how many tasks are asked for at a time.
@@ -23,11 +26,12 @@ func (s *session) psCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "ps", Usage: "list tasks, newest first", Category: categorySubmit,
 		Description: "In a pipe, columns are separated by tabs, times are RFC 3339 and nothing is cut off.\n" +
-			"With --watch a terminal shows the list as it changes; a pipe gets a line per change.",
+			"With --watch a terminal shows the list as it changes; a pipe gets a line per change.\n" +
+			"Ctrl-C is how --watch ends: exit code 0.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "class", Usage: "only tasks of `CLASS`"},
 			&cli.StringSliceFlag{Name: "state", Usage: "only tasks in `STATE`: " + strings.Join(stateWords(), ", ") + "; several with commas, or repeat it"},
-			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` tasks; 0 for all", Value: psLimit},
+			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` tasks; 0 for all", DefaultText: fmt.Sprintf("%d on a terminal, else all", psLimit)},
 			boolFlag("watch", "go on showing what changes, until Ctrl-C", "w"),
 			jsonFlag(),
 		},
@@ -53,6 +57,9 @@ func (s *session) ps(c *cli.Context) error {
 	sel, err := newSelection(c, cfg)
 	if err != nil {
 		return err
+	}
+	if !c.IsSet("limit") && s.out.tty && !c.Bool("json") {
+		sel.limit = psLimit
 	}
 	return s.withClient(c, func(ctx context.Context, cl *client) error {
 		if c.Bool("watch") {
@@ -104,20 +111,18 @@ func stateWords() []string {
 
 // list prints the selected tasks once.
 func (s *session) list(ctx context.Context, cl *client, sel selection, asJSON bool) error {
+	switch {
+	case asJSON:
+		return s.listJSON(ctx, cl, sel)
+	case !s.out.tty:
+		return s.listLines(ctx, cl, sel)
+	}
 	tasks, more, err := fetch(ctx, cl, sel)
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		out := make([]jsonTask, 0, len(tasks))
-		for _, t := range tasks {
-			out = append(out, taskJSON(t, s.now()))
-		}
-		return writeJSON(s.out, out)
-	}
 	s.taskGrid(tasks).write(s.out)
 	switch {
-	case !s.out.tty:
 	case len(tasks) == 0:
 		s.out.printf("no tasks%s\n", sel.describe())
 	case more:
@@ -126,22 +131,83 @@ func (s *session) list(ctx context.Context, cl *client, sel selection, asJSON bo
 	return nil
 }
 
+// listLines prints a line per task, page by page: a queue of a million tasks
+// need not fit into memory.
+func (s *session) listLines(ctx context.Context, cl *client, sel selection) error {
+	first := true
+	_, err := eachPage(ctx, cl, sel, func(tasks []*pb.TaskInfo) error {
+		g := s.taskGrid(tasks)
+		if !first {
+			g.header = nil
+		}
+		first = false
+		g.write(s.out)
+		return s.out.err
+	})
+	return err
+}
+
+// listJSON prints one array, page by page as listLines does.
+func (s *session) listJSON(ctx context.Context, cl *client, sel selection) error {
+	var buf bytes.Buffer
+	item, last := "", "]\n"
+	enc := encoder(&buf)
+	if s.out.tty { // as writeJSON would
+		item, last = "\n  ", "\n]\n"
+		enc.SetIndent("  ", "  ")
+	}
+	before := "["
+	_, err := eachPage(ctx, cl, sel, func(tasks []*pb.TaskInfo) error {
+		for _, t := range tasks {
+			buf.WriteString(before + item)
+			if err := enc.Encode(taskJSON(t, s.now())); err != nil {
+				return err
+			}
+			buf.Truncate(buf.Len() - 1) // the encoder ends every value with a newline
+			before = ","
+		}
+		_, err := buf.WriteTo(s.out)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case before == "[":
+		last = "[]\n"
+	}
+	s.out.printf("%s", last)
+	return nil
+}
+
 // fetch returns the selected tasks, newest first, and whether there are more.
 func fetch(ctx context.Context, cl *client, sel selection) (tasks []*pb.TaskInfo, more bool, err error) {
+	more, err = eachPage(ctx, cl, sel, func(page []*pb.TaskInfo) error {
+		tasks = append(tasks, page...)
+		return nil
+	})
+	return tasks, more, err
+}
+
+// eachPage calls fn with the selected tasks, newest first, at least once, and
+// says whether there are more.
+func eachPage(ctx context.Context, cl *client, sel selection, fn func([]*pb.TaskInfo) error) (more bool, err error) {
 	req := &pb.ListTasksRequest{Class: sel.class, States: sel.states}
-	for {
+	for got := 0; ; {
 		req.Limit = pageSize
 		if sel.limit > 0 {
-			req.Limit = int32(min(pageSize, sel.limit-len(tasks)))
+			req.Limit = int32(min(pageSize, sel.limit-got))
 		}
 		page, err := cl.ListTasks(ctx, req)
 		if err != nil {
-			return nil, false, err
+			return false, err
 		}
-		tasks = append(tasks, page.GetTasks()...)
+		if err := fn(page.GetTasks()); err != nil {
+			return false, err
+		}
+		got += len(page.GetTasks())
 		req.BeforeSeq = page.GetNextBeforeSeq()
-		if req.BeforeSeq == 0 || sel.limit > 0 && len(tasks) >= sel.limit {
-			return tasks, req.BeforeSeq != 0, nil
+		if req.BeforeSeq == 0 || sel.limit > 0 && got >= sel.limit {
+			return req.BeforeSeq != 0, nil
 		}
 	}
 }
@@ -188,16 +254,26 @@ func (sel selection) describe() string {
 	return text
 }
 
+// narrow is the width below which every column of a listing counts.
+const narrow = 100
+
 // taskGrid lays tasks out as a table.
 func (s *session) taskGrid(tasks []*pb.TaskInfo) *grid {
-	g := &grid{header: []string{"ID", "NAME", "CLASS", "STATE", "TRY", "SUBMITTED", "RAN", "DETAIL"}, right: []int{4, 6}}
+	g := &grid{
+		header: []string{"ID", "NAME", "CLASS", "STATE", "TRY", "SUBMITTED", "RAN", "DETAIL"},
+		right:  []int{4, 6}, whole: []int{3, 6}, drop: []int{2, 4, 5},
+	}
+	since := ago
+	if cols, _ := s.out.size(); s.out.tty && cols < narrow {
+		g.header[5], since = "AGE", age
+	}
 	for _, t := range tasks {
 		submitted, took := stamp(t.GetSubmittedAtNs()), ""
 		if t.GetStartedAtNs() != 0 {
 			took = strconv.FormatFloat(ran(t, s.now()).Seconds(), 'f', 3, 64)
 		}
 		if s.out.tty {
-			submitted = ago(t.GetSubmittedAtNs(), s.now())
+			submitted = since(t.GetSubmittedAtNs(), s.now())
 			if took != "" {
 				took = span(ran(t, s.now()))
 			}

@@ -22,7 +22,7 @@ func (s *session) resultCommand() *cli.Command {
 				return err
 			}
 			return s.withClient(c, func(ctx context.Context, cl *client) error {
-				info, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: id})
+				info, err := s.getTask(ctx, cl, id)
 				if err != nil {
 					return err
 				}

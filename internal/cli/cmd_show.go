@@ -22,7 +22,7 @@ func (s *session) showCommand() *cli.Command {
 				return err
 			}
 			return s.withClient(c, func(ctx context.Context, cl *client) error {
-				info, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: id})
+				info, err := s.getTask(ctx, cl, id)
 				if err != nil {
 					return err
 				}
@@ -71,7 +71,7 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 		return
 	}
 	s.field("command", oneLine(shellWords(spec.GetArgv())))
-	s.field("folder", spec.GetDir())
+	s.field("folder", oneLine(spec.GetDir()))
 	if n := len(spec.GetEnv()); n > 0 {
 		s.field("env", count(int64(n), "variable")+"; --json lists them")
 	}
@@ -142,7 +142,7 @@ func (s *session) showAttempts(t *pb.TaskInfo) {
 	if len(t.GetPast()) == 0 {
 		return
 	}
-	g := grid{header: []string{"ATTEMPT", "STATE", "BACKEND", "STARTED", "RAN", "WHY"}, right: []int{0, 4}}
+	g := grid{header: []string{"ATTEMPT", "STATE", "BACKEND", "STARTED", "RAN", "WHY"}, right: []int{0, 4}, whole: []int{1}}
 	row := func(number int32, state, backend string, started, end int64, why string) {
 		begun, took := "never", ""
 		if started != 0 {

@@ -57,7 +57,12 @@ func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {
 		Socket: socket, Services: h.GetServices(), Queue: map[string]map[string]int64{},
 	}
 	for _, k := range h.GetClasses() {
-		j.Queue[k.GetClass()] = k.GetStates()
+		// The daemon leaves out what is 0; a script should not have to know.
+		states := make(map[string]int64, len(task.States))
+		for _, st := range task.States {
+			states[st.String()] = k.GetStates()[st.String()]
+		}
+		j.Queue[k.GetClass()] = states
 	}
 	return j
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
@@ -55,7 +57,7 @@ func submitFlags() []cli.Flag {
 		&cli.StringFlag{Name: "payload", Usage: "`JSON` object for the program; @FILE reads a file, - the standard input"},
 		&cli.StringFlag{Name: "from-file", Usage: "submit the tasks of `FILE`, one JSON object per line; - is the standard input"},
 		boolFlag("wait", "wait for the end, and end with the task's own exit code", "w"),
-		boolFlag("follow", "as --wait, and print the output while it comes", "f"),
+		boolFlag("follow", "as --wait, and print the output while it comes (with --json: on the standard error)", "f"),
 		jsonFlag(),
 	}
 }
@@ -68,7 +70,10 @@ func (s *session) submit(c *cli.Context) error {
 	if c.IsSet("from-file") {
 		return s.submitFile(c, cfg)
 	}
-	if err := refuseLater(c, cfg); err != nil {
+	if err := refuseLater(c); err != nil {
+		return err
+	}
+	if err := checkGiven(c, cfg); err != nil {
 		return err
 	}
 	req, err := s.submission(c)
@@ -81,7 +86,7 @@ func (s *session) submit(c *cli.Context) error {
 			return err
 		}
 		if !answer.GetSuccess() {
-			return refused(answer)
+			return refused(answer, req.GetSpec().GetAfter())
 		}
 		if c.Bool("wait") || c.Bool("follow") {
 			return s.submitAndWait(ctx, cl, answer, c.Bool("follow"), c.Bool("json"))
@@ -90,13 +95,33 @@ func (s *session) submit(c *cli.Context) error {
 	})
 }
 
+// checkGiven says what the daemon would refuse, as the slip in the command line
+// that it is.
+func checkGiven(c *cli.Context, cfg config.Config) error {
+	if c.IsSet("id") {
+		if c.String("id") == "" { // a new one would defeat what --id is for: submitting nothing twice
+			return usagef("--id is empty; is a variable of the shell not set? Leave --id out for a new id")
+		}
+		if err := task.ValidateID(c.String("id")); err != nil {
+			return usagef("--id: %s", err)
+		}
+	}
+	if n := c.Int("retries"); n < 0 || n > task.MaxRetries {
+		return usagef("--retries is %d; it must be between 0 and %d", n, task.MaxRetries)
+	}
+	if n := c.Int("priority"); n < -task.MaxPriority || n > task.MaxPriority {
+		return usagef("--priority is %d; it must be between %d and %d", n, -task.MaxPriority, task.MaxPriority)
+	}
+	return checkClass(cfg, c.String("class"))
+}
+
 // refused turns the answer about a task that was not accepted into an error.
-func refused(answer *pb.SubmitTaskResponse) error {
+func refused(answer *pb.SubmitTaskResponse, after []*pb.Dependency) error {
 	code := task.CodeInvalid
 	if parsed, ok := parseCode(answer.GetCode()); ok {
 		code = parsed
 	}
-	return &task.Error{Code: code, Message: "refused: " + answer.GetError()}
+	return &task.Error{Code: code, Message: "refused: " + answer.GetError() + conditionHint(answer.GetError(), after)}
 }
 
 func parseCode(name string) (task.Code, bool) {
@@ -114,7 +139,7 @@ func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
 	if len(argv) == 0 && !c.IsSet("payload") {
 		return nil, usagef("say what to run, as in: %s submit -- python train.py", Program)
 	}
-	spec := &pb.TaskSpec{Argv: argv, Retries: int32(min(c.Int("retries"), task.MaxRetries+1))}
+	spec := &pb.TaskSpec{Argv: argv, Retries: int32(c.Int("retries"))}
 	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter, s.specNeeds} {
 		if err := step(c, spec); err != nil {
 			return nil, err
@@ -122,7 +147,7 @@ func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
 	}
 	req := &pb.SubmitTaskRequest{
 		Id: c.String("id"), Class: c.String("class"), Name: c.String("name"), Spec: spec,
-		Priority: int32(max(min(c.Int("priority"), task.MaxPriority+1), -task.MaxPriority-1)),
+		Priority: int32(c.Int("priority")),
 	}
 	if !c.IsSet("name") {
 		req.Name = nameOf(argv)
@@ -261,6 +286,23 @@ func parseAfter(given string) (*pb.Dependency, error) {
 		return nil, err
 	}
 	return &pb.Dependency{Id: id, When: when}, nil
+}
+
+// conditionHint says, where the daemon does not know ID:word, that the word was
+// perhaps meant as a condition. It may as well be part of an id, so that only
+// the daemon can tell.
+func conditionHint(refusal string, after []*pb.Dependency) string {
+	for _, d := range after {
+		i := strings.LastIndexByte(d.GetId(), ':')
+		if i >= 0 && isWord(d.GetId()[i+1:]) && strings.Contains(refusal, d.GetId()) {
+			return fmt.Sprintf("; if %q was meant as a condition: they are ok, any and notok", d.GetId()[i+1:])
+		}
+	}
+	return ""
+}
+
+func isWord(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsLetter(r) }) < 0
 }
 
 // nameLength bounds the name that a task gets from its command.

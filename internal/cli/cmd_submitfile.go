@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -52,7 +53,7 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 	}
 	total, err := checkLines(c.Context, first)
 	if err != nil {
-		return fmt.Errorf("%w; nothing was submitted", err)
+		return err
 	}
 	return s.withClient(c, func(ctx context.Context, cl *client) error {
 		again, err := lines()
@@ -68,7 +69,12 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 // alone refuses flags and arguments that a file has its own keys for.
 func alone(c *cli.Context, but ...string) error {
 	for _, f := range c.Command.Flags {
-		if name := f.Names()[0]; c.IsSet(name) && !slices.Contains(but, name) {
+		switch name := f.Names()[0]; {
+		case !c.IsSet(name) || slices.Contains(but, name):
+		case name == "wait" || name == "follow":
+			return usagef("--%s waits for one task; to wait for those of a file: %s submit --from-file %s | xargs %s wait",
+				name, Program, shellQuote(c.String("from-file")), Program)
+		default:
 			return usagef("--%s cannot be given together with --from-file; put it into the lines of the file", name)
 		}
 	}
@@ -119,23 +125,67 @@ func spool(r io.Reader) (*os.File, error) {
 	return f, nil
 }
 
-// checkLines reads all lines, and returns how many tasks they are.
+// checkLines reads all lines, and returns how many tasks they are. It goes on
+// after a bad one, since whoever made one slip in a program made it in many.
 func checkLines(ctx context.Context, r *lineReader) (int, error) {
 	lineOf := map[string]int{}
+	var bad badLines
 	for {
 		l, err := r.next()
+		if line, ok := errors.AsType[*badLineError](err); ok {
+			bad.add(line)
+			continue
+		}
 		switch {
+		case errors.Is(err, io.EOF) && bad.count == 0 && len(lineOf) == 0:
+			return 0, usagef("the file has no tasks")
 		case errors.Is(err, io.EOF):
-			return len(lineOf), nil
+			return len(lineOf), bad.complain()
 		case err != nil:
-			return 0, err
-		case lineOf[l.req.Id] != 0:
-			return 0, usagef("line %d: id %s is that of line %d already", l.number, l.req.Id, lineOf[l.req.Id])
+			return 0, fmt.Errorf("%w; nothing was submitted", err)
 		case interrupted(ctx):
 			return 0, ctx.Err()
+		case lineOf[l.req.Id] != 0:
+			bad.add(&badLineError{l.number, fmt.Errorf("id %s is that of line %d already", l.req.Id, lineOf[l.req.Id])})
+		default:
+			lineOf[l.req.Id] = l.number
 		}
-		lineOf[l.req.Id] = l.number
 	}
+}
+
+// badLinesShown bounds the list of bad lines on the screen.
+const badLinesShown = 10
+
+// badLines are the lines of a file that are no tasks: the first of them, and
+// how many.
+type badLines struct {
+	first []*badLineError
+	count int
+}
+
+func (b *badLines) add(line *badLineError) {
+	if b.count++; b.count <= badLinesShown {
+		b.first = append(b.first, line)
+	}
+}
+
+// complain is the error about the lines; nil if none is bad.
+func (b *badLines) complain() error {
+	switch b.count {
+	case 0:
+		return nil
+	case 1:
+		return usagef("%s; nothing was submitted", b.first[0])
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s of the file are no tasks; nothing was submitted", count(int64(b.count), "line"))
+	for _, line := range b.first {
+		fmt.Fprintf(&text, "\n  %s", oneLine(line.Error()))
+	}
+	if rest := b.count - len(b.first); rest > 0 {
+		fmt.Fprintf(&text, "\n  ... and %s", count(int64(rest), "more line"))
+	}
+	return usagef("%s", text.String())
 }
 
 // progress shows how far a long submission is, to a person.
@@ -199,7 +249,8 @@ func (b *batch) flush(ctx context.Context) error {
 	for i, r := range answer.GetResults() {
 		switch {
 		case !r.GetSuccess():
-			b.done.Refused = append(b.done.Refused, jsonRefused{ID: r.GetTaskId(), Line: b.chunk[i].number, Code: r.GetCode(), Error: r.GetError()})
+			why := r.GetError() + conditionHint(r.GetError(), b.chunk[i].req.GetSpec().GetAfter())
+			b.done.Refused = append(b.done.Refused, jsonRefused{ID: r.GetTaskId(), Line: b.chunk[i].number, Code: r.GetCode(), Error: why})
 			continue
 		case r.GetExisting():
 			b.done.Existing++

@@ -29,10 +29,12 @@ func (s *session) wait(c *cli.Context) error {
 	}
 	return s.withClient(c, func(ctx context.Context, cl *client) error {
 		// Look at all first: a slip in the last id should not show tomorrow.
-		for _, id := range ids {
-			if _, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: id}); err != nil {
+		for i, id := range ids {
+			info, err := s.getTask(ctx, cl, id)
+			if err != nil {
 				return err
 			}
+			ids[i] = info.GetId()
 		}
 		var done []*pb.TaskInfo
 		for _, id := range ids {
@@ -57,7 +59,11 @@ func (s *session) submitAndWait(ctx context.Context, cl *client, answer *pb.Subm
 		s.err.printf("submitted %s\n", id) // not on stdout, which may be the task's own output
 	}
 	if follow {
-		if err := s.followOutput(ctx, cl, id); err != nil {
+		to := s.out
+		if asJSON {
+			to = s.err // stdout is for the object alone
+		}
+		if err := s.followOutput(ctx, cl, to, id); err != nil {
 			s.tellLeftAlone(ctx, []string{id})
 			return err
 		}
@@ -99,7 +105,7 @@ func (s *session) waitFor(ctx context.Context, cl *client, id string) (*pb.TaskI
 			return nil, err
 		case lostAt.IsZero():
 			lostAt = s.now()
-			s.err.printf("the daemon went away; waiting up to %s for it to come back\n", span(reconnectFor))
+			s.tellAway()
 		case s.now().Sub(lostAt) > reconnectFor:
 			return nil, err
 		}
@@ -107,6 +113,11 @@ func (s *session) waitFor(ctx context.Context, cl *client, id string) (*pb.TaskI
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// tellAway says why nothing comes for a while.
+func (s *session) tellAway() {
+	s.err.printf("the daemon went away; waiting up to %s for it to come back\n", span(reconnectFor))
 }
 
 // pause waits a while; false says that the command was interrupted.
@@ -145,7 +156,11 @@ func (s *session) tellEnd(info *pb.TaskInfo, asJSON bool) error {
 		s.out.printf("%s\t%s\t%d\t%s\n", info.GetId(), info.GetState(), taskExit(info), word(info))
 		return nil
 	}
-	s.out.printf("%s %s\n", s.out.paint(bold, info.GetId()), s.out.paint(stateColours[info.GetState()], endSentence(info)))
+	where := ""
+	if taskExit(info) != exitDone && info.GetStartedAtNs() != 0 { // what never ran wrote nothing
+		where = "; its output: " + Program + " logs " + info.GetId()
+	}
+	s.out.printf("%s %s%s\n", s.out.paint(bold, info.GetId()), s.out.paint(stateColours[info.GetState()], endSentence(info)), where)
 	return nil
 }
 

@@ -18,7 +18,9 @@ func (s *session) whyCommand() *cli.Command {
 				return err
 			}
 			return s.withClient(c, func(ctx context.Context, cl *client) error {
-				answer, err := cl.ExplainTask(ctx, &pb.ExplainTaskRequest{TaskId: id})
+				answer, err := byID(ctx, s, cl, id, func(id string) (*pb.ExplainTaskResponse, error) {
+					return cl.ExplainTask(ctx, &pb.ExplainTaskRequest{TaskId: id})
+				})
 				if err != nil {
 					return err
 				}

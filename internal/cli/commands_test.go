@@ -53,6 +53,14 @@ func TestUsage(t *testing.T) {
 		"submit --payload @none.json -- x": "cannot read",
 		"submit --from-file none":          "cannot read",
 		"submit --from-file x --class c":   "--class cannot be given together",
+		"submit --from-file x --wait":      "dspy-agent submit --from-file x | xargs dspy-agent wait",
+		"submit -f --from-file x":          "--follow waits for one task",
+		"submit --id= -- x":                "--id is empty",
+		"submit --id a^b -- x":             "--id",
+		"submit --retries -1 -- x":         "between 0 and 1000",
+		"submit --priority 9999999 -- x":   "between -1000000 and 1000000",
+		"submit --class none -- x":         "none",
+		"submit --from-file /dev/null":     "the file has no tasks",
 		"show":                             "the id of one task",
 		"show a b":                         "the id of one task",
 		"ps x":                             "takes no arguments",
@@ -77,7 +85,7 @@ func TestRefusesWhatComesLater(t *testing.T) {
 	for _, class := range []string{"gpu_short", "gpu_long", "gpu", "gpu_slurm"} {
 		expect(t, env, exitRefused, "", "not in this release yet", "submit", "--class", class, "--", "x")
 	}
-	expect(t, env, exitRefused, "", "did you mean cpu_long?", "submit", "--class", "cpu_log", "--", "x")
+	expect(t, env, exitUsage, "", "did you mean cpu_long?", "submit", "--class", "cpu_log", "--", "x")
 }
 
 func TestSubmit(t *testing.T) {
@@ -103,6 +111,9 @@ func TestSubmit(t *testing.T) {
 	expect(t, env, exitDone, `"existing":true`, "", "submit", "--id", "a", "--json", "--", "python")
 	f.refuse["b"] = "id b is taken by another task"
 	expect(t, env, exitRefused, "", "refused: id b is taken", "submit", "--id", "b", "--", "true")
+	f.refuse["c"] = "waits for x:bad, which the queue does not know"
+	expect(t, env, exitRefused, "", "condition: they are ok, any and notok", "submit", "--id", "c", "--after", "x:bad", "--", "true")
+	expect(t, env, exitRefused, "", "does not know\n", "submit", "--id", "c", "--after", "x:2", "--", "true")
 }
 
 func TestSubmitReadsPayloads(t *testing.T) {
@@ -136,6 +147,10 @@ func TestWaitEndsWithTheTasksCode(t *testing.T) {
 	expect(t, env, 7, `"exit_code":7`, "", "wait", "ok", "seven", "kill", "--json")
 	expect(t, env, exitNotFound, "", `no task "none"`, "wait", "ok", "none")
 	expect(t, env, 7, "out of seven", "seven failed", "submit", "--id", "seven", "--follow", "--", "exit", "7")
+	// With --json, stdout is the object alone.
+	if out := expect(t, env, 7, `"id":"seven"`, "out of seven", "submit", "--id", "seven", "--follow", "--json", "--", "exit", "7"); !json.Valid([]byte(out)) {
+		t.Errorf("not JSON: %q", out)
+	}
 }
 
 // TestInterruptLeavesTheTaskAlone: Ctrl-C ends the wait, and says how to end
@@ -172,11 +187,11 @@ func TestPs(t *testing.T) {
 	}
 	expect(t, env, exitDone, "x", "", "submit", "--id", "x", "--", "sleep")
 	lines := strings.Split(strings.TrimSpace(expect(t, env, exitDone, "ID\tNAME\tCLASS\tSTATE", "", "ps")), "\n")
-	if len(lines) != 1+psLimit || !strings.HasPrefix(lines[1], "x\tsleep\tcpu_short\trunning\t1\t") {
+	if len(lines) != 1+61 || !strings.HasPrefix(lines[1], "x\tsleep\tcpu_short\trunning\t1\t") {
 		t.Errorf("%d lines, beginning %q", len(lines), lines[:2])
 	}
 	for args, want := range map[string]int{
-		"ps --json --limit 0": 61, "ps --json -n 3": 3, "ps --json --class cpu_long --limit 0": 30,
+		"ps --json": 61, "ps --json --limit 0": 61, "ps --json -n 3": 3, "ps --json --class cpu_long --limit 0": 30,
 		"ps --json --state running,failed": 1, "ps --json --state completed --limit 0 --state running": 61,
 	} {
 		_, out, _ := dspyAgent(t, env, strings.Fields(args)...)
@@ -263,9 +278,52 @@ func TestSubmitFile(t *testing.T) {
 		write()
 		expect(t, env, exitUsage, "", want, "submit", "--from-file", path)
 	}
+	// Slips in many lines are told at once, up to a number of them.
+	for i := range 12 {
+		lines[i] = fmt.Sprintf(`{"argv": ["x"], "prority": %d}`, i)
+	}
+	lines[1099] = `{"argv": ["x"], "id": "last"}`
+	write()
+	expect(t, env, exitUsage, "", "12 lines of the file are no tasks; nothing was submitted\n  line 1: unknown key", "submit", "--from-file", path)
+	expect(t, env, exitUsage, "", "  ... and 2 more lines\n", "submit", "--from-file", path)
 	if len(f.tasks) != before {
 		t.Errorf("%d tasks were submitted", len(f.tasks)-before)
 	}
+}
+
+// TestEmptyIDs: what a shell makes of a variable that is not set.
+func TestEmptyIDs(t *testing.T) {
+	env := testEnv(t)
+	for _, cmd := range []string{"show", "logs", "wait", "cancel"} {
+		expect(t, env, exitUsage, "", cmd, cmd, "")
+	}
+}
+
+// TestPartsOfIDs: enough of an id, from its beginning or its end, is the id to
+// commands that only look.
+func TestPartsOfIDs(t *testing.T) {
+	_, env := startFake(t)
+	for _, id := range []string{"01M8Z3QKV7", "01M8Z3GB6M"} {
+		expect(t, env, exitDone, id, "", "submit", "--id", id, "--", "true")
+	}
+	expect(t, env, exitDone, "command    true", "01M8Z3Q is taken for 01M8Z3QKV7\n", "show", "01M8Z3Q")
+	expect(t, env, exitDone, "out of 01M8Z3GB6M", "Z3GB6M is taken for 01M8Z3GB6M\n", "logs", "Z3GB6M")
+	expect(t, env, exitDone, "01M8Z3GB6M\tsucceeded", "is taken for", "wait", "Z3GB6M")
+	expect(t, env, exitNotFound, "", "01M8Z3 may be 2 tasks: 01M8Z3GB6M 01M8Z3QKV7\n", "show", "01M8Z3")
+	expect(t, env, exitNotFound, "", "no task", "show", "GB6M")
+	expect(t, env, exitNotFound, "", "no task", "cancel", "01M8Z3Q")
+}
+
+func TestStatusNamesEveryState(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "true")
+	expect(t, env, exitDone, `"cpu_short":{"assigned":0,"cancelled":0,"failed":0,"lost":0,"pending":0,"running":0,"starting":0,"stopping":0,"succeeded":1}`, "", "status", "--json")
+}
+
+func TestDoctorOnAPartThatIsDown(t *testing.T) {
+	f, env := startFake(t)
+	f.services = map[string]string{"process": "down: no supervisor"}
+	expect(t, env, exitFailed, "fail\tprocess\tdown: no supervisor\tdspy-agent stop, then dspy-agent start", "failed", "doctor")
 }
 
 func TestSubmitFileFromAPipe(t *testing.T) {

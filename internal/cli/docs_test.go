@@ -38,7 +38,9 @@ func renderDocs() string {
 	app := newSession(Env{}).app()
 	b.WriteString("# The command line\n\nThis file is rendered from the program by `go test ./internal/cli -run TestDocs -update`.\n\n" +
 		"Flags may stand before or after arguments; what follows `--` belongs to the task. `--workspace DIR` goes with every\n" +
-		"command and says whose queue is meant; without it, that of the current folder.\n\n")
+		"command and says whose queue is meant; without it, that of the current folder.\n\n" +
+		"`show`, `why`, `result`, `logs` and `wait` take the beginning or the end of an id, of at least six characters, for the\n" +
+		"whole if it is that of one task only, among the newest 10,000; `cancel` and `retry` want the whole id.\n\n")
 	docCommands(&b, app)
 	docExitCodes(&b)
 	docOutput(&b)
@@ -116,12 +118,14 @@ func docOutput(b *bytes.Buffer) {
 	b.WriteString(`## Output
 
 On a terminal, listings have columns, colours and times such as "3 minutes ago", and are as wide as the terminal. In a
-pipe, columns are separated by tabs, times are RFC 3339 in UTC, durations are seconds, and nothing is cut off.
+pipe, listings have columns separated by tabs, times in RFC 3339 and UTC, durations in seconds, and nothing is cut off or
+left out; other commands print times there as for people, unless they are asked for --json.
 NO_COLOR and TERM=dumb turn colours off, CLICOLOR_FORCE=1 turns them on in a pipe.
 
 | command | what it prints in a pipe |
 |---|---|
 | submit | the id |
+| submit --follow | what the task wrote, byte by byte; with --json that goes to the standard error, and the task to stdout |
 | submit --from-file | an id per line, of all that are in the queue then; the summary goes to the standard error |
 | ps | a header, then a task per line: id, name, class, state, attempt, time submitted, seconds run, detail |
 | ps --watch | a change per line: time, id, state, event, error |

@@ -29,8 +29,8 @@ func checkPrograms(ctx context.Context, s *session, _ config.Config) []jsonFindi
 	if err != nil {
 		return finding(check, levelFail, fmt.Sprintf("%s does not run: %s", path, err), "install it anew")
 	}
-	if words := strings.Fields(string(out)); !slices.Contains(words, version.Version) {
-		return finding(check, levelWarn, fmt.Sprintf("%s is of another build (%s) than %s (%s)", path, strings.TrimSpace(string(out)), Program, version.Version),
+	if words := strings.Fields(string(out)); !slices.Contains(words, version.String()) {
+		return finding(check, levelWarn, fmt.Sprintf("%s is of another build (%s) than %s (%s)", path, strings.TrimSpace(string(out)), Program, version.String()),
 			"install both from the same build")
 	}
 	return finding(check, levelOK, path+" is of the same build", "")
@@ -74,11 +74,15 @@ func checkDaemon(ctx context.Context, s *session, cfg config.Config) []jsonFindi
 			continue // checkLater has them
 		}
 		state := h.GetServices()[part]
-		level := levelWarn
-		if state == "ok" {
-			level = levelOK
+		switch {
+		case state == "ok":
+			out = append(out, finding(part, levelOK, state, "")...)
+		case strings.HasPrefix(state, "down"): // no task starts until it is back
+			out = append(out, finding(part, levelFail, state, fmt.Sprintf("%s stop, then %s; running tasks go on; if that does not help, the log says more: %s",
+				Program, startHint(cfg), h.GetLogFile()))...)
+		default:
+			out = append(out, finding(part, levelWarn, state, "")...)
 		}
-		out = append(out, finding(part, level, state, "")...)
 	}
 	return out
 }

@@ -38,7 +38,7 @@ var exitTable = []struct {
 	{exitNotFound, "not found: there is no task with that id"},
 	{exitNoDaemon, "no daemon: none runs for this workspace, or it stopped answering"},
 	{exitRefused, "refused: the request was understood and not accepted; the message says why"},
-	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone"},
+	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone. logs --follow and ps --watch end with 0 then"},
 }
 
 // exitHelp is the table as the help shows it.

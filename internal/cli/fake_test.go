@@ -37,6 +37,8 @@ type fake struct {
 	batches []int // sizes of the SubmitTasks calls
 	waits   chan string
 	refuse  map[string]string // by id: why
+
+	services map[string]string
 }
 
 // startFake serves a fresh workspace, and returns it with the environment that
@@ -242,7 +244,7 @@ func (f *fake) Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, e
 		}
 		classes[t.GetClass()].States[t.GetState()]++
 	}
-	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano()}
+	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano(), Services: f.services}
 	for _, k := range classes {
 		h.Classes = append(h.Classes, k)
 	}

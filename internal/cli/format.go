@@ -24,6 +24,25 @@ func ago(ns int64, now time.Time) string {
 	return humanize.RelTime(t, now, "ago", "from now")
 }
 
+// age is ago in as few letters as it takes: "now", "5s", "1m", "3h", "12d".
+func age(ns int64, now time.Time) string {
+	d := now.Sub(time.Unix(0, ns))
+	switch {
+	case ns == 0:
+		return ""
+	case d < 2*time.Second:
+		return "now"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours())/24)
+	}
+}
+
 // clock is an absolute time for people, in their zone.
 func clock(ns int64) string {
 	if ns == 0 {

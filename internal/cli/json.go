@@ -110,7 +110,7 @@ type jsonStatus struct {
 	LogFile   string                      `json:"log_file,omitempty" doc:"the daemon's log"`
 	Socket    string                      `json:"socket" doc:"where it is called"`
 	Services  map[string]string           `json:"services,omitempty" doc:"the parts that are watched and how they are"`
-	Queue     map[string]map[string]int64 `json:"queue,omitempty" doc:"number of tasks by class and state"`
+	Queue     map[string]map[string]int64 `json:"queue,omitempty" doc:"number of tasks by class and state; every state is there"`
 }
 
 // jsonRefused is a task that was not accepted.

@@ -29,14 +29,14 @@ func laterFlagDefs() []cli.Flag {
 	return out
 }
 
-// refuseLater refuses flags and classes whose part comes later.
-func refuseLater(c *cli.Context, cfg config.Config) error {
+// refuseLater refuses flags whose part comes later.
+func refuseLater(c *cli.Context) error {
 	for _, f := range laterFlags {
 		if c.IsSet(f.name) {
 			return task.Errorf(task.CodeUnsupported, "--%s: %s", f.name, f.why)
 		}
 	}
-	return checkClass(cfg, c.String("class"))
+	return nil
 }
 
 // checkClass refuses an unknown class with the known ones, and one whose part
@@ -44,10 +44,8 @@ func refuseLater(c *cli.Context, cfg config.Config) error {
 func checkClass(cfg config.Config, name string) error {
 	k, err := cfg.Class(name)
 	switch {
-	case err != nil && nearest(name, cfg.ClassNames(), 2) != "":
-		return task.Errorf(task.CodeInvalid, "%w%s", err, didYouMean(nearest(name, cfg.ClassNames(), 2), ""))
 	case err != nil:
-		return err
+		return usagef("%s%s", err, hint(nearest(name, cfg.ClassNames(), 2)))
 	case k.Later != "":
 		return task.Errorf(task.CodeUnsupported, "class %s: %s", name, k.Later)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,14 +96,14 @@ func (term *terminal) run(t *testing.T, env Env, args ...string) (int, string) {
 func TestTerminalList(t *testing.T) {
 	_, env := startFake(t)
 	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--name", strings.Repeat("long ", 40), "--", "false")
-	_, screen := newTerminal(t, 70, 24).run(t, env, "ps")
+	_, screen := newTerminal(t, 100, 24).run(t, env, "ps")
 	for _, want := range []string{"\x1b[31mfailed\x1b[0m", "just now", "…", "\x1b[1mID"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("no %q in %q", want, screen)
 		}
 	}
 	for line := range strings.Lines(stripANSI(screen)) {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 70 && !strings.Contains(line, "<end") {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 100 && !strings.Contains(line, "<end") {
 			t.Errorf("%d columns: %q", n, line)
 		}
 	}
@@ -124,6 +125,44 @@ func TestTerminalList(t *testing.T) {
 	}
 }
 
+// TestTerminalNarrow: what a task is doing can be read at any width, and whose
+// line it is.
+func TestTerminalNarrow(t *testing.T) {
+	_, env := startFake(t)
+	const id = "01M8Z3QKV7T2N5W9X4Y6GB6MAA"
+	expect(t, env, exitDone, id, "", "submit", "--id", id, "--name", strings.Repeat("long ", 40), "--", "exit", "3")
+	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--name", strings.Repeat("long ", 40), "--", "sleep")
+	for _, tc := range []struct {
+		cols   uint16
+		header string
+		id     string
+	}{
+		{140, "ID NAME CLASS STATE TRY SUBMITTED RAN DETAIL", id},
+		{84, "ID NAME STATE TRY AGE RAN DETAIL", id},
+		{76, "ID NAME STATE AGE RAN DETAIL", id},
+		{66, "ID NAME STATE RAN DETAIL", id},
+		{50, "ID NAME STATE RAN DETAIL", `01M8\w+…\w+6MAA`},
+		{43, "ID NAME STATE RAN DETAIL", `01M8\w*…\w*6MAA`},
+	} {
+		_, screen := newTerminal(t, tc.cols, 24).run(t, env, "ps")
+		plain, _, _ := strings.Cut(stripANSI(screen), "<end")
+		lines := strings.Split(plain, "\n")
+		if got := strings.Join(strings.Fields(lines[0]), " "); got != tc.header {
+			t.Errorf("%d columns: the header is %q, want %q", tc.cols, got, tc.header)
+		}
+		for _, want := range []string{" failed ", " running ", "\n" + tc.id + " "} {
+			if !regexp.MustCompile(want).MatchString(plain) {
+				t.Errorf("%d columns: no %q in\n%s", tc.cols, want, plain)
+			}
+		}
+		for _, line := range lines {
+			if n := len([]rune(line)); n > int(tc.cols) {
+				t.Errorf("%d columns: %d in %q", tc.cols, n, line)
+			}
+		}
+	}
+}
+
 func TestTerminalFooterAndHints(t *testing.T) {
 	_, env := startFake(t)
 	for i := range 5 {
@@ -134,6 +173,9 @@ func TestTerminalFooterAndHints(t *testing.T) {
 	}
 	if _, screen := newTerminal(t, 100, 24).run(t, env, "ps", "--state", "lost"); !strings.Contains(screen, "no tasks that are lost") {
 		t.Errorf("an empty list shows %q", screen)
+	}
+	if _, screen := newTerminal(t, 100, 24).run(t, env, "submit", "--id", "f", "--wait", "--", "exit", "3"); !strings.Contains(screen, "ended with exit code 3\x1b[0m; its output: dspy-agent logs f") {
+		t.Errorf("submit --wait shows %q", screen)
 	}
 	if _, screen := newTerminal(t, 100, 24).run(t, env, "submit", "--id", "n", "--", "true"); !strings.Contains(screen, "dspy-agent logs n --follow") {
 		t.Errorf("submit shows %q", screen)

@@ -31,6 +31,11 @@ func TestArrange(t *testing.T) {
 		{"show ID --jsn", "!did you mean --json?"},
 		{"shwo ID", "!did you mean show?"},
 		{"frobnicate", "!--help lists"},
+		{"submit --prio 3", "!no flag --prio of submit; did you mean --priority? dspy-agent help submit lists all"},
+		{"submit --frobnicate", "!dspy-agent help submit lists what there is"},
+		{"list", "!did you mean ps?"},
+		{"run", "!did you mean submit?"},
+		{"kill", "!did you mean cancel?"},
 		{"ps --limit", "!needs a value"},
 		{"ps --limit many", "!not a whole number"},
 		{"ps -json", "!did you mean --json?"},
@@ -94,6 +99,17 @@ func TestSpan(t *testing.T) {
 	} {
 		if got := span(d); got != want {
 			t.Errorf("%d: got %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestAge(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	for d, want := range map[time.Duration]string{
+		0: "now", -time.Second: "now", 5 * time.Second: "5s", 90 * time.Second: "1m", 47 * time.Hour: "47h", 50 * time.Hour: "2d",
+	} {
+		if got := age(now.Add(-d).UnixNano(), now); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package cli
 
+import "strings"
+
 // nearest returns the word of known that is most like got, if it is no more
 // than limit edits away (and fewer than it has letters); else "".
 func nearest(got string, known []string, limit int) string {
@@ -10,6 +12,22 @@ func nearest(got string, known []string, limit int) string {
 		}
 	}
 	return best
+}
+
+// beginning returns the word of known that begins with got, if there is just
+// one; else "".
+func beginning(got string, known []string) string {
+	found := ""
+	for _, k := range known {
+		switch {
+		case len(got) < 2 || !strings.HasPrefix(k, got):
+		case found != "":
+			return ""
+		default:
+			found = k
+		}
+	}
+	return found
 }
 
 // didYouMean is the end of a sentence that complains about a word.

@@ -53,11 +53,19 @@ func (r *lineReader) next() (taskLine, error) {
 		}
 		req, err := r.parse(line)
 		if err != nil {
-			return taskLine{}, usagef("line %d: %s", r.number, err)
+			return taskLine{}, &badLineError{r.number, err}
 		}
 		return taskLine{r.number, req}, nil
 	}
 }
+
+// badLineError is a line that is no task. The ones after it can still be read.
+type badLineError struct {
+	number int
+	err    error
+}
+
+func (e *badLineError) Error() string { return fmt.Sprintf("line %d: %s", e.number, e.err) }
 
 func (r *lineReader) readLine() ([]byte, error) {
 	var line []byte

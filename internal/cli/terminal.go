@@ -115,6 +115,18 @@ func (s *screen) clip(t string, cols int) string {
 	return text.Trim(t, cols-text.StringWidthWithoutEscSequences(e)) + e
 }
 
+// clipMiddle shortens a text that has no colours to a number of columns, and
+// keeps both of its ends.
+func (s *screen) clipMiddle(t string, cols int) string {
+	e := s.ellipsis()
+	keep := cols - text.StringWidthWithoutEscSequences(e)
+	runes := []rune(t)
+	if text.StringWidthWithoutEscSequences(t) <= cols || keep < 2 || len(runes) < keep {
+		return s.clip(t, cols)
+	}
+	return s.clip(string(runes[:keep-keep/2])+e+string(runes[len(runes)-keep/2:]), cols)
+}
+
 // Write keeps the first error, so that a command need not look after each line:
 // Main looks once, at the end. Loops that would go on for ever look themselves.
 func (s *screen) Write(p []byte) (int, error) {

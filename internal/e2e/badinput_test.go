@@ -39,9 +39,9 @@ func TestBadSubmissions(t *testing.T) {
 		code  int
 		words []string
 	}{
-		{[]string{"submit", "--id", "../x", "--", "true"}, "", exitRefused, []string{`"../x"`, "letter"}},
-		{[]string{"submit", "--id", "a b", "--", "true"}, "", exitRefused, []string{`"a b"`, "not allowed"}},
-		{[]string{"submit", "--id", strings.Repeat("x", 300), "--", "true"}, "", exitRefused, []string{"300", "200"}},
+		{[]string{"submit", "--id", "../x", "--", "true"}, "", exitUsage, []string{`"../x"`, "letter"}},
+		{[]string{"submit", "--id", "a b", "--", "true"}, "", exitUsage, []string{`"a b"`, "not allowed"}},
+		{[]string{"submit", "--id", strings.Repeat("x", 300), "--", "true"}, "", exitUsage, []string{"300", "200"}},
 		{[]string{"submit"}, "", exitUsage, []string{"submit"}},
 		{[]string{"submit", "--"}, "", exitUsage, []string{"submit"}},
 		{[]string{"submit", "--", ""}, "", exitRefused, []string{"first word", "empty"}},
@@ -50,11 +50,11 @@ func TestBadSubmissions(t *testing.T) {
 		{[]string{"submit", "--payload", "@/no/such/file", "--", "true"}, "", exitUsage, []string{"/no/such/file"}},
 		{append(env, "--", "true"), "", exitRefused, []string{"environment", "524288"}},
 		{[]string{"submit", "--env", "DSPY_TASK_ID=x", "--", "true"}, "", exitRefused, []string{"DSPY_TASK_ID", "scheduler"}},
-		{[]string{"submit", "--class", "quantum", "--", "true"}, "", exitRefused, []string{"quantum", "cpu_short"}},
+		{[]string{"submit", "--class", "quantum", "--", "true"}, "", exitUsage, []string{"quantum", "cpu_short"}},
 		{[]string{"submit", "--class", "gpu_short", "--", "true"}, "", exitRefused, []string{"not in this release"}},
 		{[]string{"submit", "--after", "nobody", "--", "true"}, "", exitRefused, []string{"nobody"}},
 		{[]string{"submit", "--id", "me", "--after", "me", "--", "true"}, "", exitRefused, []string{"me", "itself"}},
-		{[]string{"submit", "--retries", "-1", "--", "true"}, "", exitRefused, []string{"retries"}},
+		{[]string{"submit", "--retries", "-1", "--", "true"}, "", exitUsage, []string{"retries"}},
 		{[]string{"submit", "--timeout", "soon", "--", "true"}, "", exitUsage, []string{"timeout", "soon"}},
 		{[]string{"submit", "--from-file", "-"}, `{"id":"n","argv":["a\u0000b"]}` + "\n", exitUsage, []string{"NUL"}},
 		{[]string{"submit", "--from-file", "-"}, "{\n", exitUsage, []string{"line 1"}},

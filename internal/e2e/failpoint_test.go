@@ -99,14 +99,17 @@ func (w *world) scenario() {
 			r.Spec.After = append(r.Spec.After, &pb.Dependency{Id: id, When: when})
 		}
 	}
-	w.submit(submission("ok", mark+`echo '{"n": 1}' > "$DSPY_RESULT_FILE"`))
-	w.submit(submission("flaky", mark+`exit $((2 - DSPY_TASK_ATTEMPT))`, retry))
-	w.submit(submission("bad", mark+`exit 4`))
-	w.submit(submission("slow", mark+`exec sleep 60`, limit))
-	w.submit(submission("cancelled", mark+`exec sleep 60`))
-	w.submit(submission("after-ok", mark, after("ok", "ok"), after("flaky", "ok")))
-	w.submit(submission("after-bad", mark, after("bad", "ok")))
-	w.submit(submission("never", mark, after("cancelled", "any")))
+	// In one call, so that none has ended before those that wait for it are there.
+	w.submit(
+		submission("ok", mark+`echo '{"n": 1}' > "$DSPY_RESULT_FILE"`),
+		submission("flaky", mark+`exit $((2 - DSPY_TASK_ATTEMPT))`, retry),
+		submission("bad", mark+`exit 4`),
+		submission("slow", mark+`exec sleep 60`, limit),
+		submission("cancelled", mark+`exec sleep 60`),
+		submission("after-ok", mark, after("ok", "ok"), after("flaky", "ok")),
+		submission("after-bad", mark, after("bad", "ok")),
+		submission("never", mark, after("cancelled", "any")),
+	)
 	w.cancel("never")
 	w.eventually(time.Minute, "the task to be cancelled runs", func() bool {
 		return w.runs()["cancelled.1"] > 0 || w.ended("cancelled")

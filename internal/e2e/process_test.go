@@ -297,7 +297,7 @@ func TestFollowAcrossRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout = out // what it says of the daemon's absence goes to standard error
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

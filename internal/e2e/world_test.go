@@ -130,7 +130,9 @@ func (w *world) logTasks() {
 	}
 	for _, t := range page.GetTasks() {
 		w.Logf("%s is %s, attempt %d: %s", t.GetId(), t.GetState(), t.GetAttempt(), t.GetOutcome().GetMessage())
-		w.Logf("its output ends with:\n%s", tail(t.GetLogPath(), 5))
+		if full, err := c.GetTask(ctx, &pb.GetTaskRequest{TaskId: t.GetId()}); err == nil && full.GetLogPath() != "" {
+			w.Logf("its output ends with:\n%s", tail(full.GetLogPath(), 5))
+		}
 	}
 }
 
@@ -141,12 +143,24 @@ func (w *world) daemon() *daemon {
 	return w.current
 }
 
-// tearDown ends the daemon, the supervisor and what still runs.
+// tearDown ends the daemon, what still runs, and the supervisor: politely, so
+// that it removes its cgroups.
 func (w *world) tearDown() {
 	if w.daemon() != nil {
 		w.killDaemon()
 	}
+	w.killTasks()
+	for _, pid := range w.supervisor() {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	for late := time.Now().Add(5 * time.Second); len(w.supervisor()) > 0 && time.Now().Before(late); {
+		pauseFor(5 * time.Millisecond)
+	}
 	w.killSupervisor()
+	w.killTasks() // begun in the meantime
+}
+
+func (w *world) killTasks() {
 	for _, pid := range w.tasks() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}

@@ -65,7 +65,9 @@ func TestTroubleOfTheMachineIsTriedAgain(t *testing.T) {
 	inBubble(t, settings{}, func(w *world) {
 		w.submit(job("a", `{"fail": "no memory"}`))
 		w.pass(time.Minute)
-		if st := w.want("a", task.Failed); st.Attempt != 4 || st.Outcome.Message != "no memory" || st.Outcome.Class != task.CouldNotStart {
+		w.want("a", task.Pending)
+		w.pass(3 * time.Hour)
+		if st := w.want("a", task.Failed); st.Attempt != 1+task.CouldNotStart.Budget(job("", "")) || st.Outcome.Message != "no memory" || st.Outcome.Class != task.CouldNotStart {
 			t.Fatalf("attempt %d: %+v", st.Attempt, st.Outcome)
 		}
 		if w.began() != 0 {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -15,6 +16,9 @@ import (
 // Name is the name of this backend in task.Status.Backend.
 const Name = "process"
 
+// connecting is why nothing can be handed over before the first connection.
+const connecting = "connecting to the process supervisor"
+
 // Backend runs attempts as processes of this host. The processes belong to the
 // supervisor, so a Backend can go away and come back at any time.
 type Backend struct {
@@ -24,12 +28,9 @@ type Backend struct {
 	host   string
 	boot   string
 
-	mu sync.Mutex
-	// session is nil while there is no connection; changed is closed and replaced
-	// whenever that or down changes.
-	session *session
+	mu      sync.Mutex
+	session *session // nil while there is no connection
 	down    string
-	changed chan struct{}
 	// given are attempts that were handed over and are not known to have begun:
 	// should the supervisor be killed, they are handed over again.
 	given  map[task.Ref]*supervisorpb.Start
@@ -40,6 +41,8 @@ type Backend struct {
 	limits map[string]uint32
 	echoes []task.Change // ends of built-in tasks, for Watch to report
 	wake   waker
+	first  chan struct{} // closed with the first session
+	once   sync.Once
 }
 
 // New makes a backend. It connects when Watch runs.
@@ -58,12 +61,12 @@ func New(opts Options) (*Backend, error) {
 	short, _, _ := strings.Cut(boot, "-")
 	return &Backend{
 		opts: opts, layout: Layout{Dir: opts.TasksDir}, host: host, boot: boot,
-		spool:   filepath.Join(opts.SpoolDir, host+"-"+short),
-		changed: make(chan struct{}),
-		given:   map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{},
+		spool: filepath.Join(opts.SpoolDir, host+"-"+short),
+		down:  connecting,
+		given: map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{},
 		stops: map[task.Ref]struct{}{}, told: map[task.Ref]told{},
 		active: map[task.Ref]task.Task{}, limits: map[string]uint32{},
-		wake: newWaker(),
+		wake: newWaker(), first: make(chan struct{}),
 	}, nil
 }
 
@@ -80,25 +83,15 @@ func (b *Backend) Down() string {
 	return b.down
 }
 
-// connected waits for the connection. It does not wait for one that was tried
-// and failed.
-func (b *Backend) connected(ctx context.Context) (*session, error) {
-	for {
-		b.mu.Lock()
-		ss, down, changed := b.session, b.down, b.changed
-		b.mu.Unlock()
-		if ss != nil {
-			return ss, nil
-		}
-		if down != "" {
-			return nil, task.Errorf(task.CodeUnavailable, "%s", down)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-changed:
-		}
+// connected returns the connection. It does not wait for one: the engine itself
+// calls, and comes again.
+func (b *Backend) connected() (*session, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.session != nil {
+		return b.session, nil
 	}
+	return nil, task.Errorf(task.CodeUnavailable, "%s", cmp.Or(b.down, connecting))
 }
 
 // setSession changes the connection, or why there is none.
@@ -106,20 +99,26 @@ func (b *Backend) setSession(ss *session, down string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.down = ss, down
-	close(b.changed)
-	b.changed = make(chan struct{})
+	if ss != nil {
+		b.once.Do(func() { close(b.first) })
+	}
 }
 
-// Stop begins to end an attempt.
-func (b *Backend) Stop(ctx context.Context, t task.Task) error {
+// Connected is closed when Watch has reached the supervisor for the first time.
+func (b *Backend) Connected() <-chan struct{} { return b.first }
+
+// Stop begins to end an attempt. Without a connection it is told as soon as
+// there is one.
+func (b *Backend) Stop(_ context.Context, t task.Task) error {
 	ref := t.Ref()
 	b.mu.Lock()
 	b.stops[ref] = struct{}{}
 	delete(b.given, ref)
+	delete(b.envs, ref)
+	ss := b.session
 	b.mu.Unlock()
-	ss, err := b.connected(ctx)
-	if err != nil {
-		return err
+	if ss == nil {
+		return nil
 	}
 	return ss.send(stopMessage(ref))
 }
@@ -137,8 +136,8 @@ func namesOf(refs []task.Ref) []*supervisorpb.Name {
 }
 
 // Forget drops what was kept about attempts whose ends are stored.
-func (b *Backend) Forget(ctx context.Context, refs []task.Ref) error {
-	ss, err := b.connected(ctx)
+func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
+	ss, err := b.connected()
 	if err != nil {
 		return err
 	}
@@ -147,6 +146,7 @@ func (b *Backend) Forget(ctx context.Context, refs []task.Ref) error {
 		delete(b.told, r)
 		delete(b.stops, r)
 		delete(b.given, r)
+		delete(b.envs, r)
 	}
 	b.mu.Unlock()
 	b.removeFiles(refs)

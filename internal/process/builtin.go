@@ -2,6 +2,8 @@ package process
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -19,8 +21,22 @@ func (b *Backend) echo(t task.Task) {
 	exited.Event.Unprompted = true
 	exited.Event.Outcome.Node = b.host
 	exited.Result = echoed(t.Spec.Payload)
+	b.say(launched, ev(task.EventStarted), exited)
+}
+
+// refuse ends an attempt that cannot be handed over because of itself, such as
+// when its files cannot be made. It is told like an echo.
+func (b *Backend) refuse(t task.Task, err error) {
+	b.say(task.Change{Seq: t.Seq, Event: task.Event{
+		Kind: task.EventNotStarted, At: task.At(b.opts.Now()), Attempt: t.Attempt(), Class: task.CouldNotStart,
+		Text: strings.ToValidUTF8(fmt.Sprintf("cannot be prepared on %s: %v", b.host, err), "?"),
+	}})
+}
+
+// say has changes reported that the supervisor knows nothing about.
+func (b *Backend) say(changes ...task.Change) {
 	b.mu.Lock()
-	b.echoes = append(b.echoes, launched, ev(task.EventStarted), exited)
+	b.echoes = append(b.echoes, changes...)
 	b.mu.Unlock()
 	b.wake.wake()
 }

@@ -62,8 +62,9 @@ func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) task
 		ev.Kind = task.EventStopped
 	case kind == supervisorpb.End_KIND_NOT_STARTED:
 		ev.Kind, ev.Class, ev.Text = task.EventNotStarted, task.CouldNotStart, end.GetMessage()
-	case kind == supervisorpb.End_KIND_VANISHED && stopped:
-		// We had signalled it, and it is gone: that is what was wanted.
+	case kind == supervisorpb.End_KIND_VANISHED && stopped && !end.GetUnprompted():
+		// We had signalled it, and it is gone: that is what was wanted. (Unprompted,
+		// it was gone before; then changes has not told of the stop either.)
 		ev.Kind = task.EventStopped
 	case kind == supervisorpb.End_KIND_VANISHED:
 		ev.Kind, ev.Class, ev.Text = task.EventVanished, task.Vanished, end.GetMessage()
@@ -109,12 +110,18 @@ func outcomeOf(end *supervisorpb.End, host string) task.Outcome {
 
 // lost says that no trace is left of an attempt that had been handed over.
 func lost(t task.Task, at task.Instant, host, boot string) task.Change {
-	text := fmt.Sprintf("had been handed to the process supervisor on %s, which knows nothing of it: its journal was removed", host)
+	c := lostRef(t.Ref(), at, host)
 	if h, ok := decodeHandle(t.Status().Handle); ok && h.Boot != boot {
-		text = fmt.Sprintf("ran on %s when the machine was restarted", h.Host)
+		c.Event.Text = strings.ToValidUTF8(fmt.Sprintf("ran on %s when the machine was restarted", h.Host), "?")
 	}
-	return task.Change{Seq: t.Seq, Event: task.Event{
-		Kind: task.EventVanished, At: at, Attempt: t.Attempt(), Class: task.Vanished,
+	return c
+}
+
+// lostRef is lost for an attempt of this boot.
+func lostRef(ref task.Ref, at task.Instant, host string) task.Change {
+	text := fmt.Sprintf("had been handed to the process supervisor on %s, which knows nothing of it: its journal was removed", host)
+	return task.Change{Seq: ref.Seq, Event: task.Event{
+		Kind: task.EventVanished, At: at, Attempt: ref.Attempt, Class: task.Vanished,
 		Text: strings.ToValidUTF8(text, "?"),
 	}}
 }

@@ -262,8 +262,8 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 			q.touch(a)
 			continue
 		}
-		if q.forgotten.has(ref) || len(st.GetArgv()) == 0 || int(st.GetEnvironment()) >= len(envs) {
-			s.log.Warn("refused a start", "queue", q.id, "task", ref.Seq, "attempt", ref.Attempt)
+		if end := s.refusal(q, st, len(envs)); end != nil {
+			s.refuse(q, st.GetName(), end)
 			continue
 		}
 		a := newAttempt(q, st.GetName(), &supervisorpb.Claim{
@@ -276,6 +276,29 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 	}
 	s.pump(q)
 	s.employ()
+}
+
+// refusal says why a start cannot be taken in; nil = it can.
+func (s *supervisor) refusal(q *queue, st *supervisorpb.Start, envs int) *supervisorpb.End {
+	switch {
+	case q.forgotten.has(refOf(st.GetName())):
+		return vanished("had ended on %s and was forgotten before it was handed over once more", s.host)
+	case len(st.GetArgv()) == 0:
+		return notStarted("was handed over to %s without a command", s.host)
+	case int(st.GetEnvironment()) >= envs:
+		return notStarted("was handed over to %s without its environment", s.host)
+	}
+	return nil
+}
+
+// refuse reports a start that was not taken in as ended. Nothing of it is kept:
+// should the report be lost, the start comes again.
+func (s *supervisor) refuse(q *queue, n *supervisorpb.Name, end *supervisorpb.End) {
+	s.log.Warn("refused a start", "queue", q.id, "task", n.GetSeq(), "attempt", n.GetAttempt(), "reason", end.GetMessage())
+	a := newAttempt(q, n, &supervisorpb.Claim{})
+	end.At = int64(now())
+	a.phase, a.end = ended, end
+	q.touch(a)
 }
 
 // stop ends attempts. One that never came here is remembered as ended, so that

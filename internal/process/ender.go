@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,8 @@ import (
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
+	// blindPause is when to look again after the table of processes could not be read.
+	blindPause = 200 * time.Millisecond
 )
 
 // stopAttempt begins to end an attempt. The intent is in the journal before any
@@ -98,16 +101,35 @@ func (s *supervisor) dueEndings() (due []*attempt, next bootTime) {
 func (s *supervisor) look(due []*attempt) {
 	var table map[int]process
 	var marks map[int]string
-	for _, a := range due {
-		if a.proc.cgroup == nil && table == nil {
-			var err error
-			if table, err = processes(); err != nil {
-				s.log.Error("cannot list processes", "error", err)
-			}
-			marks = markers(table)
+	if s.needTable(due) {
+		var err error
+		if table, marks, err = census(); err != nil {
+			s.log.Error("cannot list processes", "error", err)
 		}
+	}
+	for _, a := range due {
 		s.step(a, table, marks)
 	}
+}
+
+// needTable says whether one of them has no cgroup that tells who belongs to it.
+func (s *supervisor) needTable(due []*attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(due, func(a *attempt) bool { return a.proc.cgroup == nil })
+}
+
+// census lists all processes, and the markers of those that have one.
+func census() (map[int]process, map[int]string, error) {
+	table, err := processes()
+	if err != nil {
+		return nil, nil, err
+	}
+	marks, err := markers(table)
+	if err != nil {
+		return nil, nil, err
+	}
+	return table, marks, nil
 }
 
 // step takes one attempt one step further.
@@ -118,6 +140,11 @@ func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]strin
 		return
 	}
 	e := &a.ending
+	if a.proc.cgroup == nil && table == nil {
+		// Nothing is known, least of all that nothing is left.
+		e.nextAt = bootNow().add(blindPause)
+		return
+	}
 	left := a.members(table, marks)
 	if a.proc.gone && len(left) == 0 {
 		if a.proc.cgroup == nil || !a.proc.cgroup.populated() {
@@ -127,10 +154,9 @@ func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]strin
 		}
 	}
 	force := bootNow() >= e.killAt
-	if a.stop.begun() {
+	if s.signalAll(a, left, force) && a.stop.begun() {
 		a.stop.signalled = true
 	}
-	s.signalAll(a, left, force)
 	e.nextAt = e.killAt
 	if a.proc.gone || force {
 		// Nobody tells when the rest is gone, so look, less and less often.
@@ -142,22 +168,24 @@ func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]strin
 	}
 }
 
-// signalAll asks every process once, or ends all by force.
-func (s *supervisor) signalAll(a *attempt, left []process, force bool) {
+// signalAll asks every process once, or ends all by force. It says whether a
+// signal went out.
+func (s *supervisor) signalAll(a *attempt, left []process, force bool) (sent bool) {
 	if force && a.proc.cgroup != nil && a.proc.cgroup.kill() {
-		return
+		return len(left) > 0
 	}
 	for _, p := range left {
 		switch {
 		case force:
-			p.signal(unix.SIGKILL)
-		case a.ending.asked[p.pid] != p.start:
+			sent = p.signal(unix.SIGKILL) || sent
+		case a.ending.asked[p.pid] != p.start && p.signal(unix.SIGTERM):
 			a.ending.asked[p.pid] = p.start
-			p.signal(unix.SIGTERM)
 			// A stopped process (Ctrl-Z, SIGSTOP) would sleep through its grace.
 			p.signal(unix.SIGCONT)
+			sent = true
 		}
 	}
+	return sent
 }
 
 func (p *pool) remove(a *attempt) {

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,15 +15,18 @@ import (
 // supervisor started. There are few, once, after a crash.
 type follower struct {
 	s     *supervisor
-	epoll int // -1 = the kernel has no pidfds; then we look from time to time
+	epoll int // -1 = none could be made; then we look from time to time
 	stop  int // an eventfd that ends run
 	// watched is guarded by the supervisor's mutex.
-	watched map[int]*attempt // by pidfd
+	watched map[int]*attempt // by pidfd; by -pid, those that have none
 	wakeup  waker
 }
 
-// followPause is how often processes are looked at on kernels without pidfds.
+// followPause is how often processes without a pidfd are looked at.
 const followPause = 500 * time.Millisecond
+
+// pidfdOpen is a variable so that tests can be on a kernel without.
+var pidfdOpen = unix.PidfdOpen
 
 func newFollower(s *supervisor) *follower {
 	f := &follower{s: s, epoll: -1, stop: -1, watched: map[int]*attempt{}, wakeup: newWaker()}
@@ -48,38 +52,47 @@ func newFollower(s *supervisor) *follower {
 // add follows a running attempt from now on. The supervisor's mutex is held.
 // It reports false if the process is gone already.
 func (f *follower) add(a *attempt) bool {
-	fd, err := unix.PidfdOpen(a.proc.pid, 0)
+	fd, err := pidfdOpen(a.proc.pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return false
 	}
 	// The pidfd may be of a process that got the pid just now.
-	if q, ok := lookup(a.proc.pid); !ok || !a.proc.is(q) {
+	if a.proc.ended() {
 		if err == nil {
 			_ = unix.Close(fd)
 		}
 		return false
 	}
-	if err != nil || f.epoll < 0 {
-		if err == nil {
-			_ = unix.Close(fd)
+	if err == nil && f.epoll >= 0 {
+		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+		if err := unix.EpollCtl(f.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err == nil {
+			f.watched[fd] = a
+			return true
 		}
-		f.watched[-a.proc.pid] = a
-		f.wakeup.wake()
-		return true
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
-	if err := unix.EpollCtl(f.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err == nil {
 		_ = unix.Close(fd)
-		return false
 	}
-	f.watched[fd] = a
+	f.watched[-a.proc.pid] = a // for poll
+	f.wakeup.wake()
 	return true
+}
+
+// ended says that the process is not there any more. What cannot be looked at
+// for want of a file descriptor is.
+func (p *proc) ended() bool {
+	if q, ok := lookup(p.pid); ok {
+		return !p.is(q)
+	}
+	return errors.Is(unix.Kill(p.pid, 0), unix.ESRCH)
 }
 
 // run waits for their ends until ctx is done.
 func (f *follower) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { f.poll(ctx) })
 	if f.epoll < 0 {
-		f.poll(ctx)
 		return
 	}
 	unhook := context.AfterFunc(ctx, func() {
@@ -142,7 +155,8 @@ func exitOf(pid, fd int) (unix.WaitStatus, bool) {
 	return unix.WaitStatus(info.Exit_code), true
 }
 
-// poll is run for kernels without pidfds.
+// poll looks from time to time at those that have no pidfd: on kernels without
+// (before Linux 5.3), and when we were out of file descriptors.
 func (f *follower) poll(ctx context.Context) {
 	timer := time.NewTicker(followPause)
 	defer timer.Stop()
@@ -151,24 +165,48 @@ func (f *follower) poll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-f.wakeup:
-		case <-timer.C:
 		}
-		f.s.mu.Lock()
-		for key, a := range f.watched {
-			if q, ok := lookup(a.proc.pid); !ok || !a.proc.is(q) {
-				delete(f.watched, key)
-				f.s.adoptedGone(a, f.s.unseenEnd(a))
+		for f.pollOnce() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
 			}
 		}
-		f.s.mu.Unlock()
 	}
+}
+
+// pollOnce takes in the ends of those without a pidfd, and says whether some are
+// left. A zombie counts as ended: its parent may never take note of it.
+func (f *follower) pollOnce() (more bool) {
+	s := f.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, a := range f.watched {
+		if key >= 0 {
+			continue
+		}
+		end := s.unseenEnd(a)
+		if ws, ok := zombieStatus(a.proc.pid); ok && !a.proc.ended() {
+			end = &supervisorpb.End{Kind: supervisorpb.End_KIND_EXITED}
+			s.setStatus(a, end, ws)
+		} else if !a.proc.ended() {
+			more = true
+			continue
+		}
+		delete(f.watched, key)
+		s.adoptedGone(a, end)
+	}
+	return more
 }
 
 func (f *follower) close() {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	for fd := range f.watched {
-		_ = unix.Close(fd)
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
 	}
 	clear(f.watched)
 	_ = unix.Close(f.epoll)

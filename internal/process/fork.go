@@ -58,12 +58,15 @@ func (s *supervisor) exec(p *proc, path string, argv, env []string, dir string) 
 	begin := bootNow()
 	pid, err := syscall.ForkExec(path, argv, &attr)
 	if err != nil && p.cgroup != nil && !programsFault(err) {
-		s.log.Warn("cannot start in a cgroup; going on without", "error", err)
-		s.cgroups.disable()
+		refused := err
 		p.cgroup.release()
 		p.cgroup, sys.UseCgroupFD = nil, false
 		begin = bootNow()
 		pid, err = syscall.ForkExec(path, argv, &attr)
+		if err == nil { // else it was not the cgroup's fault, or not alone
+			s.log.Warn("cannot start in a cgroup; going on without", "error", refused)
+			s.cgroups.disable()
+		}
 	}
 	if errors.Is(err, syscall.ENOEXEC) {
 		// A script without "#!": a shell would run it by itself.

@@ -132,6 +132,11 @@ func (p *place) daemonWith(t testing.TB, opts Options, events map[task.Ref][]tas
 	t.Helper()
 	b, err := New(opts)
 	must(t, err)
+	return p.watch(t, b, events, active...)
+}
+
+func (p *place) watch(t testing.TB, b *Backend, events map[task.Ref][]task.Change, active ...task.Task) *daemon {
+	t.Helper()
 	d := &daemon{Backend: b, t: t, events: events, moved: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -190,6 +195,12 @@ var ends = []task.EventKind{task.EventExited, task.EventStopped, task.EventVanis
 func (d *daemon) launch(tasks ...task.Task) {
 	d.t.Helper()
 	must(d.t, d.Launch(context.Background(), tasks))
+}
+
+// connected waits until the daemon has a supervisor.
+func (d *daemon) connected() {
+	d.t.Helper()
+	poll(d.t, "the connection", func() bool { return d.Down() == "" })
 }
 
 func kindsOf(cs []task.Change) []string {

@@ -11,18 +11,17 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// Launch hands over tasks, in one message.
-func (b *Backend) Launch(ctx context.Context, tasks []task.Task) error {
-	ss, err := b.connected(ctx)
-	if err != nil {
-		return err
-	}
-	batch := newBatch()
+// Launch hands over tasks. What cannot be sent now, or is not known to have
+// arrived, goes over with the next connection (see handOver), so that neither
+// the engine waits nor one bad task keeps back the others.
+func (b *Backend) Launch(_ context.Context, tasks []task.Task) error {
+	batch := &batch{}
 	limits := map[string]uint32{}
 	for _, t := range tasks {
 		if t.Spec.Builtin != "" {
@@ -31,43 +30,76 @@ func (b *Backend) Launch(ctx context.Context, tasks []task.Task) error {
 		}
 		st, env, err := b.startOf(t, limits)
 		if err != nil {
-			return err
+			b.refuse(t, err)
+			continue
 		}
 		batch.add(st, env)
-		b.mu.Lock()
-		if b.told[t.Ref()] < toldRunning {
-			b.given[t.Ref()], b.envs[t.Ref()] = st, env
-		}
-		b.mu.Unlock()
+		b.give(t.Ref(), st, env)
 	}
-	if err := b.sendLimits(ss, limits); err != nil {
-		return err
+	// The session is looked up last: one that is newer has been handed all this.
+	ss, changed := b.noteLimits(limits)
+	if ss == nil {
+		return nil
 	}
-	return batch.send(ss)
+	if err := errors.Join(sendLimits(ss, changed), batch.send(ss)); err != nil {
+		b.opts.Logger.Warn("tasks go to the process supervisor once more with the next connection", "tasks", len(tasks), "error", err)
+	}
+	return nil
 }
 
-// batch collects starts; those with the same environment share one copy of it.
+// give keeps a start until it is known to have begun.
+func (b *Backend) give(ref task.Ref, st *supervisorpb.Start, env []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.told[ref] < toldRunning {
+		b.given[ref], b.envs[ref] = st, env
+	}
+}
+
+// batchBytes is about how large a message of starts gets. It leaves maxMessage
+// far away, and the supervisor takes it in well within sendPatience.
+const batchBytes = 8 << 20
+
+// batch collects starts in messages; those with the same environment share one
+// copy of it in each.
 type batch struct {
-	msg  *supervisorpb.StartBatch
+	msgs []*supervisorpb.StartBatch
+	size int      // of the last message
 	last []string // environment of the last start
 }
 
-func newBatch() *batch { return &batch{msg: &supervisorpb.StartBatch{}} }
-
 func (bt *batch) add(st *supervisorpb.Start, env []string) {
-	if len(bt.msg.Environments) == 0 || !slices.Equal(env, bt.last) {
-		bt.msg.Environments = append(bt.msg.Environments, &supervisorpb.Environment{Entries: raw(env)})
-		bt.last = env
+	n := proto.Size(st)
+	if len(bt.msgs) == 0 || bt.size+n > batchBytes {
+		bt.msgs, bt.size = append(bt.msgs, &supervisorpb.StartBatch{}), 0
 	}
-	st.Environment = uint32(len(bt.msg.Environments) - 1)
-	bt.msg.Starts = append(bt.msg.Starts, st)
+	m := bt.msgs[len(bt.msgs)-1]
+	if len(m.Environments) == 0 || !slices.Equal(env, bt.last) {
+		e := &supervisorpb.Environment{Entries: raw(env)}
+		m.Environments = append(m.Environments, e)
+		bt.last = env
+		n += proto.Size(e)
+	}
+	st.Environment = uint32(len(m.Environments) - 1)
+	m.Starts = append(m.Starts, st)
+	bt.size += n
+}
+
+func (bt *batch) messages() []*supervisorpb.ToSupervisor {
+	out := make([]*supervisorpb.ToSupervisor, len(bt.msgs))
+	for i, m := range bt.msgs {
+		out[i] = &supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Start{Start: m}}
+	}
+	return out
 }
 
 func (bt *batch) send(ss *session) error {
-	if len(bt.msg.Starts) == 0 {
-		return nil
+	for _, m := range bt.messages() {
+		if err := ss.send(m); err != nil {
+			return err
+		}
 	}
-	return ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Start{Start: bt.msg}})
+	return nil
 }
 
 func raw(list []string) [][]byte {
@@ -155,16 +187,22 @@ func writePayload(path string, payload []byte) error {
 	return nil
 }
 
-// sendLimits tells the supervisor the sizes of pools that changed.
-func (b *Backend) sendLimits(ss *session, limits map[string]uint32) error {
+// noteLimits takes over the sizes of pools. It returns those that changed, and
+// the connection to tell them through.
+func (b *Backend) noteLimits(limits map[string]uint32) (*session, map[string]uint32) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	changed := map[string]uint32{}
 	for name, n := range limits {
 		if old, ok := b.limits[name]; !ok || old != n {
 			b.limits[name], changed[name] = n, n
 		}
 	}
-	b.mu.Unlock()
+	return b.session, changed
+}
+
+// sendLimits tells the supervisor the sizes of pools that changed.
+func sendLimits(ss *session, changed map[string]uint32) error {
 	if len(changed) == 0 {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,17 +37,24 @@ func cutLog(fd int, path string, size, limit int64) error {
 	}
 	from := int64(logHead)
 	to := (size - limit/2) / blockSize * blockSize
-	if n := len(cuts); n > 0 && cuts[n-1].To > cuts[n-1].From && to <= cuts[n-1].To || to <= from {
+	if n := len(cuts); n > 0 && cuts[n-1].To > cuts[n-1].From {
+		to = max(to, cuts[n-1].To) // maybe noted, and not done before a crash
+	}
+	if to <= from {
 		return nil
+	}
+	if err := writeCuts(path, cuts, []cut{{From: from, To: to, Bytes: to - from}}); err != nil {
+		return err
 	}
 	err = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 	if err == nil {
-		return writeCuts(path, []cut{{From: from, To: to, Bytes: to - from}})
+		return nil
 	}
-	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("punch a hole into the log: %w", err)
+	err = fmt.Errorf("punch a hole into the log: %w", err)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return truncateLog(fd, path, size, cuts)
 	}
-	return truncateLog(fd, path, size, cuts)
+	return errors.Join(err, restoreCuts(path, cuts))
 }
 
 // truncateLog is for file systems without holes, such as NFS before 4.2: only
@@ -56,10 +64,13 @@ func truncateLog(fd int, path string, size int64, cuts []cut) error {
 	for _, c := range cuts {
 		dropped += c.Bytes
 	}
-	if err := unix.Ftruncate(fd, logHead); err != nil {
-		return fmt.Errorf("cut the log: %w", err)
+	if err := writeCuts(path, nil, []cut{{From: logHead, To: logHead, Bytes: dropped}}); err != nil {
+		return err
 	}
-	return writeCuts(path, []cut{{From: logHead, To: logHead, Bytes: dropped}})
+	if err := unix.Ftruncate(fd, logHead); err != nil {
+		return errors.Join(fmt.Errorf("cut the log: %w", err), restoreCuts(path, cuts))
+	}
+	return nil
 }
 
 func readCuts(logPath string) ([]cut, error) {
@@ -77,8 +88,23 @@ func readCuts(logPath string) ([]cut, error) {
 	return cuts, nil
 }
 
-// writeCuts replaces the note in one step, so that a reader never sees half of it.
-func writeCuts(logPath string, cuts []cut) error {
+// restoreCuts takes a note back: nothing was dropped.
+func restoreCuts(logPath string, old []cut) error {
+	if len(old) > 0 {
+		return writeCuts(logPath, nil, old)
+	}
+	if err := os.Remove(logPath + cutsSuffix); err != nil {
+		return fmt.Errorf("note what was cut out of a log: %w", err)
+	}
+	return nil
+}
+
+// writeCuts replaces the note old in one step, so that a reader never sees half
+// of it.
+func writeCuts(logPath string, old, cuts []cut) error {
+	if slices.Equal(old, cuts) {
+		return nil
+	}
 	b, err := json.Marshal(cuts)
 	if err != nil {
 		return err

@@ -176,10 +176,16 @@ func (f *supervisorFlags) serve() error {
 	return err
 }
 
+// beginPatience bounds the start of a supervisor: it reads a few files.
+const beginPatience = 15 * time.Second
+
 // startSupervisor starts the supervisor of a runtime directory, unless it runs.
 // When it returns nil, one serves or is about to.
 func startSupervisor(ctx context.Context, exe string, f supervisorFlags) error {
+	ctx, cancel := context.WithTimeout(ctx, beginPatience)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, exe, f.args()...)
+	cmd.WaitDelay = time.Second // should somebody else hold its output
 	cmd.Env = withoutMarker(os.Environ())
 	out, err := cmd.CombinedOutput()
 	if err != nil {

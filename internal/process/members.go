@@ -61,12 +61,16 @@ func pick(in map[int]bool, table map[int]process) []process {
 }
 
 // markers reads the marker of every process that has one.
-func markers(table map[int]process) map[int]string {
+func markers(table map[int]process) (map[int]string, error) {
 	out := map[int]string{}
 	for pid := range table {
-		if m := markerOf(pid); m != "" {
+		m, err := markerOf(pid)
+		if exhausted(err) {
+			return nil, err
+		}
+		if m != "" {
 			out[pid] = m
 		}
 	}
-	return out
+	return out, nil
 }

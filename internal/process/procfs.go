@@ -36,18 +36,34 @@ func processes() (map[int]process, error) {
 		if err != nil {
 			continue
 		}
-		if p, ok := lookup(pid); ok {
+		p, err := look(pid)
+		if exhausted(err) {
+			return nil, err // one that is there must not be taken for gone
+		}
+		if err == nil {
 			out[pid] = p
 		}
 	}
 	return out, nil
 }
 
+// exhausted says that the machine had no means to look, which tells nothing
+// about what is there.
+func exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 // lookup reads one process; false if there is none with that pid.
 func lookup(pid int) (process, bool) {
-	f, ok := statFields(pid)
-	if !ok {
-		return process{}, false
+	p, err := look(pid)
+	return p, err == nil
+}
+
+// look is lookup that says why not.
+func look(pid int) (process, error) {
+	f, err := statFields(pid)
+	if err != nil {
+		return process{}, err
 	}
 	num := func(i int) int {
 		n, _ := strconv.Atoi(string(f[i])) // the kernel writes numbers there
@@ -55,32 +71,38 @@ func lookup(pid int) (process, bool) {
 	}
 	start, err := strconv.ParseUint(string(f[19]), 10, 64)
 	if err != nil {
-		return process{}, false
+		return process{}, err
 	}
-	return process{pid: pid, parent: num(1), group: num(2), session: num(3), start: start, state: f[0][0]}, true
+	return process{pid: pid, parent: num(1), group: num(2), session: num(3), start: start, state: f[0][0]}, nil
 }
+
+// errStat is returned for a line of /proc that is none.
+var errStat = errors.New("unexpected content of /proc/PID/stat")
 
 // statFields returns the fields of /proc/PID/stat from the state on, which
 // proc(5) numbers from 3.
-func statFields(pid int) ([][]byte, bool) {
+func statFields(pid int) ([][]byte, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return nil, false
+		return nil, err
 	}
 	// The name, in parentheses, may hold anything, parentheses included.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
-		return nil, false
+		return nil, errStat
 	}
 	f := bytes.Fields(b[i+1:])
-	return f, len(f) >= 20 && len(f[0]) == 1
+	if len(f) < 20 || len(f[0]) != 1 {
+		return nil, errStat
+	}
+	return f, nil
 }
 
 // zombieStatus returns how a process ended whose parent has not taken note yet.
 func zombieStatus(pid int) (unix.WaitStatus, bool) {
 	const exitCode = 52 - 3
-	f, ok := statFields(pid)
-	if !ok || f[0][0] != 'Z' || len(f) <= exitCode {
+	f, err := statFields(pid)
+	if err != nil || f[0][0] != 'Z' || len(f) <= exitCode {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(string(f[exitCode]), 10, 32)
@@ -89,31 +111,31 @@ func zombieStatus(pid int) (unix.WaitStatus, bool) {
 
 // markerOf reads the marker from a process's environment; "" if it has none or
 // is not ours to read. Shells reorder what they hand on, so all of it is read.
-func markerOf(pid int) string {
+func markerOf(pid int) (string, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
-		return ""
+		return "", err
 	}
 	for kv := range bytes.SplitSeq(b, []byte{0}) {
 		if v, ok := bytes.CutPrefix(kv, []byte(markerVar+"=")); ok {
-			return string(v)
+			return string(v), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // signal sends a signal to exactly that process: should its pid belong to
-// another one by now, nobody gets it.
-func (p process) signal(sig unix.Signal) {
+// another one by now, nobody gets it. It says whether it went out.
+func (p process) signal(sig unix.Signal) bool {
 	fd, err := unix.PidfdOpen(p.pid, 0)
+	if errors.Is(err, unix.ENOSYS) { // Linux < 5.3
+		return unix.Kill(p.pid, sig) == nil
+	}
 	if err != nil {
-		if errors.Is(err, unix.ENOSYS) { // Linux < 5.3
-			_ = unix.Kill(p.pid, sig)
-		}
-		return
+		return false
 	}
 	defer unix.Close(fd) //nolint:errcheck // a pidfd has nothing to lose
-	if q, ok := lookup(p.pid); ok && q.start == p.start {
-		_ = unix.PidfdSendSignal(fd, sig, nil, 0) // it may have ended meanwhile
-	}
+	q, ok := lookup(p.pid)
+	// It may have ended meanwhile.
+	return ok && q.start == p.start && unix.PidfdSendSignal(fd, sig, nil, 0) == nil
 }

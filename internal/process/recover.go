@@ -87,11 +87,11 @@ func (s *supervisor) replay(q *queue, r *supervisorpb.JournalRecord) {
 
 // marksNow reads the markers of all processes.
 func (s *supervisor) marksNow() map[int]string {
-	table, err := processes()
+	_, marks, err := census()
 	if err != nil {
 		s.log.Error("cannot list processes", "error", err)
 	}
-	return markers(table)
+	return marks
 }
 
 // resume goes on with an attempt that the journal knows.

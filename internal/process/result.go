@@ -39,27 +39,43 @@ func readResult(l Layout, r task.Ref, logBytes, limit int64) (task.Result, error
 	return markedLine(l.LogPath(r))
 }
 
+// errStrangeFile is returned for what is not a plain file of the task's.
+var errStrangeFile = errors.New("not a regular file of the task's user")
+
+// openOwn opens a file that a task has written or put something else in place
+// of: a FIFO must not block us, nor a link lead us elsewhere.
+func openOwn(path string) (f *os.File, size int64, err error) {
+	f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Getuid()) {
+		err = errStrangeFile
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, st.Size, nil
+}
+
 // resultFile reads the result file; nil if there is none.
 func resultFile(path string, limit int64) (task.Result, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, size, err := openOwn(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case errors.Is(err, unix.ELOOP):
 		return nil, badResult("the result file is a symbolic link: write the JSON object to the file that DSPY_RESULT_FILE names")
+	case errors.Is(err, errStrangeFile):
+		return nil, badResult("the result file is %v", err)
 	case err != nil:
 		return nil, badResult("the result file cannot be read: %v", err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, badResult("the result file cannot be read: %v", err)
-	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Getuid():
-		return nil, badResult("the result file is not a regular file of the task's user")
-	case st.Size > limit:
-		return nil, badResult("the result is %d bytes long; at most %d are allowed: write large data to a file of its own and put its path into the result", st.Size, limit)
+	if size > limit {
+		return nil, badResult("the result is %d bytes long; at most %d are allowed: write large data to a file of its own and put its path into the result", size, limit)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
@@ -76,15 +92,11 @@ func resultFile(path string, limit int64) (task.Result, error) {
 
 // markedLine finds the last marked line at the end of the output.
 func markedLine(path string) (task.Result, error) {
-	f, err := os.Open(path)
+	f, end, err := openOwn(path)
 	if err != nil {
 		return nil, nil // the output went away; then there is no result in it
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, nil
-	}
 	b := make([]byte, min(end, markerWindow))
 	n, err := f.ReadAt(b, end-int64(len(b)))
 	if err != nil && !errors.Is(err, io.EOF) {

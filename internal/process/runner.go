@@ -92,7 +92,9 @@ func (s *supervisor) failed(a *attempt, end *supervisorpb.End) *attempt {
 	defer s.mu.Unlock()
 	s.forking--
 	s.finish(a, end)
-	return s.takeReady()
+	next := s.takeReady()
+	s.employ() // there is room for one more between claim and process, of whatever queue
+	return next
 }
 
 // began records the process of a claimed attempt.

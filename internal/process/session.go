@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protodelim"
 
@@ -15,6 +17,9 @@ import (
 // errRefused is returned when the supervisor says that it cannot serve us. Its
 // text says why and what to do.
 var errRefused = errors.New("the process supervisor refused the connection")
+
+// errSilent is returned when the supervisor accepts us and says nothing.
+var errSilent = errors.New("the process supervisor does not answer; it may be stopped (SIGSTOP) or wait for a disk")
 
 // session is one connection to the supervisor.
 type session struct {
@@ -28,6 +33,14 @@ type session struct {
 	mu sync.Mutex // of writing
 }
 
+// A supervisor that was stopped (SIGSTOP) or hangs must not hang us: the engine
+// itself waits for sends.
+const (
+	sendPatience  = 2 * time.Second
+	helloPatience = 5 * time.Second
+	byePatience   = 200 * time.Millisecond
+)
+
 // openSession connects and says hello.
 func openSession(path string, h *supervisorpb.Hello) (*session, error) {
 	nc, err := dial(path)
@@ -35,6 +48,9 @@ func openSession(path string, h *supervisorpb.Hello) (*session, error) {
 		return nil, fmt.Errorf("connect to the process supervisor: %w", err)
 	}
 	ss := &session{nc: nc, r: bufio.NewReaderSize(nc, 64<<10)}
+	if err := nc.SetReadDeadline(time.Now().Add(helloPatience)); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
 	err = ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Hello{Hello: h}})
 	var m *supervisorpb.FromSupervisor
 	if err == nil {
@@ -42,6 +58,12 @@ func openSession(path string, h *supervisorpb.Hello) (*session, error) {
 	}
 	if err == nil {
 		err = ss.welcome(m)
+	}
+	if err == nil {
+		err = nc.SetReadDeadline(time.Time{})
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errSilent, err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
@@ -64,10 +86,31 @@ func (ss *session) welcome(m *supervisorpb.FromSupervisor) error {
 func (ss *session) send(m *supervisorpb.ToSupervisor) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if _, err := protodelim.MarshalTo(ss.nc, m); err != nil {
-		return fmt.Errorf("write to the process supervisor: %w", err)
+	return ss.write(m, sendPatience)
+}
+
+// write is send for those who hold the mutex. A message that went out in part
+// makes the connection useless, so it is closed; whoever reads from it notices.
+func (ss *session) write(m *supervisorpb.ToSupervisor, patience time.Duration) error {
+	err := ss.nc.SetWriteDeadline(time.Now().Add(patience))
+	if err == nil {
+		_, err = protodelim.MarshalTo(ss.nc, m)
+	}
+	if err != nil {
+		return fmt.Errorf("write to the process supervisor: %w", errors.Join(err, ss.nc.Close()))
 	}
 	return nil
+}
+
+// leave says good-bye if that can be done at once, and closes the connection in
+// any case: a send that is stuck holds the mutex, and ends by that.
+func (ss *session) leave() {
+	late := time.AfterFunc(byePatience, func() { _ = ss.nc.Close() })
+	defer late.Stop()
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	_ = ss.write(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Bye{Bye: &supervisorpb.Bye{}}}, byePatience)
+	_ = ss.nc.Close()
 }
 
 func (ss *session) receive() (*supervisorpb.FromSupervisor, error) {

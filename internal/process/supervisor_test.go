@@ -147,7 +147,7 @@ func TestUnacknowledgedEndKeepsSupervisor(t *testing.T) {
 
 func TestVersionsThatDoNotMeet(t *testing.T) {
 	p := newPlace(t)
-	p.daemon(t, p.options("q")).launch()
+	p.daemon(t, p.options("q")).connected()
 	h := &supervisorpb.Hello{MinVersion: maxVersion + 1, MaxVersion: maxVersion + 3, QueueId: "x", SpoolDir: []byte(p.dir)}
 	_, err := openSession(filepath.Join(p.runtime(), socketName), h)
 	if !errors.Is(err, errRefused) {
@@ -161,7 +161,7 @@ func TestVersionsThatDoNotMeet(t *testing.T) {
 // A newer client may add fields and messages.
 func TestUnknownMessagesAreTolerated(t *testing.T) {
 	p := newPlace(t)
-	p.daemon(t, p.options("q")).launch()
+	p.daemon(t, p.options("q")).connected()
 	h := &supervisorpb.Hello{MinVersion: minVersion, MaxVersion: maxVersion + 5, QueueId: "x", SpoolDir: []byte(filepath.Join(p.dir, "x"))}
 	h.ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 0x01}) // field 127
 	ss, err := openSession(filepath.Join(p.runtime(), socketName), h)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -33,6 +34,15 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 		b.active[t.Ref()] = t
 	}
 	b.mu.Unlock()
+	var one sync.Mutex // the sink takes one call at a time
+	deliver := func(changes []task.Change) {
+		one.Lock()
+		defer one.Unlock()
+		sink(changes)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { b.tellEchoes(ctx, deliver) })
 	pause := retryFirst
 	for ctx.Err() == nil {
 		ss, err := b.connect(ctx)
@@ -50,7 +60,7 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 			continue
 		}
 		pause = retryFirst
-		b.follow(ctx, ss, sink)
+		b.follow(ctx, ss, deliver)
 	}
 	b.setSession(nil, "the backend has stopped")
 	return nil
@@ -71,7 +81,7 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 		}
 	}
 	ss, err := openSession(path, hello)
-	if err == nil || errors.Is(err, errRefused) || errors.Is(err, errStranger) {
+	if err == nil || errors.Is(err, errRefused) || errors.Is(err, errStranger) || errors.Is(err, errSilent) {
 		return ss, err
 	}
 	f := supervisorFlags{runtimeDir: b.opts.RuntimeDir, logFile: defaultLog(b.opts.RuntimeDir), idle: b.opts.Idle, noCgroups: b.opts.NoCgroups}
@@ -99,42 +109,33 @@ func awaitSession(ctx context.Context, path string, hello *supervisorpb.Hello) (
 	}
 }
 
+// tellEchoes reports what needs no supervisor. It does not depend on a
+// connection: one that breaks does not wait for a sink that is full.
+func (b *Backend) tellEchoes(ctx context.Context, deliver func([]task.Change)) {
+	for {
+		if changes := b.takeEchoes(); len(changes) > 0 {
+			deliver(changes)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.wake:
+		}
+	}
+}
+
 // follow uses one connection until it breaks or ctx ends.
-func (b *Backend) follow(ctx context.Context, ss *session, sink func([]task.Change)) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	unhook := context.AfterFunc(ctx, func() {
-		_ = ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Bye{Bye: &supervisorpb.Bye{}}})
-		_ = ss.nc.Close()
-	})
+func (b *Backend) follow(ctx context.Context, ss *session, deliver func([]task.Change)) {
+	unhook := context.AfterFunc(ctx, ss.leave)
 	defer unhook()
 	defer ss.nc.Close() //nolint:errcheck // nothing is lost: the supervisor keeps what it has to tell
-	if err := b.handOverAgain(ss); err != nil {
+	err := b.handOver(ss)
+	defer b.setSession(nil, "")
+	if err != nil {
 		b.opts.Logger.Warn("process supervisor", "error", err)
 		return
 	}
-	b.setSession(ss, "")
-	defer b.setSession(nil, "")
-	var one sync.Mutex // the sink takes one call at a time
-	deliver := func(changes []task.Change) {
-		one.Lock()
-		defer one.Unlock()
-		if len(changes) > 0 {
-			sink(changes)
-		}
-	}
-	stopped := make(chan struct{})
-	defer close(stopped)
-	wg.Go(func() {
-		for {
-			deliver(b.takeEchoes())
-			select {
-			case <-stopped:
-				return
-			case <-b.wake:
-			}
-		}
-	})
+	deliver(nil)                 // says nothing, but has the engine see that Down is over
 	known := map[task.Ref]bool{} // nil after the snapshot
 	for {
 		m, err := ss.receive()
@@ -153,7 +154,9 @@ func (b *Backend) follow(ctx context.Context, ss *session, sink func([]task.Chan
 			changes = append(changes, b.missing(ss, known)...)
 			known = nil
 		}
-		deliver(changes)
+		if len(changes) > 0 {
+			deliver(changes)
+		}
 	}
 }
 
@@ -206,6 +209,14 @@ func (b *Backend) missing(ss *session, known map[task.Ref]bool) []task.Change {
 		b.told[ref] = toldEnd
 		out = append(out, lost(t, at, ss.host, ss.boot))
 	}
+	// Those that an earlier supervisor told of, and whose journal is gone with it.
+	for ref, told := range b.told {
+		if known[ref] || told == toldEnd || told == toldNothing {
+			continue
+		}
+		b.told[ref] = toldEnd
+		out = append(out, lostRef(ref, at, ss.host))
+	}
 	return out
 }
 
@@ -220,28 +231,39 @@ func byAge(x, y task.Ref) int {
 	return cmp.Or(cmp.Compare(x.Seq, y.Seq), cmp.Compare(x.Attempt, y.Attempt))
 }
 
-// handOverAgain tells a supervisor what the one before it may have taken along:
-// sizes of pools, attempts that had not begun, stops.
-func (b *Backend) handOverAgain(ss *session) error {
+// handOver makes this the connection, and tells it first what the one before it
+// may have taken along, or what came when there was none: sizes of pools,
+// attempts that had not begun, stops. Whoever finds the connection now waits for
+// the mutex of writing until that is said.
+func (b *Backend) handOver(ss *session) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, m := range b.adopt(ss) {
+		if err := ss.write(m, sendPatience); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt makes this the connection and returns what it has to be told. Both are
+// one step, so that nothing falls between.
+func (b *Backend) adopt(ss *session) []*supervisorpb.ToSupervisor {
 	b.mu.Lock()
-	batch := newBatch()
-	for _, ref := range slices.SortedFunc(maps.Keys(b.given), byAge) {
-		batch.add(b.given[ref], b.envs[ref])
-	}
-	var stops []task.Ref
-	for ref := range b.stops {
-		stops = append(stops, ref)
-	}
-	var err error
+	defer b.mu.Unlock()
+	b.session, b.down = ss, ""
+	var out []*supervisorpb.ToSupervisor
 	if len(b.limits) > 0 {
-		err = ss.send(limitMessage(b.limits))
+		out = append(out, limitMessage(maps.Clone(b.limits)))
 	}
-	b.mu.Unlock()
-	if err == nil {
-		err = batch.send(ss)
+	batch := &batch{}
+	for _, ref := range slices.SortedFunc(maps.Keys(b.given), byAge) {
+		// A copy, since a Launch may be writing that one to the old connection.
+		batch.add(proto.CloneOf(b.given[ref]), b.envs[ref])
 	}
-	if err == nil && len(stops) > 0 {
-		err = ss.send(stopMessage(stops...))
+	out = append(out, batch.messages()...)
+	if len(b.stops) > 0 {
+		out = append(out, stopMessage(slices.Collect(maps.Keys(b.stops))...))
 	}
-	return err
+	return out
 }
