@@ -99,9 +99,6 @@ func (b *Backend) setSession(ss *session, down string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.down = ss, down
-	if ss != nil {
-		b.once.Do(func() { close(b.first) })
-	}
 }
 
 // Connected is closed when Watch has reached the supervisor for the first time.

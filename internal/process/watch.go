@@ -252,6 +252,7 @@ func (b *Backend) adopt(ss *session) []*supervisorpb.ToSupervisor {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.down = ss, ""
+	b.once.Do(func() { close(b.first) })
 	var out []*supervisorpb.ToSupervisor
 	if len(b.limits) > 0 {
 		out = append(out, limitMessage(maps.Clone(b.limits)))
