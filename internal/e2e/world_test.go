@@ -193,6 +193,9 @@ func (w *world) launch(extraEnv ...string) (ok bool, err error) {
 	return true, nil
 }
 
+// startPatience is how long a daemon may take to say that it accepts calls.
+const startPatience = 30 * time.Second
+
 // announcement is what a daemon says once, when it accepts calls or cannot.
 type announcement struct {
 	OK          bool
@@ -230,7 +233,15 @@ func (w *world) spawn(extraEnv ...string) (*daemon, *announcement, error) {
 	if err := pw.Close(); err != nil {
 		return d, nil, err
 	}
+	if err := r.SetReadDeadline(time.Now().Add(startPatience)); err != nil {
+		return d, nil, err
+	}
 	line, err := bufio.NewReader(r).ReadBytes('\n')
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = cmd.Process.Signal(syscall.SIGQUIT) // it shows where it hangs
+		<-d.dead
+		return d, nil, fmt.Errorf("the daemon said nothing for %s:\n%s", startPatience, tail(filepath.Join(w.runtime, "daemon.out"), 300))
+	}
 	if err != nil {
 		return d, nil, nil //nolint:nilerr // it died without a word, which may be what was wanted
 	}

@@ -55,10 +55,12 @@ func (q *queue) touch(a *attempt) {
 
 // touchAll has everything reported, to a client that just came.
 func (q *queue) touchAll() {
-	q.dirty = q.dirty[:0]
+	// What is dirty already stays: a refused start is in no other list.
 	for _, a := range q.attempts {
-		a.dirty = true
-		q.dirty = append(q.dirty, a)
+		if !a.dirty {
+			a.dirty = true
+			q.dirty = append(q.dirty, a)
+		}
 	}
 }
 
