@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -46,12 +47,14 @@ func (q *Queue) agenda(now task.Instant) (next task.Instant, more bool, err erro
 		if k, _ := tx.Bucket(bucketReleases).Cursor().First(); k != nil {
 			more = true
 		}
-		k, _ := tx.Bucket(bucketTimers).Cursor().First()
-		if k == nil {
+		c := tx.Bucket(bucketTimers).Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			due, seq := keyTimeSeq(k)
+			if q.unreadable(seq) {
+				continue // it is due for ever
+			}
+			next, more = due, more || due <= now
 			return nil
-		}
-		if next = keyInstant(k); next <= now {
-			more = true
 		}
 		return nil
 	})
@@ -90,13 +93,30 @@ func firstSeqs(b *bolt.Bucket, limit int) []task.Seq {
 func (b *batch) wakeSome(now task.Instant, limit int) error {
 	var due [][]byte
 	c := b.bucket(bucketTimers).Cursor()
-	for k, _ := c.First(); k != nil && keyInstant(k) <= now && len(due) < limit; k, _ = c.Next() {
-		due = append(due, bytes.Clone(k))
+	for k, _ := c.First(); k != nil && len(due) < limit; k, _ = c.Next() {
+		at, seq := keyTimeSeq(k)
+		if at > now {
+			break
+		}
+		if !b.q.unreadable(seq) {
+			due = append(due, bytes.Clone(k))
+		}
 	}
 	for _, k := range due {
-		e, err := b.entry(keySeq(k[8:]))
-		if err != nil {
+		_, seq := keyTimeSeq(k)
+		e, err := b.entry(seq)
+		if stray := errors.Is(err, ErrNotFound); !stray && b.q.damaged(seq, err) {
+			continue
+		} else if err != nil && !stray {
 			return err
+		}
+		// The status says where the task belongs. A key that it knows nothing of would
+		// be due for ever.
+		if err := b.drop(bucketTimers, k); err != nil {
+			return err
+		}
+		if b.q.passOver(bucketTimers, k, seq, err) {
+			continue
 		}
 		s := e.task.Status()
 		switch {
@@ -106,6 +126,7 @@ func (b *batch) wakeSome(now task.Instant, limit int) error {
 				return err
 			}
 		default:
+			e.woken = bytes.Equal(k, timeSeqKey(s.NotBefore, seq))
 			e.dirty, e.at = true, max(now, s.NotBefore) // reindex makes it ready
 		}
 	}

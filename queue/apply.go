@@ -9,12 +9,15 @@ import (
 )
 
 // Apply runs the changes through task.Apply, in order and in one transaction.
-// The answer has one entry per change: one that task.Apply refused, or that
-// names no task, has the reason in Err and does not disturb the others. The
-// error is for all of them: nothing was stored.
+// The answer has one entry per change: one that task.Apply refused, that names
+// no task (ErrNotFound, and task.ErrRemoved if there was one), or one that cannot be read (task.ErrDamaged), has the
+// reason in Err and does not disturb the others. The error is for all of them:
+// nothing was stored. The tasks in the answer have no environment and no long
+// payload; Get has them.
 //
 // For EventRetried the queue itself finds out what the task has to wait for. If
-// it can never run because of how a dependency ended, it is refused at once.
+// it could not run because of how a dependency ended, that is a conflict, and the
+// task stays as it ended.
 func (q *Queue) Apply(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
 	if len(changes) == 0 {
 		return nil, nil
@@ -38,7 +41,10 @@ func (q *Queue) Apply(ctx context.Context, changes []task.Change) ([]task.Applie
 // change applies one change. Its error means that the transaction cannot go on.
 func (b *batch) change(c task.Change) (task.Applied, error) {
 	e, err := b.entry(c.Seq)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) && c.Seq <= b.lastSeq {
+		err = errRemoved(c.Seq)
+	}
+	if errors.Is(err, ErrNotFound) || b.q.damaged(c.Seq, err) {
 		return task.Applied{Err: err}, nil
 	}
 	if err != nil {
@@ -59,7 +65,10 @@ func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
 		return fmt.Errorf("%w: %s is the queue's own", task.ErrIllegal, c.Event.Kind), nil
 	case task.EventRetried:
 		if deps, err = b.resolve(e.task.Spec.After); err != nil {
-			return nil, err
+			return b.unknownEnd(e.task.Spec.ID, err)
+		}
+		if deps.refuse != "" && e.task.State().Terminal() && e.task.State() != task.Succeeded {
+			return task.Errorf(task.CodeConflict, "task %s cannot be tried again as things are: it %s; retry that one first, or submit this one again without waiting for it", e.task.Spec.ID, deps.refuse), nil
 		}
 		c.Event.Blocked = len(deps.waits)
 	}
@@ -75,10 +84,7 @@ func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
 		return nil, b.storeResult(c.Seq, c.Result)
 	case task.EventRetried:
 		e.waits = deps.waits
-		if err := b.storeResult(c.Seq, nil); err != nil || deps.refuse == "" {
-			return nil, err
-		}
-		return nil, b.step(e, task.Event{Kind: task.EventRefused, At: c.Event.At, Attempt: next.Attempt(), Text: deps.refuse})
+		return nil, b.storeResult(c.Seq, nil)
 	}
 	return nil, nil
 }

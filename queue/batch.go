@@ -29,12 +29,14 @@ type batch struct {
 	lastSeq    task.Seq
 	lastIndex  uint64
 	counts     counts
+	waits      waitCounts
 	shapes     shapeChanges
 	newIDs     recentIDs
 	idsFlushed bool
 	runs       []idRun // read when first needed
 	runsRead   bool
-	envs       map[envHash]int // how many specs more, or fewer, share it
+	envs       map[envHash]int        // how many specs more, or fewer, share it
+	paused     map[string]*task.Pause // classes that are paused or, with nil, resumed
 	records    []task.Record
 	dropped    uint64 // event records up to this one were dropped
 	wake       bool   // tell Changed
@@ -47,19 +49,20 @@ type entry struct {
 	// fresh: the task was submitted by this request and has no place in any index.
 	fresh bool
 	dirty bool
+	woken bool         // it was in timers, and was taken out of there
 	at    task.Instant // when the last thing happened to it
 	waits []wait       // what it newly waits for
 }
 
 func (q *Queue) newBatch() (*batch, error) {
-	tx, err := q.db.Begin(true)
+	tx, err := q.begin(true)
 	if err != nil {
 		return nil, err
 	}
 	b := &batch{
 		q: q, tx: tx, now: task.At(q.opts.Now()),
 		tasks: map[task.Seq]*entry{}, lastSeq: q.mem.lastSeq, lastIndex: q.mem.lastIndex,
-		counts: counts{}, shapes: newShapeChanges(), newIDs: recentIDs{}, envs: map[envHash]int{},
+		counts: counts{}, waits: waitCounts{}, shapes: newShapeChanges(), newIDs: recentIDs{}, envs: map[envHash]int{},
 	}
 	if err := b.flushIDs(); err != nil {
 		return nil, errors.Join(err, tx.Rollback())
@@ -69,18 +72,23 @@ func (q *Queue) newBatch() (*batch, error) {
 
 func (b *batch) bucket(name []byte) *bolt.Bucket {
 	bk := b.tx.Bucket(name)
+	if bk == nil {
+		panic(fileError(fmt.Sprintf("bucket %s is gone", name)))
+	}
 	if f, ok := fill[string(name)]; ok {
 		bk.FillPercent = f
 	}
 	return bk
 }
 
-// entry returns a task, as far as this request has brought it.
+// entry returns a task, as far as this request has brought it. A task that was
+// read has no environment and no long payload: what happens to a task does not
+// depend on them, and must not cost what they weigh.
 func (b *batch) entry(seq task.Seq) (*entry, error) {
 	if e, ok := b.tasks[seq]; ok {
 		return e, nil
 	}
-	t, err := readTask(b.tx, seq)
+	t, err := readBrief(b.tx, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +104,7 @@ func (b *batch) commit() error {
 		return errors.Join(err, b.tx.Rollback())
 	}
 	b.crashHere("before-commit")
-	if err := b.tx.Commit(); err != nil {
+	if err := b.q.commitTx(b.tx); err != nil {
 		return err // bbolt has rolled back by itself
 	}
 	b.crashHere("after-commit")
@@ -108,7 +116,7 @@ func (b *batch) finish() error {
 		what string
 		do   func() error
 	}{
-		{"counts", b.storeCounts}, {"shapes", b.forgetShapes}, {"environments", b.storeEnvRefs}, {"numbers", b.storeSequences},
+		{"counts", b.storeCounts}, {"shapes", b.settleShapes}, {"environments", b.storeEnvRefs}, {"numbers", b.storeSequences},
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {

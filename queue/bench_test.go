@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -209,7 +210,13 @@ func pickRate(b *testing.B, q *queue.Queue, n int) float64 {
 	var running []task.Change
 	begin := time.Now()
 	for done := 0; done < n; {
-		heads, err := q.Heads(32)
+		var heads []scheduler.Head
+		err := q.Line(func(h scheduler.Head) scheduler.Verdict {
+			if heads = append(heads, h); len(heads) == 32 {
+				return scheduler.Stop
+			}
+			return scheduler.More
+		})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -281,7 +288,7 @@ func rssChild(dir string) error {
 		return err
 	}
 	for range 100 {
-		if _, err := q.Heads(32); err != nil {
+		if _, err := headsOf(q, 32); err != nil {
 			return err
 		}
 	}

@@ -35,11 +35,11 @@ func (q *Queue) Check(ctx context.Context) error {
 
 func checkRecords(ctx context.Context, tx *bolt.Tx) error {
 	c := &checker{
-		ctx: ctx, tx: tx, counts: counts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
+		ctx: ctx, tx: tx, counts: counts{}, waits: waitCounts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
 		tasks: map[task.Seq]task.Task{}, shapes: newShapes(),
 	}
 	steps := []func() error{
-		c.loadShapes, c.checkTasks, c.checkTombs, c.checkIndexes, c.checkCounters, c.checkEnvs, c.checkBlobs,
+		c.loadShapes, c.checkTasks, c.checkTombs, c.checkIndexes, c.checkCounters, c.checkPaused, c.checkEnvs, c.checkBlobs,
 		c.checkIDs, c.checkEvents,
 	}
 	for _, step := range steps {
@@ -60,8 +60,10 @@ func checkRecords(ctx context.Context, tx *bolt.Tx) error {
 // the pages with its list of free ones, which must not change meanwhile. No other
 // transaction of ours may be open then: a commit that has to map the file anew
 // waits for readers to end, and this would wait for that commit.
-func (q *Queue) checkPages() error {
-	tx, err := q.db.Begin(!q.opts.ReadOnly)
+func (q *Queue) checkPages() error { return q.guard(q.checkPagesNow) }
+
+func (q *Queue) checkPagesNow() error {
+	tx, err := q.begin(!q.opts.ReadOnly)
 	if err != nil {
 		return err
 	}
@@ -81,6 +83,7 @@ type checker struct {
 	tx     *bolt.Tx
 	tasks  map[task.Seq]task.Task
 	counts counts
+	waits  waitCounts
 	envs   map[string]int // specs by the hash of their environment
 	shapes shapes
 	want   map[string]map[string][]byte // bucket, key, value; nil value = any
@@ -102,7 +105,12 @@ func (c *checker) expect(bucket, key, value []byte) {
 	m[string(key)] = value
 }
 
-func (c *checker) loadShapes() error { return c.shapes.load(c.tx) }
+func (c *checker) loadShapes() error {
+	return c.shapes.load(c.tx, func(_ shapeID, err error) (string, error) {
+		c.found = append(c.found, err)
+		return "", nil
+	})
+}
 
 // checkTasks reads every task and notes where it has to be found.
 func (c *checker) checkTasks() error {
@@ -132,6 +140,9 @@ func (c *checker) place(t task.Task) {
 	if lease && !s.State.Active() {
 		c.wrong("task %d is %s and has a lease", seq, s.State)
 	}
+	c.expect(bucketLists, listKey(t.Spec.Class, phase(s.State), seq), nil)
+	delayed := s.NotBefore != 0 && inBucket(c.tx, bucketTimers, timeSeqKey(s.NotBefore, seq))
+	c.waits.bump(t.Spec.Class, waitsFor(s, delayed), 1)
 	switch {
 	case s.State.Terminal():
 		c.expect(bucketEnded, timeSeqKey(s.EndedAt, seq), []byte{byte(s.State)})
@@ -204,7 +215,11 @@ func (c *checker) checkTombs() error {
 
 // checkIndexes compares each index with what the records want it to hold.
 func (c *checker) checkIndexes() error {
-	for _, name := range [][]byte{bucketReady, bucketShapes, bucketTimers, bucketActive, bucketEnded, bucketWaits} {
+	names := [][]byte{bucketReady, bucketShapes, bucketTimers, bucketActive, bucketEnded, bucketWaits}
+	if listsKept(c.tx) {
+		names = append(names, bucketLists)
+	}
+	for _, name := range names {
 		want := c.want[string(name)]
 		_ = c.tx.Bucket(name).ForEach(func(k, v []byte) error { // the function returns no error
 			expected, ok := want[string(k)]
@@ -229,7 +244,7 @@ func (c *checker) checkReleases() {
 	releases := c.tx.Bucket(bucketReleases)
 	for seq, t := range c.tasks {
 		noted := inBucket(c.tx, bucketReleases, seqKey(seq))
-		waited := len(waiters(c.tx, seq, 1)) > 0
+		waited := len(waiters(c.tx, seq, 1, nobody)) > 0
 		if noted && !t.State().Terminal() {
 			c.wrong("task %d is noted to release others, and has not ended", seq)
 		}
@@ -253,7 +268,26 @@ func (c *checker) checkCounters() error {
 	if !maps.EqualFunc(stored, c.counts, maps.Equal[map[task.State]int, map[task.State]int]) {
 		c.wrong("the counters say %v, and there are %v", stored, c.counts)
 	}
+	if !listsKept(c.tx) {
+		return nil // a release that does not know what follows had the queue last
+	}
+	waits := waitCounts{}
+	if err := waits.load(c.tx); err != nil {
+		return err
+	}
+	if told, there := waits.waiting(), c.waits.waiting(); !maps.Equal(told, there) {
+		c.wrong("of those that wait the counters say %v, and there are %v", told, there)
+	}
 	return nil
+}
+
+func (c *checker) checkPaused() error {
+	return eachPaused(c.tx, func(_ string, _ task.Pause, err error) error {
+		if err != nil {
+			c.found = append(c.found, err)
+		}
+		return nil
+	})
 }
 
 func (c *checker) checkEnvs() error {
@@ -299,7 +333,8 @@ func (c *checker) checkBlobs() error {
 // checkIDs looks every task and tombstone up by its id.
 func (c *checker) checkIDs() error {
 	recent := recentIDs{}
-	if err := recent.load(c.tx); err != nil {
+	damaged := func(_ task.Seq, err error) bool { return errors.Is(err, task.ErrDamaged) }
+	if err := recent.load(c.tx, damaged); err != nil {
 		return err
 	}
 	runs := readRuns(c.tx)
@@ -346,6 +381,7 @@ func (c *checker) checkEvents() error {
 		r, err := readEvent(k, v)
 		if err != nil {
 			c.found = append(c.found, err)
+			last = 0 // retention goes on behind what it cannot read
 			return c.ctx.Err()
 		}
 		if last != 0 && r.Index != last+1 {

@@ -13,7 +13,7 @@ const (
 )
 
 // roles are what a child can be.
-var roles = map[string]func(dir string) error{"rss": rssChild, "churn": churn}
+var roles = map[string]func(dir string) error{"rss": rssChild, "churn": churn, "spoil": spoil}
 
 // childMain returns false in an ordinary run.
 func childMain() bool {

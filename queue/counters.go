@@ -63,6 +63,17 @@ func (c counts) load(tx *bolt.Tx) error {
 	})
 }
 
+// recount counts the tasks one by one, for when their numbers cannot be read. The
+// next commit that changes a number writes it again.
+func (q *Queue) recount(tx *bolt.Tx) (counts, error) {
+	all := counts{}
+	err := q.eachPhase(tx, func(seq task.Seq, class string, s task.State) error {
+		all.bump(class, s, 1)
+		return nil
+	})
+	return all, err
+}
+
 // storeCounts writes the numbers of the classes that the batch touched.
 func (b *batch) storeCounts() error {
 	bucket := b.bucket(bucketCounters)
@@ -75,11 +86,7 @@ func (b *batch) storeCounts() error {
 			}
 			continue
 		}
-		var r queuepb.CountRecord
-		for _, s := range slices.Sorted(maps.Keys(sum[class])) {
-			r.States = append(r.States, &queuepb.StateCount{State: uint32(s), Count: int64(sum[class][s])})
-		}
-		v, err := seal(&r)
+		v, err := seal(countRecord(sum[class], b.waitsThen(class)))
 		if err != nil {
 			return err
 		}
@@ -88,6 +95,14 @@ func (b *batch) storeCounts() error {
 		}
 	}
 	return nil
+}
+
+func countRecord(states map[task.State]int, waits waitTally) *queuepb.CountRecord {
+	r := &queuepb.CountRecord{Waiting: waits.records()}
+	for _, s := range slices.Sorted(maps.Keys(states)) {
+		r.States = append(r.States, &queuepb.StateCount{State: uint32(s), Count: int64(states[s])})
+	}
+	return r
 }
 
 // Counts returns how many tasks there are, by class and state.

@@ -17,13 +17,16 @@ func decodeSpec(r *queuepb.SpecRecord) *task.Spec {
 		BackoffBase: time.Duration(r.BackoffBase), BackoffCap: time.Duration(r.BackoffCap), OnLost: task.LostPolicy(r.OnLost),
 		Resources: decodeResources(r.Resources), Image: r.Image, Needs: r.Needs, Backends: r.Backends,
 		WorkflowID: r.WorkflowId, Tenant: r.Tenant, SubmitUID: r.SubmitUid, Via: r.Via,
-		SubmittedAt: task.Instant(r.SubmittedAt),
+		SubmittedAt: task.Instant(r.SubmittedAt), ContainerDir: string(r.ContainerDir),
 	}
 	if len(r.Payload) > 0 {
 		s.Payload = r.Payload
 	}
 	if len(r.Extra) > 0 {
 		s.Extra = r.Extra
+	}
+	for _, m := range r.Mounts {
+		s.Mounts = append(s.Mounts, task.Mount{Host: string(m.Host), Target: string(m.Target), ReadOnly: m.ReadOnly})
 	}
 	for _, d := range r.After {
 		s.After = append(s.After, task.Dep{ID: d.Id, Seq: task.Seq(d.Seq), When: task.Condition(d.When)})

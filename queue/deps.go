@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -22,9 +23,10 @@ type conditions byte
 func (c conditions) with(cond task.Condition) conditions { return c | 1<<cond }
 
 // unmet returns a condition that the end does not satisfy.
-func (c conditions) unmet(end task.State) (task.Condition, bool) {
+func (c conditions) unmet(end ending) (task.Condition, bool) {
 	for _, cond := range []task.Condition{task.AfterOK, task.AfterAny, task.AfterNotOK} {
-		if c&(1<<cond) != 0 && !cond.Met(end) {
+		met := cond.Met(end.state) || end.unknown && cond == task.AfterAny
+		if c&(1<<cond) != 0 && !met {
 			return cond, true
 		}
 	}
@@ -54,7 +56,7 @@ func (b *batch) resolve(after []task.Dep) (dependencies, error) {
 		}
 		end, err := b.endOf(d.Seq)
 		if err != nil {
-			return dependencies{}, err
+			return dependencies{}, fmt.Errorf("what is stored about %s cannot be read: %w", d.ID, err)
 		}
 		switch {
 		case end == nil:
@@ -71,28 +73,42 @@ func (b *batch) resolve(after []task.Dep) (dependencies, error) {
 type ending struct {
 	state   task.State // 0 = so long ago that nobody knows; it stands in nobody's way
 	message string     // "" when only the tombstone is left
+	unknown bool       // it has ended, and what is stored about its end is damaged
 }
 
-// endOf returns nil for a task that has not ended.
+// endOf returns nil for a task that has not ended. It reads no spec.
 func (b *batch) endOf(seq task.Seq) (*ending, error) {
 	k := seqKey(seq)
-	if _, loaded := b.tasks[seq]; !loaded && b.tx.Bucket(bucketSpecs).Get(k) == nil {
-		v := b.tx.Bucket(bucketTombs).Get(k)
-		if v == nil {
-			return &ending{}, nil
+	var s task.Status
+	if e, loaded := b.tasks[seq]; loaded {
+		s = e.task.Status()
+	} else {
+		if b.tx.Bucket(bucketSpecs).Get(k) == nil {
+			v := b.tx.Bucket(bucketTombs).Get(k)
+			if v == nil {
+				return &ending{}, nil
+			}
+			f, err := readFinal(k, v)
+			return &ending{state: f.State}, err
 		}
-		f, err := readFinal(k, v)
-		return &ending{state: f.State}, err
+		var err error
+		if s, _, err = readStatusRecord(b.tx, k); err != nil {
+			return nil, err
+		}
 	}
-	e, err := b.entry(seq)
-	if err != nil {
-		return nil, err
-	}
-	s := e.task.Status()
 	if !s.State.Terminal() {
 		return nil, nil
 	}
 	return &ending{state: s.State, message: s.Outcome.Message}, nil
+}
+
+// unknownEnd tells a dependency that cannot be looked at, which refuses what
+// somebody asked for, from a failure.
+func (b *batch) unknownEnd(id string, err error) (refused, failed error) {
+	if !b.q.damaged(0, err) {
+		return nil, err
+	}
+	return task.Errorf(task.CodeConflict, "task %s waits for another, and %w; submit it again without waiting for that one", id, err), nil
 }
 
 // refusal is the sentence for a task whose condition cannot be met any more.
@@ -100,6 +116,9 @@ func refusal(when task.Condition, dep string, end ending) string {
 	wanted := "to succeed"
 	if when == task.AfterNotOK {
 		wanted = "to end without success"
+	}
+	if end.unknown {
+		return fmt.Sprintf("waits for %s %s, but what is stored about %s is damaged, so that nobody can tell how it ended", dep, wanted, dep)
 	}
 	text := fmt.Sprintf("waits for %s %s, but %s %s", dep, wanted, dep, endVerb(end.state))
 	if end.message != "" && end.state != task.Succeeded {
@@ -143,7 +162,9 @@ func (b *batch) storeWaits(e *entry) error {
 	return nil
 }
 
-func (b *batch) hasWaiters(seq task.Seq) bool { return len(waiters(b.tx, seq, 1)) > 0 }
+func (b *batch) hasWaiters(seq task.Seq) bool { return len(waiters(b.tx, seq, 1, nobody)) > 0 }
+
+func nobody(task.Seq) bool { return false }
 
 // waiter is one task that waits for another.
 type waiter struct {
@@ -151,13 +172,17 @@ type waiter struct {
 	when conditions
 }
 
-// waiters returns up to limit tasks that wait for one, the oldest first.
-func waiters(tx *bolt.Tx, dep task.Seq, limit int) []waiter {
+// waiters returns up to limit tasks that wait for one, the oldest first, but not
+// those to be left out.
+func waiters(tx *bolt.Tx, dep task.Seq, limit int, leaveOut func(task.Seq) bool) []waiter {
 	var out []waiter
 	prefix := seqKey(dep)
 	c := tx.Bucket(bucketWaits).Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(out) < limit; k, v = c.Next() {
-		w := waiter{seq: keySeq(k[8:])}
+		w := waiter{seq: keyWaiter(k)}
+		if leaveOut(w.seq) {
+			continue
+		}
 		if len(v) == 1 {
 			w.when = conditions(v[0])
 		}
@@ -169,38 +194,62 @@ func waiters(tx *bolt.Tx, dep task.Seq, limit int) []waiter {
 // release sees to up to limit tasks that wait for one that has ended, and
 // returns how many there were.
 func (b *batch) release(now task.Instant, dep task.Seq, limit int) (int, error) {
-	e, err := b.entry(dep)
-	if err != nil {
+	end, err := b.endOf(dep)
+	switch {
+	case b.q.damaged(dep, err):
+		end = &ending{unknown: true} // that it has ended is why we are here
+	case err != nil:
 		return 0, err
+	case end == nil: // a retry has begun since
+		return 0, b.drop(bucketReleases, seqKey(dep))
 	}
-	list := waiters(b.tx, dep, limit)
+	list := waiters(b.tx, dep, limit, b.q.unreadable)
 	for _, w := range list {
-		if err := b.releaseOne(now, e.task, w); err != nil {
+		e, err := b.entry(w.seq)
+		if k := seqSeqKey(dep, w.seq); errors.Is(err, ErrNotFound) {
+			b.q.passOver(bucketWaits, k, w.seq, err)
+			if err := b.drop(bucketWaits, k); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if b.q.damaged(w.seq, err) {
+			continue // it goes on waiting, and its key stays with it
+		}
+		if err != nil {
 			return 0, err
 		}
-		if err := b.bucket(bucketWaits).Delete(seqSeqKey(dep, w.seq)); err != nil {
+		if err := b.releaseOne(now, e, dep, *end, w.when); err != nil {
+			return 0, err
+		}
+		if err := b.drop(bucketWaits, seqSeqKey(dep, w.seq)); err != nil {
 			return 0, err
 		}
 	}
 	if len(list) < limit {
-		return len(list), b.bucket(bucketReleases).Delete(seqKey(dep))
+		return len(list), b.drop(bucketReleases, seqKey(dep))
 	}
 	return len(list), nil
 }
 
-func (b *batch) releaseOne(now task.Instant, dep task.Task, w waiter) error {
-	e, err := b.entry(w.seq)
-	if err != nil {
-		return err
-	}
+func (b *batch) releaseOne(now task.Instant, e *entry, dep task.Seq, end ending, when conditions) error {
 	if e.task.State() != task.Pending {
 		return nil // another dependency has just refused it, in this transaction
 	}
-	s := dep.Status()
 	ev := task.Event{Kind: task.EventDepEnded, At: now, Attempt: e.task.Attempt()}
-	if cond, unmet := w.when.unmet(s.State); unmet {
+	if cond, unmet := when.unmet(end); unmet {
 		ev.Kind = task.EventRefused
-		ev.Text = refusal(cond, dep.Spec.ID, ending{s.State, s.Outcome.Message})
+		ev.Text = refusal(cond, depID(e.task.Spec, dep), end)
 	}
 	return b.step(e, ev)
+}
+
+// depID returns what a spec calls the task that it waits for.
+func depID(s *task.Spec, dep task.Seq) string {
+	for _, d := range s.After {
+		if d.Seq == dep {
+			return d.ID
+		}
+	}
+	return fmt.Sprintf("task number %d", dep)
 }

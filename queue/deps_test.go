@@ -68,8 +68,13 @@ func TestRetryWaitsAgain(t *testing.T) {
 	apply(t, q, a, placed, launched, started, failed)
 	advance(t, q, later)
 	retry := task.Event{Kind: task.EventRetried, By: "me"}
-	if got := apply(t, q, b, retry); got.State() != task.Failed {
-		t.Errorf("b is %s after a retry while a has failed", got.State())
+	retry.Attempt = 1
+	answers, err := q.Apply(context.Background(), []task.Change{{Seq: b, Event: retry}})
+	if err != nil || task.CodeOf(answers[0].Err) != task.CodeConflict || answers[0].Task.Attempt() != 1 {
+		t.Fatalf("a retry while a has failed: %+v %v", answers, err)
+	}
+	if msg := answers[0].Err.Error(); !strings.Contains(msg, "waits for a to succeed, but a failed") {
+		t.Errorf("it does not say why: %s", msg)
 	}
 	apply(t, q, a, retry)
 	if got := apply(t, q, b, retry); got.State() != task.Pending || got.Status().Blocked != 1 {
@@ -77,7 +82,7 @@ func TestRetryWaitsAgain(t *testing.T) {
 	}
 	apply(t, q, a, placed, launched, started, succeeded)
 	advance(t, q, later)
-	if heads, err := q.Heads(1); err != nil || len(heads) != 1 || heads[0].Seq != b {
+	if heads, err := headsOf(q, 1); err != nil || len(heads) != 1 || heads[0].Seq != b {
 		t.Errorf("heads %+v (%v)", heads, err)
 	}
 }
@@ -105,7 +110,7 @@ func TestManyDependants(t *testing.T) {
 	closeQueue(t, q)
 	q = openQueue(t, queue.Options{Dir: dir})
 	advance(t, q, later)
-	heads, err := q.Heads(2 * n)
+	heads, err := headsOf(q, 2*n)
 	if err != nil || len(heads) != n {
 		t.Errorf("%d are ready, want %d (%v)", len(heads), n, err)
 	}

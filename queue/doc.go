@@ -17,6 +17,12 @@
 //   - A task that waits for others is released by a durable list of what is left
 //     to do, so that no number of dependants makes a huge commit and no crash
 //     loses one.
+//   - A record that cannot be read stops its own task and nothing else, is never
+//     written over, and is named by Damaged.
+//   - A database file that is damaged itself is refused, or, when that shows only
+//     while it is open, left alone from then on: every call returns an error that
+//     matches ErrDamagedFile, and nothing crashes or hangs. An empty file is no new
+//     queue where there was one.
 //   - Cost of a commit does not depend on how many tasks wait, opening does not
 //     walk them, and a waiting task takes no memory.
 //   - No returned value shares memory with the database, and no read transaction
@@ -31,6 +37,8 @@
 //
 // buckets.go draws the database. writer.go is the one goroutine that commits;
 // batch.go is what it commits. reindex in index.go keeps the indexes true.
+// line.go is how the engine looks at what waits, list.go how people do.
 // idindex.go explains why ids do not sit in a B+tree. check.go says, in code,
-// what a consistent database is.
+// what a consistent database is. pages.go looks at the file before bbolt has it, and
+// guard.go stands around every transaction.
 package queue

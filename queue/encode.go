@@ -20,10 +20,13 @@ func encodeSpec(s *task.Spec, env envHash) *queuepb.SpecRecord {
 		BackoffBase: int64(s.BackoffBase), BackoffCap: int64(s.BackoffCap), OnLost: uint32(s.OnLost),
 		Resources: encodeResources(s.Resources), Image: s.Image, Needs: s.Needs, Backends: s.Backends,
 		WorkflowId: s.WorkflowID, Tenant: s.Tenant, SubmitUid: s.SubmitUID, Via: s.Via,
-		Extra: s.Extra, SubmittedAt: int64(s.SubmittedAt),
+		Extra: s.Extra, SubmittedAt: int64(s.SubmittedAt), ContainerDir: []byte(s.ContainerDir),
 	}
 	if r.PayloadApart = len(s.Payload) > maxInlinePayload; !r.PayloadApart {
 		r.Payload = s.Payload
+	}
+	for _, m := range s.Mounts {
+		r.Mounts = append(r.Mounts, &queuepb.MountRecord{Host: []byte(m.Host), Target: []byte(m.Target), ReadOnly: m.ReadOnly})
 	}
 	for _, d := range s.After {
 		r.After = append(r.After, &queuepb.DepRecord{Id: d.ID, Seq: uint64(d.Seq), When: uint32(d.When)})

@@ -2,11 +2,12 @@ package queue
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // An envelope is what is stored of a record:
@@ -23,9 +24,6 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrCorrupt is what errors.Is finds in a CorruptError.
-var ErrCorrupt = errors.New("a stored record is damaged")
-
 // CorruptError says which record cannot be read. The rest of the database is
 // still good; a repair goes by bucket and key.
 type CorruptError struct {
@@ -39,8 +37,8 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("queue record %x of bucket %s is damaged: %s", e.Key, e.Bucket, e.Reason)
 }
 
-// Is makes errors.Is(err, ErrCorrupt) true.
-func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
+// Is makes errors.Is(err, task.ErrDamaged) true.
+func (e *CorruptError) Is(target error) bool { return target == task.ErrDamaged }
 
 // seal makes the envelope of a message.
 func seal(m proto.Message) ([]byte, error) {

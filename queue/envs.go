@@ -40,13 +40,14 @@ func (h envHash) bytes() []byte {
 }
 
 // shareEnv makes one spec more share the environment, and stores it if it is
-// the first.
+// the first. One that was damaged is stored again: its key is the hash of what it
+// was, so that this is exactly what was lost.
 func (b *batch) shareEnv(h envHash, vars []string) error {
 	if h == (envHash{}) {
 		return nil
 	}
 	envs := b.bucket(bucketEnvs)
-	if envs.Get(h[:]) == nil {
+	if _, err := open(bucketEnvs, h[:], envs.Get(h[:]), formatProto); err != nil {
 		v, err := seal(&queuepb.EnvRecord{Vars: toBytes(vars)})
 		if err != nil {
 			return err

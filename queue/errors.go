@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -17,11 +18,15 @@ var ErrClosed = errors.New("the queue is closed")
 // Options.ReadOnly.
 var ErrReadOnly = errors.New("the queue is open for reading only")
 
+// ErrFull is what errors.Is finds when Options.MaxWaiting tasks wait already.
+var ErrFull = errors.New("the queue is full")
+
+func errFull(limit int) error {
+	return task.Errorf(task.CodeExhausted, "%w: %d tasks wait, and that is its limit; nothing was stored; submit again when some have started", ErrFull, limit)
+}
+
 // ErrNotFound is what errors.Is finds when no task has the id or the Seq.
 var ErrNotFound = errors.New("no such task")
-
-// ErrRemoved is what errors.Is finds in a RemovedError.
-var ErrRemoved = errors.New("the task ended and was removed by retention")
 
 // RemovedError is returned for a task of which only its tombstone is left.
 type RemovedError struct{ Final task.Final }
@@ -32,8 +37,16 @@ func (e *RemovedError) Error() string {
 		e.Final.ID, e.Final.State, e.Final.EndedAt.Time().Format("2006-01-02 15:04:05"))
 }
 
-// Is makes errors.Is(err, ErrRemoved) true.
-func (e *RemovedError) Is(target error) bool { return target == ErrRemoved }
+// Is makes errors.Is(err, task.ErrRemoved) true.
+func (e *RemovedError) Is(target error) bool { return target == task.ErrRemoved }
+
+// errRemoved is for a change of a task that was removed.
+func errRemoved(seq task.Seq) error {
+	return &task.Error{
+		Code: task.CodeNotFound, Message: fmt.Sprintf("task number %d has ended and was removed since", seq),
+		Err: errors.Join(ErrNotFound, task.ErrRemoved),
+	}
+}
 
 // ErrTruncated is what errors.Is finds in a TruncatedError.
 var ErrTruncated = errors.New("event records were dropped")
@@ -56,6 +69,9 @@ func errClosed() error {
 // commitFailed turns the failure of a commit into a sentence for whoever waits
 // for it.
 func (q *Queue) commitFailed(err error) error {
+	if errors.Is(err, ErrDamagedFile) || errors.Is(err, ErrClosed) {
+		return err // it has been put into words
+	}
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	if !full && !hasErrno(err) {
 		// bbolt drops the cause of some failures to grow the file; the file system
@@ -70,6 +86,14 @@ func (q *Queue) commitFailed(err error) error {
 	default:
 		return task.Errorf(task.CodeUnavailable, "could not store in queue directory %s; look at the disk and the kernel's log: %w", q.opts.Dir, err)
 	}
+}
+
+// beginFailed is for a transaction that could not begin.
+func beginFailed(err error) error {
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return errClosed()
+	}
+	return err
 }
 
 func hasErrno(err error) bool {

@@ -157,6 +157,8 @@ func (q *Queue) WaitRecords(ctx context.Context, after uint64) error {
 // Records returns up to limit event records from the index on, which may be
 // none yet. From 0 on means: from the oldest there is. For an index that
 // retention has dropped the error is a TruncatedError, which says where to go on.
+// A record that cannot be read is there with its Index alone, so that followers
+// go on behind it.
 func (q *Queue) Records(from uint64, limit int) ([]task.Record, error) {
 	if out, ok := q.log.read(from, limit); ok {
 		return out, nil
@@ -177,6 +179,9 @@ func (q *Queue) Records(from uint64, limit int) ([]task.Record, error) {
 		}
 		for ; k != nil && len(out) < limit; k, v = c.Next() {
 			r, err := readEvent(k, v)
+			if q.damaged(0, err) {
+				r, err = task.Record{Index: uint64(keySeq(k))}, nil
+			}
 			if err != nil {
 				return err
 			}

@@ -145,7 +145,7 @@ func TestDelayedRetry(t *testing.T) {
 	end := failed
 	end.At = c.instant()
 	got := apply(t, q, seq, placed, launched, started, end)
-	if heads, err := q.Heads(1); err != nil || len(heads) != 0 {
+	if heads, err := headsOf(q, 1); err != nil || len(heads) != 0 {
 		t.Errorf("it is ready before its time: %+v %v", heads, err)
 	}
 	next := advance(t, q, c.instant())
@@ -156,7 +156,7 @@ func TestDelayedRetry(t *testing.T) {
 	if next := advance(t, q, c.instant()); next != 0 {
 		t.Errorf("something is due at %v", next)
 	}
-	heads, err := q.Heads(1)
+	heads, err := headsOf(q, 1)
 	if err != nil || len(heads) != 1 || heads[0].Attempt != 2 || heads[0].Since < got.Status().NotBefore {
 		t.Errorf("heads %+v %v", heads, err)
 	}
@@ -167,7 +167,7 @@ func TestCancelOfAPendingTaskSurvivesACrash(t *testing.T) {
 	q := openQueue(t, queue.Options{})
 	seq := submit(t, q, spec("a"))[0].Seq
 	apply(t, q, seq, task.Event{Kind: task.EventCancelAsked, By: "me"})
-	if heads, err := q.Heads(1); err != nil || len(heads) != 0 {
+	if heads, err := headsOf(q, 1); err != nil || len(heads) != 0 {
 		t.Errorf("it may still be placed: %+v %v", heads, err)
 	}
 	advance(t, q, 1)

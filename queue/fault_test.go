@@ -173,7 +173,7 @@ func TestDamageIsNamed(t *testing.T) {
 	if !errors.As(err, &corrupt) || corrupt.Bucket != "status" || string(corrupt.Key) != string(key) {
 		t.Errorf("get: %v", err)
 	}
-	if err := q.Check(context.Background()); !errors.Is(err, queue.ErrCorrupt) {
+	if err := q.Check(context.Background()); !errors.Is(err, task.ErrDamaged) {
 		t.Errorf("check: %v", err)
 	}
 	// The others are not affected: neither by reading nor in a shared transaction.

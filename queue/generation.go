@@ -39,7 +39,7 @@ func readCurrent(dir string) (string, error) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
 		return "", task.Errorf(task.CodeInternal,
-			"%s names %s, which is not there; put it back from a backup, or write the name of the newest queue-*.db file into CURRENT (to begin anew, remove %s)",
+			"%s names %s, which is not there; put it back from a backup, or write the name of the newest queue-*.db file into CURRENT (to begin anew with an empty queue, move %s out of the way)",
 			filepath.Join(dir, currentFile), name, dir)
 	}
 	return name, nil

@@ -84,8 +84,11 @@ func (r recentIDs) find(h idHash) iter.Seq[task.Seq] {
 }
 
 // load reads the ids of the tasks that are in no run from their records, or
-// from the tombstones of those that retention has removed since.
-func (r recentIDs) load(tx *bolt.Tx) error {
+// from the tombstones of those that retention has removed since. Where one cannot
+// be read, which damaged has taken note of, the event log is asked: an id that was
+// accepted once must not be accepted again.
+func (r recentIDs) load(tx *bolt.Tx, damaged func(task.Seq, error) bool) error {
+	lost := map[task.Seq]string{}
 	from := task.Seq(tx.Bucket(bucketIDs).Sequence()) + 1
 	for _, src := range []struct {
 		bucket []byte
@@ -94,10 +97,20 @@ func (r recentIDs) load(tx *bolt.Tx) error {
 		c := tx.Bucket(src.bucket).Cursor()
 		for k, v := c.Seek(seqKey(from)); k != nil; k, v = c.Next() {
 			id, err := src.id(k, v)
+			if damaged(keySeq(k), err) {
+				lost[keySeq(k)] = ""
+				continue
+			}
 			if err != nil {
 				return err
 			}
 			r.add(hashID(id), keySeq(k))
+		}
+	}
+	findSubmitted(tx, lost)
+	for seq, id := range lost {
+		if id != "" {
+			r.add(hashID(id), seq)
 		}
 	}
 	return nil

@@ -96,10 +96,11 @@ func readRuns(tx *bolt.Tx) []idRun {
 	var levels [][]idRun
 	c := ids.Cursor()
 	for k, _ := c.First(); k != nil; k, _ = c.Next() {
-		for len(levels) <= int(k[0]) {
+		level := runLevel(k)
+		for len(levels) <= int(level) {
 			levels = append(levels, nil)
 		}
-		levels[k[0]] = append(levels[k[0]], idRun(ids.Bucket(k).Get(runValue)))
+		levels[level] = append(levels[level], getRun(ids, k))
 	}
 	var runs []idRun
 	for _, level := range levels {
@@ -114,7 +115,7 @@ func readRuns(tx *bolt.Tx) []idRun {
 func addRun(tx *bolt.Tx, ids *bolt.Bucket, level byte, run idRun) error {
 	var keys [][]byte
 	c := ids.Cursor()
-	for k, _ := c.Seek([]byte{level}); k != nil && k[0] == level; k, _ = c.Next() {
+	for k, _ := c.Seek([]byte{level}); k != nil && runLevel(k) == level; k, _ = c.Next() {
 		keys = append(keys, slices.Clone(k))
 	}
 	if len(keys) < fanOut-1 {
@@ -126,7 +127,7 @@ func addRun(tx *bolt.Tx, ids *bolt.Bucket, level byte, run idRun) error {
 	}
 	merge := []idRun{run}
 	for _, k := range keys {
-		merge = append(merge, idRun(ids.Bucket(k).Get(runValue)))
+		merge = append(merge, getRun(ids, k))
 	}
 	merged := mergeRuns(merge, oldestKnown(tx))
 	for _, k := range keys {
@@ -135,6 +136,22 @@ func addRun(tx *bolt.Tx, ids *bolt.Bucket, level byte, run idRun) error {
 		}
 	}
 	return addRun(tx, ids, level+1, merged)
+}
+
+// runLevel reads the level out of a run's key.
+func runLevel(k []byte) byte { return keyOf(k, 9)[0] }
+
+// getRun returns the run that a key of the index leads to.
+func getRun(ids *bolt.Bucket, k []byte) idRun {
+	b := ids.Bucket(k)
+	if b == nil {
+		panic(fileError(fmt.Sprintf("key %x of the index of ids is not a bucket", k)))
+	}
+	run := idRun(b.Get(runValue))
+	if len(run)%idPair != 0 {
+		panic(fileError(fmt.Sprintf("run %x of the index of ids has %d bytes", k, len(run))))
+	}
+	return run
 }
 
 func putRun(ids *bolt.Bucket, key []byte, run idRun) error {

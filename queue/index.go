@@ -31,13 +31,17 @@ func (b *batch) storeTasks() error {
 	}
 	for _, seq := range b.order {
 		e := b.tasks[seq]
+		was := b.waitedFor(e)
 		if err := b.storeStatus(e); err != nil {
 			return err
 		}
 		if err := b.reindex(e); err != nil {
 			return err
 		}
-		b.count(e)
+		if err := b.relist(e); err != nil {
+			return err
+		}
+		b.count(e, was)
 	}
 	clear(b.tasks)
 	b.order = b.order[:0]
@@ -58,13 +62,19 @@ func (b *batch) storeStatus(e *entry) error {
 	return b.bucket(bucketStatus).Put(seqKey(e.task.Seq), v)
 }
 
-func (b *batch) count(e *entry) {
+// count counts a task that waited for something else before.
+func (b *batch) count(e *entry, was waitKind) {
 	class := e.task.Spec.Class
 	if !e.fresh {
 		b.counts.bump(class, e.old.State(), -1)
 	}
 	b.counts.bump(class, e.task.State(), +1)
+	b.waits.bump(class, was, -1)
+	b.waits.bump(class, waitsFor(e.task.Status(), e.delayed()), +1)
 }
+
+// delayed says of a task that waits for nothing else whether its time has not come.
+func (e *entry) delayed() bool { return e.task.Status().NotBefore > e.at }
 
 // reindex moves a task from where its old status had it to where the new one
 // wants it.
@@ -88,7 +98,7 @@ func (b *batch) reindex(e *entry) error {
 		return b.bucket(bucketTimers).Put(timeSeqKey(0, seq), nil)
 	case s.Blocked > 0 || s.Held != "":
 		return nil
-	case s.NotBefore > e.at:
+	case e.delayed():
 		b.wake = true
 		return b.bucket(bucketTimers).Put(timeSeqKey(s.NotBefore, seq), nil)
 	default:
@@ -102,6 +112,7 @@ func (b *batch) indexReady(e *entry) error {
 	if err != nil {
 		return err
 	}
+	b.shapes.entered[id] = struct{}{}
 	return b.bucket(bucketReady).Put(readyKey(id, e.task.Spec.Order(), e.task.Seq), readyValue(e))
 }
 

@@ -199,6 +199,28 @@ func TestCollision(t *testing.T) {
 	}
 }
 
+// TestPauseThatLanded: whether a commit is there although it failed shows by what is
+// paused, where it added nothing to the event log.
+func TestPauseThatLanded(t *testing.T) {
+	t.Parallel()
+	q := openHere(t)
+	p := task.Pause{At: 1, By: "me"}
+	if _, _, err := q.Pause(context.Background(), "cpu", p); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		paused map[string]*task.Pause
+		want   bool
+	}{
+		{nil, false}, {map[string]*task.Pause{"cpu": &p}, true}, {map[string]*task.Pause{"gpu": nil}, true},
+		{map[string]*task.Pause{"cpu": nil}, false}, {map[string]*task.Pause{"cpu": {At: 2}}, false},
+	} {
+		if b := (&batch{q: q, paused: c.paused}); b.landed() != c.want {
+			t.Errorf("%v: %v", c.paused, b.landed())
+		}
+	}
+}
+
 // TestRecordsKeepEveryField fills every field with something and takes it
 // through its record.
 func TestRecordsKeepEveryField(t *testing.T) {
@@ -288,17 +310,6 @@ func FuzzRecords(f *testing.F) {
 		parseReadyValue(v, 0)
 		_ = slices.Collect(idRun(v).find(7))
 	})
-}
-
-func TestStartTicks(t *testing.T) {
-	t.Parallel()
-	const stat = "4242 (a (very) odd name) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20"
-	if got := startTicks([]byte(stat)); got != 777 {
-		t.Errorf("start ticks %d", got)
-	}
-	if got := startTicks([]byte("garbage")); got != 0 {
-		t.Errorf("start ticks of garbage: %d", got)
-	}
 }
 
 // TestFreelistComesAndGoes removes enough for a long list of free pages, and

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
@@ -15,90 +16,157 @@ const listSteps = 20_000
 // List returns the tasks that pass the filter, the newest first. When there may
 // be more, next is what Filter.Before has to be for them; 0 = that was all. A
 // page can be shorter than the limit, even empty, and have a next: List looks
-// at a bounded number of tasks per call.
+// at a bounded number of tasks per call. Over the pages no task comes twice, and
+// one that passes the filter all the time comes once.
 //
 // Environments and long payloads are left out, as a listing shows neither; Get
-// has them.
+// has them. So are tasks that cannot be read; Damaged names them.
 func (q *Queue) List(f task.Filter) (tasks []task.Task, next task.Seq, err error) {
-	l := lister{filter: f, limit: f.Limit, left: -1}
+	l := lister{q: q, filter: f, limit: f.Limit}
 	if l.limit <= 0 {
 		l.limit = task.DefaultLimit
 	}
 	err = q.view(func(tx *bolt.Tx) error {
-		if f.Before == 0 {
-			// A first page knows how many there are, and need not search for others.
-			var err error
-			if l.left, err = matching(tx, f); err != nil {
-				return err
-			}
-		}
-		if len(f.States) > 0 && !slices.ContainsFunc(f.States, func(s task.State) bool { return !s.Active() }) {
-			return l.scan(tx, bucketActive)
-		}
-		return l.scan(tx, bucketSpecs)
+		l.tx = tx
+		return l.read(l.source())
 	})
 	return l.tasks, l.next, err
 }
 
-// matching counts the tasks that pass the filter, as the transaction sees them:
-// the counts in memory may be those of the commit before or after.
-func matching(tx *bolt.Tx, f task.Filter) (int, error) {
-	all := counts{}
-	if err := all.load(tx); err != nil {
-		return 0, err
-	}
-	n := 0
-	for class, states := range all {
-		for s, k := range states {
-			if (f.Class == "" || f.Class == class) && (len(f.States) == 0 || slices.Contains(f.States, s)) {
-				n += k
-			}
-		}
-	}
-	return n, nil
-}
-
 // lister collects one page.
 type lister struct {
+	q      *Queue
+	tx     *bolt.Tx
 	filter task.Filter
 	limit  int
-	left   int // how many more there are; negative = unknown
 	tasks  []task.Task
 	next   task.Seq
 }
 
-// scan goes backwards through a bucket whose keys are Seqs.
-func (l *lister) scan(tx *bolt.Tx, bucket []byte) error {
-	c := tx.Bucket(bucket).Cursor()
-	k, _ := c.Last()
-	if l.filter.Before != 0 {
-		if k, _ = c.Seek(seqKey(l.filter.Before)); k == nil {
-			k, _ = c.Last()
-		}
-		if k != nil && keySeq(k) >= l.filter.Before {
-			k, _ = c.Prev()
+// source returns where the tasks are that may pass the filter.
+func (l *lister) source() merged {
+	f := l.filter
+	if !l.q.listed || f.Class == "" && len(f.States) == 0 {
+		return merged{l.backwards(bucketSpecs, nil)}
+	}
+	classes := []string{f.Class}
+	if f.Class == "" {
+		classes = listedClasses(l.tx)
+	}
+	var m merged
+	for _, class := range classes {
+		for _, p := range l.phases() {
+			m = append(m, l.backwards(bucketLists, listPrefix(class, p)))
 		}
 	}
-	for steps := 0; k != nil && l.left != 0; k, _ = c.Prev() {
-		seq := keySeq(k)
+	return m
+}
+
+// phases returns those that the wanted states are in.
+func (l *lister) phases() []task.State {
+	states := l.filter.States
+	if len(states) == 0 {
+		states = task.States
+	}
+	var out []task.State
+	for _, s := range states {
+		if p := phase(s); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// read fills the page.
+func (l *lister) read(from merged) error {
+	for steps := 0; ; steps++ {
+		seq := from.next()
+		if seq == 0 {
+			return nil
+		}
 		if len(l.tasks) == l.limit || steps == listSteps {
 			l.next = seq + 1
 			return nil
 		}
-		steps++
-		t, err := readBrief(tx, seq)
+		t, err := l.task(seq)
+		if l.q.passOver(bucketLists, seqKey(seq), seq, err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if l.passes(t) {
+		if t.Spec != nil && l.passes(t) {
 			l.tasks = append(l.tasks, t)
-			l.left--
 		}
 	}
-	return nil
+}
+
+// task returns an empty Task for one whose state alone rules it out.
+func (l *lister) task(seq task.Seq) (task.Task, error) {
+	if len(l.filter.States) > 0 {
+		s, err := readState(l.tx, seqKey(seq))
+		if err != nil || !slices.Contains(l.filter.States, s) {
+			return task.Task{}, err
+		}
+	}
+	return readBrief(l.tx, seq)
 }
 
 func (l *lister) passes(t task.Task) bool {
 	f := l.filter
 	return (f.Class == "" || f.Class == t.Spec.Class) && (len(f.States) == 0 || slices.Contains(f.States, t.State()))
+}
+
+// backwards goes through the keys of a bucket that are a prefix and a Seq, from
+// the newest before the page on.
+func (l *lister) backwards(bucket, prefix []byte) *backwards {
+	s := &backwards{cursor: l.tx.Bucket(bucket).Cursor(), prefix: prefix}
+	end := append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 8)...)
+	if l.filter.Before != 0 {
+		end = append(bytes.Clone(prefix), seqKey(l.filter.Before)...)
+	}
+	k, _ := s.cursor.Seek(end)
+	if k == nil {
+		k, _ = s.cursor.Last()
+	}
+	if k != nil && bytes.Compare(k, end) >= 0 {
+		k, _ = s.cursor.Prev()
+	}
+	s.take(k)
+	return s
+}
+
+// backwards stands at one key after another, the newest first.
+type backwards struct {
+	cursor *bolt.Cursor
+	prefix []byte
+	at     task.Seq // 0 = it is through
+}
+
+func (s *backwards) take(k []byte) {
+	s.at = 0
+	if len(k) == len(s.prefix)+8 && bytes.HasPrefix(k, s.prefix) {
+		s.at = keySeq(k[len(s.prefix):])
+	}
+}
+
+// merged goes through several sets of keys at once. They are few: a class and a
+// phase each.
+type merged []*backwards
+
+// next returns the newest of what is left; 0 = nothing is.
+func (m merged) next() task.Seq {
+	var newest *backwards
+	for _, s := range m {
+		if newest == nil || s.at > newest.at {
+			newest = s
+		}
+	}
+	if newest == nil || newest.at == 0 {
+		return 0
+	}
+	seq := newest.at
+	k, _ := newest.cursor.Prev()
+	newest.take(k)
+	return seq
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"fmt"
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
@@ -18,28 +19,44 @@ import (
 type memory struct {
 	mu        sync.RWMutex
 	counts    counts
+	waits     waitCounts
 	shapes    shapes
 	recent    recentIDs
-	lastSeq   task.Seq // the highest ever given out
-	lastIndex uint64   // of the event log
+	recounted bool                  // the waits were counted one by one, and are not stored yet
+	paused    map[string]task.Pause // by class; replaced, not changed
+	lastSeq   task.Seq              // the highest ever given out
+	lastIndex uint64                // of the event log
 	commits   uint64
 	stale     bool // a commit failed, and memory could not be read back yet
 }
 
 // load reads the memory from the database.
 func (q *Queue) load() error {
-	fresh := memory{counts: counts{}, shapes: newShapes(), recent: recentIDs{}}
+	fresh := memory{counts: counts{}, waits: waitCounts{}, shapes: newShapes(), recent: recentIDs{}}
 	var last uint64
-	err := q.db.View(func(tx *bolt.Tx) error {
+	err := q.view(func(tx *bolt.Tx) (err error) {
 		fresh.lastSeq = task.Seq(tx.Bucket(bucketSpecs).Sequence())
 		last = tx.Bucket(bucketEvents).Sequence()
+		checkSequence(tx, bucketSpecs)
+		checkSequence(tx, bucketEvents)
 		if err := fresh.counts.load(tx); err != nil {
+			if !q.damaged(0, err) {
+				return err
+			}
+			if fresh.counts, err = q.recount(tx); err != nil {
+				return err
+			}
+		}
+		if err := q.loadWaits(tx, &fresh); err != nil {
 			return err
 		}
-		if err := fresh.shapes.load(tx); err != nil {
+		if err := fresh.shapes.load(tx, q.mendShape(tx)); err != nil {
 			return err
 		}
-		return fresh.recent.load(tx)
+		if fresh.paused, err = q.loadPaused(tx); err != nil {
+			return err
+		}
+		return fresh.recent.load(tx, q.damaged)
 	})
 	if err != nil {
 		return err
@@ -48,9 +65,19 @@ func (q *Queue) load() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.counts, m.shapes, m.recent, m.lastSeq, m.lastIndex = fresh.counts, fresh.shapes, fresh.recent, fresh.lastSeq, last
+	m.waits, m.recounted, m.paused = fresh.waits, fresh.recounted, fresh.paused
 	m.stale = false
 	q.log.reset(last)
 	return nil
+}
+
+// checkSequence makes sure that no number is given out twice: that of a bucket's last
+// key is not above the highest that the bucket says was given out.
+func checkSequence(tx *bolt.Tx, bucket []byte) {
+	b := tx.Bucket(bucket)
+	if k, _ := b.Cursor().Last(); k != nil && uint64(keySeq(k)) > b.Sequence() {
+		panic(fileError(fmt.Sprintf("bucket %s has number %d, and says that %d is the highest", bucket, keySeq(k), b.Sequence())))
+	}
 }
 
 // absorb takes over what a batch changed, after it was committed.
@@ -60,7 +87,11 @@ func (m *memory) absorb(b *batch) {
 	m.commits++
 	m.lastSeq, m.lastIndex = b.lastSeq, b.lastIndex
 	m.counts.add(b.counts)
+	m.waits.add(b.waits)
 	m.shapes.absorb(b.shapes)
+	if len(b.paused) > 0 {
+		m.paused = b.pausedThen()
+	}
 	if b.idsFlushed {
 		m.recent = recentIDs{}
 	}

@@ -20,21 +20,40 @@ var (
 	metaFence   = []byte("fence")
 )
 
+// idBytes is the length of the queue's id, which is stored as hexadecimal digits.
+const idBytes = 8
+
 // checkVersion refuses a database that this release cannot read. A database
-// without the bucket is new.
-func checkVersion(tx *bolt.Tx, path string) (fresh bool, err error) {
+// without the bucket is new, if there was none before.
+func (q *Queue) checkVersion(tx *bolt.Tx) (fresh bool, err error) {
 	b := tx.Bucket(bucketMeta)
+	if b == nil && q.known {
+		return false, q.fail("there was a queue in it, and now it has none")
+	}
 	if b == nil {
 		return true, nil
 	}
 	switch v := metaNumber(b, metaVersion); {
 	case v == 0:
-		return false, task.Errorf(task.CodeInternal, "%s has no schema version; it is not a queue database", path)
+		return false, task.Errorf(task.CodeInternal, "%s has no schema version; it is not a queue database", q.path)
 	case v > SchemaVersion:
-		return false, task.Errorf(task.CodeUnsupported, "%s has schema version %d, and this release reads up to %d; use the newer release that wrote it, or another queue directory", path, v, SchemaVersion)
+		return false, task.Errorf(task.CodeUnsupported, "%s has schema version %d, and this release reads up to %d; use the newer release that wrote it, or another queue directory", q.path, v, SchemaVersion)
 	default:
-		return false, nil
+		return false, q.checkBuckets(tx)
 	}
+}
+
+// checkBuckets looks whether all of the database is there.
+func (q *Queue) checkBuckets(tx *bolt.Tx) error {
+	for _, name := range allBuckets {
+		if tx.Bucket(name) == nil && !younger[string(name)] {
+			return q.fail(fmt.Sprintf("bucket %s is missing", name))
+		}
+	}
+	if id, err := hex.DecodeString(queueID(tx)); err != nil || len(id) != idBytes {
+		return q.fail(fmt.Sprintf("the queue's id is %q", queueID(tx)))
+	}
+	return nil
 }
 
 // create lays out a new database.
@@ -44,7 +63,7 @@ func create(tx *bolt.Tx, now task.Instant) error {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}
 	}
-	var id [8]byte
+	var id [idBytes]byte
 	_, _ = rand.Read(id[:]) // never fails; it ends the program instead
 	b := tx.Bucket(bucketMeta)
 	if err := b.Put(metaID, []byte(hex.EncodeToString(id[:]))); err != nil {

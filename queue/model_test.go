@@ -29,13 +29,14 @@ type model struct {
 	// waits has, for each pending task, the conditions on those it waits for.
 	waits   map[task.Seq]map[task.Seq][]task.Condition
 	delayed map[task.Seq]bool // its time has not come, or nobody has looked yet
+	paused  map[string]task.Pause
 	events  []string
 }
 
 func newModel(now task.Instant) *model {
 	return &model{
 		now: now, tasks: map[task.Seq]task.Task{}, byID: map[string]task.Seq{}, finals: map[string]task.Final{},
-		waits: map[task.Seq]map[task.Seq][]task.Condition{}, delayed: map[task.Seq]bool{},
+		waits: map[task.Seq]map[task.Seq][]task.Condition{}, delayed: map[task.Seq]bool{}, paused: map[string]task.Pause{},
 	}
 }
 
@@ -84,10 +85,14 @@ func (m *model) mustStep(seq task.Seq, ev task.Event) {
 
 func (m *model) step(seq task.Seq, ev task.Event) error {
 	t := m.tasks[seq]
-	waits, refused := map[task.Seq][]task.Condition(nil), false
+	var waits map[task.Seq][]task.Condition
 	if ev.Kind == task.EventRetried {
+		var refused bool
 		waits, refused = m.blockers(t.Spec)
 		ev.Blocked = len(waits)
+		if refused {
+			return errors.New("a task that it waits for has ended the wrong way")
+		}
 	}
 	n, err := task.Apply(t, ev)
 	if err != nil {
@@ -97,9 +102,6 @@ func (m *model) step(seq task.Seq, ev task.Event) error {
 	m.event(seq, ev.Kind)
 	if ev.Kind == task.EventRetried {
 		m.waits[seq] = waits
-		if refused {
-			m.mustStep(seq, task.Event{Kind: task.EventRefused, At: ev.At, Attempt: n.Attempt()})
-		}
 	}
 	if m.tasks[seq].State() != task.Pending {
 		delete(m.waits, seq)
@@ -342,6 +344,29 @@ func (x *machine) Advance(t *rapid.T) {
 	x.m.advance()
 }
 
+// Pause pauses a class, or resumes it.
+func (x *machine) Pause(t *rapid.T) {
+	class := rapid.SampledFrom([]string{"cpu", "gpu"}).Draw(t, "class")
+	had, was := x.m.paused[class]
+	if rapid.Bool().Draw(t, "resume") {
+		got, ok, err := x.q.Resume(context.Background(), class)
+		if err != nil || ok != was || got != had {
+			t.Fatalf("resume %s: %+v %v %v, want %+v %v", class, got, ok, err, had, was)
+		}
+		delete(x.m.paused, class)
+		return
+	}
+	p := task.Pause{At: x.m.now, By: "me", Reason: rapid.SampledFrom([]string{"", "why"}).Draw(t, "reason")}
+	got, already, err := x.q.Pause(context.Background(), class, p)
+	if !was {
+		had = p
+	}
+	if err != nil || already != was || got != had {
+		t.Fatalf("pause %s: %+v %v %v, want %+v %v", class, got, already, err, had, was)
+	}
+	x.m.paused[class] = had
+}
+
 // Expire removes what ended an hour ago, now and then.
 func (x *machine) Expire(t *rapid.T) {
 	x.clock.advance(time.Duration(rapid.SampledFrom([]int{0, 0, 20, 61}).Draw(t, "minutes")) * time.Minute)
@@ -408,6 +433,7 @@ func (x *machine) Check(t *rapid.T) {
 	if got := x.q.Counts(); !reflect.DeepEqual(got, counts) {
 		t.Fatalf("counts %v, want %v", got, counts)
 	}
+	x.checkClasses(t)
 	slices.Sort(active)
 	tasks, err := x.q.Active()
 	if err != nil || !slices.Equal(seqs(tasks), active) {
@@ -417,6 +443,47 @@ func (x *machine) Check(t *rapid.T) {
 	x.checkFinals(t)
 	x.checkList(t)
 	x.checkEvents(t)
+}
+
+// checkClasses compares what is known of each class.
+func (x *machine) checkClasses(t *rapid.T) {
+	waiting, oldest := map[string]task.Waiting{}, map[string]task.Instant{}
+	for seq, tk := range x.m.tasks {
+		s, class := tk.Status(), tk.Spec.Class
+		if s.State != task.Pending {
+			continue
+		}
+		at := tk.Spec.SubmittedAt
+		if n := len(s.Past); n > 0 {
+			at = s.Past[n-1].EndedAt
+		}
+		if oldest[class] == 0 || at < oldest[class] {
+			oldest[class] = at
+		}
+		w := waiting[class]
+		switch {
+		case s.Cancel != nil:
+			continue
+		case s.Blocked > 0:
+			w.Blocked++
+		case s.Held != "":
+			w.Held++
+		case x.m.delayed[seq]:
+			w.Delayed++
+		default:
+			w.Ready++
+		}
+		waiting[class] = w
+	}
+	if got := x.q.Waiting(); !maps.Equal(got, waiting) {
+		t.Fatalf("waiting %v, want %v", got, waiting)
+	}
+	if got, err := x.q.OldestWaiting(); err != nil || !maps.Equal(got, oldest) {
+		t.Fatalf("oldest %v %v, want %v", got, err, oldest)
+	}
+	if got := x.q.Paused(); !maps.Equal(got, x.m.paused) {
+		t.Fatalf("paused %v, want %v", got, x.m.paused)
+	}
 }
 
 func seqs(tasks []task.Task) []task.Seq {
@@ -446,7 +513,7 @@ func (x *machine) compare(t *rapid.T, got, want task.Task) {
 
 func (x *machine) checkLine(t *rapid.T) {
 	line := x.m.line()
-	heads, err := x.q.Heads(1000)
+	heads, err := headsOf(x.q, 1000)
 	if err != nil {
 		t.Fatalf("heads: %v", err)
 	}
@@ -539,7 +606,7 @@ func TestModel(t *testing.T) {
 		x.open(t, x.dir())
 		defer func() { x.close(t) }()
 		t.Repeat(map[string]func(*rapid.T){
-			"submit": x.Submit, "apply": x.Apply, "apply more": x.Apply, "advance": x.Advance, "expire": x.Expire,
+			"submit": x.Submit, "apply": x.Apply, "apply more": x.Apply, "advance": x.Advance, "expire": x.Expire, "pause": x.Pause,
 			"crash": x.Crash, "reopen": x.Reopen, "": x.Check,
 		})
 	})

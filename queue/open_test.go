@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -131,6 +132,19 @@ func apply(tb testing.TB, q *queue.Queue, seq task.Seq, events ...task.Event) ta
 		t = answers[0].Task
 	}
 	return t
+}
+
+// headsOf returns the first n ready tasks of every shape, in the order of the line.
+func headsOf(q *queue.Queue, n int) (heads []scheduler.Head, err error) {
+	seen := map[string]int{}
+	err = q.Line(func(h scheduler.Head) scheduler.Verdict {
+		heads = append(heads, h)
+		if seen[h.Shape]++; seen[h.Shape] == n {
+			return scheduler.Skip
+		}
+		return scheduler.More
+	})
+	return heads, err
 }
 
 func get(tb testing.TB, q *queue.Queue, seq task.Seq) task.Task {

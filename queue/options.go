@@ -3,6 +3,8 @@ package queue
 import (
 	"log/slog"
 	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // Options say which queue to open and how.
@@ -26,13 +28,25 @@ type Options struct {
 	// Retention bounds what is kept of the past.
 	Retention Retention
 	// MaxWaiting bounds the tasks that are Pending; Submit answers those beyond it
-	// with CodeExhausted. 0 = no bound.
+	// with ErrFull. Defaults to DefaultMaxWaiting; negative = no bound.
 	MaxWaiting int
+	// OnCommit, when it is not nil, is told of each commit once it is on disk: how
+	// long it took, and what was added to the event log, which may be nothing. It
+	// runs in the writer, so everybody waits for it, and must not call the queue.
+	// The records are shared: it may neither change nor keep them.
+	OnCommit func(took time.Duration, added []task.Record)
+
+	// wholeBytes is maxWhole, for tests that want a smaller one.
+	wholeBytes int64
 }
 
 // DefaultLockTimeout is long enough for a command that holds the queue for one
 // call to finish.
 const DefaultLockTimeout = 2 * time.Second
+
+// DefaultMaxWaiting is far above what people submit on purpose, and keeps a
+// program that has run wild from filling the disk.
+const DefaultMaxWaiting = 2_000_000
 
 // Retention bounds what is kept of the past. Zero fields take their defaults;
 // a negative one means no bound.
@@ -61,6 +75,8 @@ func (o Options) withDefaults() Options {
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = DefaultLockTimeout
 	}
+	o.wholeBytes = orDefault(o.wholeBytes, maxWhole)
+	o.MaxWaiting = orDefault(o.MaxWaiting, DefaultMaxWaiting)
 	r, d := &o.Retention, DefaultRetention
 	r.Age = orDefault(r.Age, d.Age)
 	r.Count = orDefault(r.Count, d.Count)

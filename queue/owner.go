@@ -1,15 +1,14 @@
 package queue
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/host"
 )
 
 const ownerFile = "owner.json"
@@ -25,6 +24,8 @@ type Owner struct {
 	Fence      uint64    `json:"fence"`       // grows with every opening
 	StartedAt  time.Time `json:"started_at"`
 	Socket     string    `json:"socket,omitempty"` // where it can be reached
+	GRPC       string    `json:"grpc,omitempty"`   // the same over TCP: HOST:PORT
+	HTTP       string    `json:"http,omitempty"`
 }
 
 // ErrLocked is what errors.Is finds in a LockedError.
@@ -34,10 +35,14 @@ var ErrLocked = errors.New("the queue is in use by another process")
 type LockedError struct {
 	Dir   string
 	Owner *Owner // nil when it did not say who it is
+	PID   int    // of one that did not, as far as the kernel tells; 0 = it does not
 }
 
 // Error names the holder.
 func (e *LockedError) Error() string {
+	if e.Owner == nil && e.PID != 0 {
+		return fmt.Sprintf("queue directory %s is in use by pid %d", e.Dir, e.PID)
+	}
 	if e.Owner == nil {
 		return fmt.Sprintf("queue directory %s is in use by another process", e.Dir)
 	}
@@ -52,27 +57,23 @@ func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 // empty: it serves people, not decisions.
 func thisProcess(fence uint64, now time.Time) Owner {
 	o := Owner{PID: os.Getpid(), Fence: fence, StartedAt: now.UTC()}
-	o.Host, _ = os.Hostname()
-	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		o.BootID = strings.TrimSpace(string(b))
+	if id, err := host.This(); err == nil {
+		o.Host = id.Name
 	}
-	if b, err := os.ReadFile("/proc/self/stat"); err == nil {
-		o.StartTicks = startTicks(b)
+	if p, err := host.Self(); err == nil {
+		o.BootID, o.StartTicks = p.Boot, p.Start
 	}
 	return o
 }
 
-// startTicks finds field 22 of /proc/PID/stat. The second field, the program's
-// name, may itself hold spaces and parentheses, so counting begins after its end.
-func startTicks(stat []byte) uint64 {
-	_, rest, _ := bytes.Cut(stat[max(bytes.LastIndexByte(stat, ')'), 0):], []byte(" "))
-	fields := bytes.Fields(rest)
-	const field = 22 - 3 // rest begins with field 3
-	if len(fields) <= field {
-		return 0
+// Announce tells those who read owner.json where else this process can be
+// reached: HOST:PORT for gRPC and for HTTP, "" where it cannot.
+func (q *Queue) Announce(grpc, http string) error {
+	q.owner.GRPC, q.owner.HTTP = grpc, http
+	if err := writeOwner(q.opts.Dir, q.owner); err != nil {
+		return fmt.Errorf("write %s: %w", ownerFile, err)
 	}
-	n, _ := strconv.ParseUint(string(fields[field]), 10, 64)
-	return n
+	return nil
 }
 
 func writeOwner(dir string, o Owner) error {
@@ -81,6 +82,29 @@ func writeOwner(dir string, o Owner) error {
 		return err
 	}
 	return writeFileAtomic(filepath.Join(dir, ownerFile), append(b, '\n'))
+}
+
+// locked is the error for a queue that somebody else has open.
+func (q *Queue) locked() *LockedError {
+	locked := &LockedError{Dir: q.opts.Dir, Owner: readOwner(q.opts.Dir)}
+	holder := host.Holder(q.path)
+	if o := locked.Owner; o != nil && (holder != 0 && holder != o.PID || o.ended()) {
+		locked.Owner = nil // whoever has it now has not said so yet, or only reads
+	}
+	if locked.Owner == nil {
+		locked.PID = holder
+	}
+	return locked
+}
+
+// ended says that the owner was a process of this host that is there no more. Of one
+// elsewhere, such as in another container, nobody here can tell.
+func (o *Owner) ended() bool {
+	here, err := host.This()
+	if err != nil || here.Boot != o.BootID || here.Name != o.Host {
+		return false
+	}
+	return !host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}.Runs()
 }
 
 // readOwner returns nil when nobody can be named.

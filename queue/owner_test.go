@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -35,6 +37,54 @@ func TestSecondOpenNamesTheHolder(t *testing.T) {
 				t.Errorf("%q lacks %q", msg, part)
 			}
 		}
+	}
+}
+
+// TestStaleOwnerIsNotTheHolder: owner.json may be left by a daemon that died. Whoever
+// has the queue now is named, and not that one.
+func TestStaleOwnerIsNotTheHolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
+	here, err := host.This()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := queue.Owner{Host: here.Name, BootID: here.Boot, PID: os.Getpid(), StartTicks: 1} // our pid, of somebody before us
+	b, err := json.Marshal(stale)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "owner.json"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Open(filepath.Join(dir, "queue-000001.db"))
+	if err == nil {
+		err = host.LockOpen(lock)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	_, err = queue.Open(context.Background(), queue.Options{Dir: dir, LockTimeout: 30 * time.Millisecond})
+	var locked *queue.LockedError
+	if !errors.As(err, &locked) || locked.Owner != nil || locked.PID != os.Getpid() {
+		t.Fatalf("the holder is %+v: %v", locked, err)
+	}
+	if msg, want := err.Error(), fmt.Sprintf("in use by pid %d;", os.Getpid()); !strings.Contains(msg, want) {
+		t.Errorf("%q lacks %q", msg, want)
+	}
+}
+
+// TestOpenGivesUpWithItsContext: the wait for the lock can be cut short.
+func TestOpenGivesUpWithItsContext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	openQueue(t, queue.Options{Dir: dir})
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := queue.Open(ctx, queue.Options{Dir: dir, LockTimeout: time.Hour}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("open: %v", err)
 	}
 }
 

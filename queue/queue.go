@@ -4,27 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskid"
 )
 
 // Queue is an open queue. Its methods may be called by any number of goroutines.
 type Queue struct {
 	opts  Options
 	db    *bolt.DB
-	path  string // of the database
+	path  string   // of the database
+	file  *os.File // bbolt's, which closes it
+	known bool     // there was a database before this opening
 	id    string
 	fence uint64
+	owner Owner // what owner.json says; touched by one goroutine at a time
+	// listed says that the list index is true. It is not where an older release
+	// had the queue last, and this process only reads.
+	listed bool
 
-	ids     idMaker
+	fate    fate
+	meta    metaPages
+	lastTx  atomic.Int64 // the last transaction that was committed here
+	ids     taskid.Maker
 	mem     memory
+	damage  damages
 	log     tail
 	writer  writer
 	changed chan struct{}
@@ -40,73 +50,17 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q := &Queue{opts: opts.withDefaults(), changed: make(chan struct{}, 1)}
-	if err := q.openDatabase(); err != nil {
+	q := &Queue{opts: opts.withDefaults(), changed: make(chan struct{}, 1), fate: fate{damaged: make(chan struct{})}}
+	if err := q.openDatabase(ctx); err != nil {
 		return nil, err
 	}
 	if err := q.start(); err != nil {
-		return nil, errors.Join(err, q.db.Close())
+		if !q.opts.ReadOnly {
+			removeOwner(q.opts.Dir) // nobody else has written it since: we have the lock
+		}
+		return nil, errors.Join(err, q.closeDatabase())
 	}
 	return q, nil
-}
-
-// openDatabase opens and locks the database that CURRENT names.
-func (q *Queue) openDatabase() error {
-	if !q.opts.ReadOnly {
-		if err := os.MkdirAll(q.opts.Dir, 0o700); err != nil {
-			return task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", q.opts.Dir, err)
-		}
-	}
-	for {
-		name, err := readCurrent(q.opts.Dir)
-		if err != nil {
-			return err
-		}
-		q.path = filepath.Join(q.opts.Dir, name)
-		if q.db, err = bolt.Open(q.path, 0o600, q.boltOptions()); err != nil {
-			return q.openFailed(err)
-		}
-		// While we waited for the lock its holder may have been replaced by an owner
-		// with a new generation.
-		again, err := readCurrent(q.opts.Dir)
-		if err != nil {
-			return errors.Join(err, q.db.Close())
-		}
-		if again == name {
-			return nil
-		}
-		if err := q.db.Close(); err != nil {
-			return fmt.Errorf("close %s: %w", q.path, err)
-		}
-	}
-}
-
-func (q *Queue) boltOptions() *bolt.Options {
-	return &bolt.Options{
-		Timeout:  q.opts.LockTimeout,
-		ReadOnly: q.opts.ReadOnly,
-		// Growing the map means waiting until no read transaction is left, so it
-		// begins large enough for most queues. Address space costs nothing.
-		InitialMmapSize: 256 << 20,
-		FreelistType:    bolt.FreelistMapType,
-		// Opening must not write: not before the schema version is known to be ours,
-		// and not only to write out the list of free pages. See tuneFreelist.
-		NoFreelistSync: true,
-	}
-}
-
-func (q *Queue) openFailed(err error) error {
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		locked := &LockedError{Dir: q.opts.Dir, Owner: readOwner(q.opts.Dir)}
-		return task.Errorf(task.CodeUnavailable, "%w; stop that process, or talk to it", locked)
-	case errors.Is(err, fs.ErrNotExist):
-		return task.Errorf(task.CodeNotFound, "there is no queue in %s: %w", q.opts.Dir, err)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
-		return task.Errorf(task.CodeInternal, "%s is damaged, or is not a queue database; restore it from a backup: %w", q.path, err)
-	default:
-		return task.Errorf(task.CodeUnavailable, "cannot open the queue in %s: %w", q.opts.Dir, err)
-	}
 }
 
 // start brings the database up to date, reads what is kept in memory, and
@@ -116,8 +70,8 @@ func (q *Queue) start() error {
 		return q.startReading()
 	}
 	now := task.At(q.opts.Now())
-	err := q.db.Update(func(tx *bolt.Tx) error {
-		fresh, err := checkVersion(tx, q.path)
+	err := q.update(func(tx *bolt.Tx) error {
+		fresh, err := q.checkVersion(tx)
 		if err != nil {
 			return err
 		}
@@ -127,9 +81,14 @@ func (q *Queue) start() error {
 			}
 		}
 		q.id = queueID(tx)
-		q.fence, err = nextFence(tx)
+		if q.fence, err = nextFence(tx); err != nil {
+			return err
+		}
+		if err := q.openLists(tx); err != nil {
+			return fmt.Errorf("index the tasks for listings: %w", err)
+		}
 		tuneFreelist(tx, false)
-		return err
+		return nil
 	})
 	if err != nil {
 		return q.startFailed(err)
@@ -137,13 +96,16 @@ func (q *Queue) start() error {
 	if err := writeCurrent(q.opts.Dir, filepath.Base(q.path)); err != nil {
 		return q.commitFailed(err)
 	}
-	owner := thisProcess(q.fence, q.opts.Now())
-	owner.Socket = q.opts.Socket
-	if err := writeOwner(q.opts.Dir, owner); err != nil {
+	q.owner = thisProcess(q.fence, q.opts.Now())
+	q.owner.Socket = q.opts.Socket
+	if err := writeOwner(q.opts.Dir, q.owner); err != nil {
 		return q.commitFailed(err)
 	}
 	if err := q.load(); err != nil {
 		return err
+	}
+	if err := q.storeRecounted(); err != nil {
+		return q.commitFailed(err)
 	}
 	q.writer.start(q.commit)
 	return nil
@@ -158,13 +120,14 @@ func (q *Queue) startFailed(err error) error {
 }
 
 func (q *Queue) startReading() error {
-	err := q.db.View(func(tx *bolt.Tx) error {
-		fresh, err := checkVersion(tx, q.path)
+	err := q.view(func(tx *bolt.Tx) error {
+		fresh, err := q.checkVersion(tx)
 		if err == nil && fresh {
 			err = task.Errorf(task.CodeNotFound, "there is no queue in %s yet", q.opts.Dir)
 		}
 		if err == nil {
 			q.id, q.fence = queueID(tx), metaNumber(tx.Bucket(bucketMeta), metaFence)
+			q.listed = listsKept(tx)
 		}
 		return err
 	})
@@ -180,14 +143,16 @@ func (q *Queue) Close() error {
 	q.closing.Do(func() {
 		if !q.opts.ReadOnly {
 			q.writer.stop()
-			q.closed = q.db.Update(func(tx *bolt.Tx) error {
-				tuneFreelist(tx, true) // so that the next opening need not look for free pages
-				return nil
-			})
+			if q.Err() == nil { // else it has been told
+				q.closed = q.update(func(tx *bolt.Tx) error {
+					tuneFreelist(tx, true) // so that the next opening need not look for free pages
+					return nil
+				})
+			}
 			removeOwner(q.opts.Dir)
 		}
 		q.log.close()
-		q.closed = errors.Join(q.closed, q.db.Close())
+		q.closed = errors.Join(q.closed, q.closeDatabase())
 	})
 	return q.closed
 }

@@ -4,33 +4,25 @@ import (
 	"errors"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// view runs a function in a read transaction. Nothing that the function gets from
-// the database may outlive it.
-func (q *Queue) view(read func(*bolt.Tx) error) error {
-	err := q.db.View(read)
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		return errClosed()
-	}
-	return err
-}
-
-// Get returns one task. The error matches ErrNotFound if there is none.
+// Get returns one task. The error matches ErrNotFound if there is none, and
+// task.ErrDamaged if it cannot be read.
 func (q *Queue) Get(seq task.Seq) (t task.Task, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
 		t, err = readTask(tx, seq)
 		return err
 	})
+	q.damaged(seq, err)
 	return t, err
 }
 
 // Lookup returns the task with an id. The error has CodeNotFound and matches
 // ErrNotFound when the queue never had it, or has forgotten even its tombstone;
-// it is a RemovedError, with CodeNotFound too, when only that is left.
+// it is a RemovedError, with CodeNotFound too, when only that is left. It matches
+// task.ErrDamaged when the task cannot be read.
 func (q *Queue) Lookup(id string) (task.Task, error) {
 	if err := task.ValidateID(id); err != nil {
 		return task.Task{}, err
@@ -38,6 +30,8 @@ func (q *Queue) Lookup(id string) (task.Task, error) {
 	for {
 		h, err := q.findID(id)
 		switch {
+		case q.damaged(h.seq, err):
+			return task.Task{}, cannotRead(id, err)
 		case err != nil:
 			return task.Task{}, err
 		case h.seq == 0:
@@ -48,6 +42,9 @@ func (q *Queue) Lookup(id string) (task.Task, error) {
 		t, err := q.Get(h.seq)
 		if task.CodeOf(err) == task.CodeNotFound {
 			continue // retention came between the two looks; the tombstone is there now
+		}
+		if errors.Is(err, task.ErrDamaged) {
+			err = cannotRead(id, err)
 		}
 		return t, err
 	}
@@ -67,15 +64,22 @@ func (q *Queue) Result(seq task.Seq) (r task.Result, err error) {
 		}
 		return err
 	})
+	if q.damaged(seq, err) {
+		err = task.Errorf(task.CodeInternal, "the result of task number %d is damaged (%w); it was left as it is", seq, err)
+	}
 	return r, err
 }
 
-// Active returns every task from Assigned to Stopping, by Seq.
+// Active returns every task from Assigned to Stopping, by Seq, without
+// environments and long payloads. Those that cannot be read are left out.
 func (q *Queue) Active() (tasks []task.Task, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketActive).Cursor()
 		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			t, err := readTask(tx, keySeq(k))
+			t, err := readBrief(tx, keySeq(k))
+			if q.passOver(bucketActive, k, keySeq(k), err) {
+				continue
+			}
 			if err != nil {
 				return err
 			}

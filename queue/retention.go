@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,7 +25,8 @@ const (
 // the removed tasks are returned by the last of each, for the caller to delete
 // what it keeps about them (log files).
 //
-// A task that others still wait for, or that has not ended, is never removed.
+// A task that others still wait for, or that has not ended, is never removed, nor
+// is anything that cannot be read.
 func (q *Queue) Expire(ctx context.Context, now task.Instant) (removed []task.Ref, more bool, err error) {
 	work, err := q.expirable(now)
 	if err != nil || !work {
@@ -94,28 +96,35 @@ func (q *Queue) expirable(now task.Instant) (bool, error) {
 	var work bool
 	err := q.view(func(tx *bolt.Tx) error {
 		var err error
-		work, err = l.exceeded(tx)
+		work, err = l.exceeded(q, tx)
 		return err
 	})
 	return work, err
 }
 
 // exceeded says whether anything is beyond the limits.
-func (l limits) exceeded(tx *bolt.Tx) (bool, error) {
-	if k, _ := tx.Bucket(bucketEnded).Cursor().First(); k != nil && (l.surplus > 0 || keyInstant(k) <= l.ended) {
-		return true, nil
-	}
-	if k, v := tx.Bucket(bucketTombs).Cursor().First(); k != nil {
-		if f, err := readFinal(k, v); err != nil || f.EndedAt <= l.tombs {
-			return true, err
+func (l limits) exceeded(q *Queue, tx *bolt.Tx) (bool, error) {
+	if k, _ := tx.Bucket(bucketEnded).Cursor().First(); k != nil {
+		if at, _ := keyTimeSeq(k); l.surplus > 0 || at <= l.ended {
+			return true, nil
 		}
 	}
-	if k, v := tx.Bucket(bucketEvents).Cursor().First(); k != nil {
-		if r, err := readEvent(k, v); err != nil || r.At <= l.events || r.Index < l.firstEvent {
-			return true, err
+	if f, ok, err := firstReadable(q, tx.Bucket(bucketTombs), readFinal); err != nil || ok && f.EndedAt <= l.tombs {
+		return true, err
+	}
+	r, ok, err := firstReadable(q, tx.Bucket(bucketEvents), readEvent)
+	return ok && (r.At <= l.events || r.Index < l.firstEvent), err
+}
+
+// firstReadable returns the first record of a bucket that can be read.
+func firstReadable[T any](q *Queue, b *bolt.Bucket, read func(k, v []byte) (T, error)) (r T, ok bool, err error) {
+	c := b.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if r, err = read(k, v); !q.damaged(0, err) {
+			return r, err == nil, err
 		}
 	}
-	return false, nil
+	return r, false, nil
 }
 
 // expireTasks removes ended tasks, those that ended first before the others.
@@ -127,17 +136,27 @@ func (b *batch) expireTasks(l limits) ([]task.Ref, error) {
 	var old []ended
 	c := b.bucket(bucketEnded).Cursor()
 	for k, _ := c.First(); k != nil && len(old) < expireTasks; k, _ = c.Next() {
-		e := ended{keyInstant(k), keySeq(k[8:])}
-		if e.at > l.ended && len(old) >= l.surplus {
+		var e ended
+		if e.at, e.seq = keyTimeSeq(k); e.at > l.ended && len(old) >= l.surplus {
 			break
 		}
-		if !b.hasWaiters(e.seq) {
+		if b.q.damage.find(e.seq) == whole && !b.hasWaiters(e.seq) {
 			old = append(old, e)
 		}
 	}
 	var removed []task.Ref
 	for _, e := range old {
 		ref, err := b.bury(e.seq)
+		if k := timeSeqKey(e.at, e.seq); errors.Is(err, ErrNotFound) {
+			if err := b.drop(bucketEnded, k); err != nil {
+				return nil, err
+			}
+			b.q.passOver(bucketEnded, k, e.seq, err)
+			continue
+		}
+		if b.q.damaged(e.seq, err) {
+			continue // it stays: what its tombstone should say is not known
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -149,11 +168,11 @@ func (b *batch) expireTasks(l limits) ([]task.Ref, error) {
 // bury replaces an ended task by its tombstone.
 func (b *batch) bury(seq task.Seq) (task.Ref, error) {
 	k := seqKey(seq)
-	t, err := readTask(b.tx, seq)
+	rec, err := readSpecRecord(b.tx, k)
 	if err != nil {
 		return task.Ref{}, err
 	}
-	rec, err := readSpecRecord(b.tx, k)
+	t, err := completeTask(b.tx, seq, rec)
 	if err != nil {
 		return task.Ref{}, err
 	}
@@ -173,6 +192,9 @@ func (b *batch) bury(seq task.Seq) (task.Ref, error) {
 	if err := b.bucket(bucketEnded).Delete(timeSeqKey(s.EndedAt, seq)); err != nil {
 		return task.Ref{}, err
 	}
+	if err := b.bucket(bucketLists).Delete(listKey(t.Spec.Class, s.State, seq)); err != nil {
+		return task.Ref{}, err
+	}
 	b.leaveEnv(rec.EnvHash)
 	b.counts.bump(t.Spec.Class, s.State, -1)
 	return t.Ref(), nil
@@ -186,6 +208,9 @@ func (b *batch) expireTombs(l limits) (n int, err error) {
 	c := b.bucket(bucketTombs).Cursor()
 	for k, v := c.First(); k != nil && len(old) < expireTombs; k, v = c.Next() {
 		f, err := readFinal(k, v)
+		if b.q.damaged(0, err) {
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -202,6 +227,9 @@ func (b *batch) expireEvents(l limits) (n int, err error) {
 	c := b.bucket(bucketEvents).Cursor()
 	for k, v := c.First(); k != nil && len(old) < expireEvents; k, v = c.Next() {
 		r, err := readEvent(k, v)
+		if b.q.damaged(0, err) {
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}

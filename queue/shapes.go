@@ -18,9 +18,12 @@ type shapes struct {
 	byName map[string]shapeID
 	names  map[shapeID]string
 	last   shapeID
+	line   line
 }
 
-func newShapes() shapes { return shapes{byName: map[string]shapeID{}, names: map[shapeID]string{}} }
+func newShapes() shapes {
+	return shapes{byName: map[string]shapeID{}, names: map[shapeID]string{}, line: newLine()}
+}
 
 func (s *shapes) set(id shapeID, name string) {
 	s.byName[name] = id
@@ -28,18 +31,59 @@ func (s *shapes) set(id shapeID, name string) {
 	s.last = max(s.last, id)
 }
 
-func (s *shapes) load(tx *bolt.Tx) error {
+// load reads the shapes, and where each begins in the line. mend is asked for the
+// name of a shape whose record is damaged; an empty one leaves the shape out.
+func (s *shapes) load(tx *bolt.Tx, mend func(shapeID, error) (string, error)) error {
+	c := tx.Bucket(bucketReady).Cursor()
 	return tx.Bucket(bucketShapes).ForEach(func(k, v []byte) error {
-		name, err := open(bucketShapes, k, v, formatBytes)
-		if err != nil {
-			return err
-		}
 		if len(k) != 4 {
 			return &CorruptError{Bucket: string(bucketShapes), Key: bytes.Clone(k), Reason: "the key is not a shape's number"}
 		}
-		s.set(shapeID(binary.BigEndian.Uint32(k)), string(name))
+		id := shapeID(binary.BigEndian.Uint32(k))
+		body, err := open(bucketShapes, k, v, formatBytes)
+		name := string(body)
+		if err != nil {
+			s.last = max(s.last, id)
+			if name, err = mend(id, err); err != nil || name == "" {
+				return err
+			}
+		}
+		s.set(id, name)
+		if first, ok := seekShape(c, id); ok {
+			s.line.put(id, name, first)
+		}
 		return nil
 	})
+}
+
+// seekShape finds where a shape begins in the line.
+func seekShape(ready *bolt.Cursor, id shapeID) (spot, bool) {
+	prefix := shapeKey(id)
+	k, _ := ready.Seek(prefix)
+	if !bytes.HasPrefix(k, prefix) {
+		return spot{}, false
+	}
+	return keySpot(k), true
+}
+
+// mendShape finds the name of a shape by a task that has it.
+func (q *Queue) mendShape(tx *bolt.Tx) func(shapeID, error) (string, error) {
+	return func(id shapeID, err error) (string, error) {
+		q.damaged(0, err)
+		prefix := shapeKey(id)
+		c := tx.Bucket(bucketReady).Cursor()
+		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			seq := keySpot(k).seq
+			t, err := readBrief(tx, seq)
+			if err == nil {
+				return t.Spec.Shape(), nil
+			}
+			if !q.passOver(bucketReady, k, seq, err) {
+				return "", err
+			}
+		}
+		return "", nil
+	}
 }
 
 // next finds a number that no shape has. It wraps around after four thousand
@@ -60,14 +104,17 @@ func (s *shapes) next(added map[shapeID]string) shapeID {
 type shapeChanges struct {
 	added   map[string]shapeID
 	names   map[shapeID]string
-	left    map[shapeID]struct{} // something of it left the ready index
+	entered map[shapeID]struct{} // something of it entered the ready index
+	left    map[shapeID]struct{} // something of it left
+	first   map[shapeID]spot     // where those begin now
 	removed map[shapeID]struct{}
 }
 
 func newShapeChanges() shapeChanges {
 	return shapeChanges{
 		added: map[string]shapeID{}, names: map[shapeID]string{},
-		left: map[shapeID]struct{}{}, removed: map[shapeID]struct{}{},
+		entered: map[shapeID]struct{}{}, left: map[shapeID]struct{}{},
+		first: map[shapeID]spot{}, removed: map[shapeID]struct{}{},
 	}
 }
 
@@ -75,9 +122,17 @@ func (s *shapes) absorb(c shapeChanges) {
 	for id, name := range c.names {
 		s.set(id, name)
 	}
+	for id, first := range c.first {
+		// Where nothing left, the head that was read is still the head.
+		_, left := c.left[id]
+		if f, ok := s.line.byShape[id]; !ok || left || f.first != first {
+			s.line.put(id, s.names[id], first)
+		}
+	}
 	for id := range c.removed {
 		delete(s.byName, s.names[id])
 		delete(s.names, id)
+		s.line.drop(id)
 	}
 }
 
@@ -103,18 +158,22 @@ func (b *batch) knownShape(name string) (shapeID, bool) {
 	return id, ok
 }
 
-// forgetShapes removes the shapes of which the batch took the last task.
-func (b *batch) forgetShapes() error {
+// settleShapes finds where the shapes begin that the batch has touched, and
+// removes those of which it took the last task.
+func (b *batch) settleShapes() error {
 	ready := b.bucket(bucketReady).Cursor()
-	for id := range b.shapes.left {
-		prefix := shapeKey(id)
-		if k, _ := ready.Seek(prefix); bytes.HasPrefix(k, prefix) {
-			continue
+	for _, touched := range []map[shapeID]struct{}{b.shapes.entered, b.shapes.left} {
+		for id := range touched {
+			first, ok := seekShape(ready, id)
+			if ok {
+				b.shapes.first[id] = first
+				continue
+			}
+			if err := b.bucket(bucketShapes).Delete(shapeKey(id)); err != nil {
+				return err
+			}
+			b.shapes.removed[id] = struct{}{}
 		}
-		if err := b.bucket(bucketShapes).Delete(prefix); err != nil {
-			return err
-		}
-		b.shapes.removed[id] = struct{}{}
 	}
 	return nil
 }

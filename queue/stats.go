@@ -21,6 +21,7 @@ type Stats struct {
 	FreePages   int          // of the database, to be used again
 	PageSize    int
 	Commits     uint64 // by this process
+	MaxWaiting  int    // tasks that may be Pending at once; 0 = no bound
 }
 
 // statsShapes bounds how many shapes Stats visits for OldestReady.
@@ -28,7 +29,7 @@ const statsShapes = 1000
 
 // Stats costs a few lookups, and one per shape up to statsShapes.
 func (q *Queue) Stats() (Stats, error) {
-	s := Stats{Counts: q.Counts()}
+	s := Stats{Counts: q.Counts(), MaxWaiting: max(0, q.opts.MaxWaiting)}
 	var ids []shapeID
 	q.mem.mu.RLock()
 	s.Commits, s.Shapes = q.mem.commits, len(q.mem.shapes.names)
@@ -45,7 +46,7 @@ func (q *Queue) Stats() (Stats, error) {
 		s.DBBytes, s.PageSize = tx.Size(), tx.DB().Info().PageSize
 		s.Releases = len(firstSeqs(tx.Bucket(bucketReleases), 1000))
 		if k, _ := tx.Bucket(bucketTimers).Cursor().First(); k != nil {
-			s.NextDue = keyInstant(k)
+			s.NextDue, _ = keyTimeSeq(k)
 		}
 		s.LastIndex = tx.Bucket(bucketEvents).Sequence()
 		s.FirstIndex = s.LastIndex + 1
@@ -53,13 +54,13 @@ func (q *Queue) Stats() (Stats, error) {
 			s.FirstIndex = uint64(keySeq(k))
 		}
 		var err error
-		s.OldestReady, err = oldestReady(tx, ids)
+		s.OldestReady, err = q.oldestReady(tx, ids)
 		return err
 	})
 	return s, err
 }
 
-func oldestReady(tx *bolt.Tx, ids []shapeID) (oldest task.Instant, err error) {
+func (q *Queue) oldestReady(tx *bolt.Tx, ids []shapeID) (oldest task.Instant, err error) {
 	c := tx.Bucket(bucketReady).Cursor()
 	for _, id := range ids {
 		prefix := shapeKey(id)
@@ -67,7 +68,11 @@ func oldestReady(tx *bolt.Tx, ids []shapeID) (oldest task.Instant, err error) {
 		if !bytes.HasPrefix(k, prefix) {
 			continue
 		}
-		rec, err := readSpecRecord(tx, k[12:])
+		seq := keySpot(k).seq
+		rec, err := readSpecRecord(tx, seqKey(seq))
+		if q.passOver(bucketReady, k, seq, err) {
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,7 +19,7 @@ type Submitted struct {
 	Final *task.Final
 	// Err says why the spec was not accepted; the others are not affected. It is a
 	// task.Error: CodeInvalid, CodeConflict for an id that was used for something
-	// else, CodeExhausted when too many tasks wait.
+	// else, CodeExhausted and ErrFull when too many tasks wait.
 	Err error
 }
 
@@ -75,7 +76,7 @@ func (q *Queue) prepare(in *task.Spec) submission {
 	spec := *in
 	now := q.opts.Now()
 	if spec.ID == "" {
-		id, err := q.ids.next(now)
+		id, err := q.ids.Next(now)
 		if err != nil {
 			return submission{err: err}
 		}
@@ -110,18 +111,20 @@ func (b *batch) submit(s *submission) (Submitted, error) {
 		return Submitted{Err: s.err}, nil
 	}
 	held, err := verifyID(b.tx, s.spec.ID, b.candidates(s.hash))
-	if err != nil {
+	switch {
+	case b.q.damaged(held.seq, err):
+		return Submitted{Err: cannotRead(s.spec.ID, err)}, nil
+	case err != nil:
 		return Submitted{}, err
-	}
-	if held.seq != 0 {
+	case held.seq != 0:
 		return b.existing(s.spec, held)
 	}
 	if limit := b.q.opts.MaxWaiting; limit > 0 && b.waiting() >= limit {
-		return Submitted{Err: task.Errorf(task.CodeExhausted, "%d tasks wait already, which is the limit; submit again when some have started", limit)}, nil
+		return Submitted{Err: errFull(limit)}, nil
 	}
 	deps, sealed, err := b.depend(s)
 	if err != nil {
-		if task.CodeOf(err) == task.CodeInvalid {
+		if code := task.CodeOf(err); code == task.CodeInvalid || code == task.CodeConflict {
 			return Submitted{Err: err}, nil
 		}
 		return Submitted{}, err
@@ -140,17 +143,28 @@ func (b *batch) existing(spec *task.Spec, h holder) (Submitted, error) {
 	if h.tomb != nil {
 		digest = h.tomb.Digest
 	} else {
-		e, err := b.entry(h.seq)
+		t, err := b.wholeTask(h.seq)
+		if b.q.damaged(h.seq, err) {
+			return Submitted{Err: cannotRead(spec.ID, err)}, nil
+		}
 		if err != nil {
 			return Submitted{}, err
 		}
-		answer.Task = e.task
-		digest = e.task.Spec.Digest()
+		answer.Task = t
+		digest = t.Spec.Digest()
 	}
 	if digest != spec.Digest() {
 		return Submitted{Err: task.Errorf(task.CodeConflict, "id %s belongs to a task that was submitted with other content; choose another id, or submit exactly the same again", spec.ID)}, nil
 	}
 	return answer, nil
+}
+
+// wholeTask returns a task with its environment and payload.
+func (b *batch) wholeTask(seq task.Seq) (task.Task, error) {
+	if e, ok := b.tasks[seq]; ok && e.fresh {
+		return e.task, nil
+	}
+	return readTask(b.tx, seq)
 }
 
 // waiting returns how many tasks are Pending, those of this batch included.
@@ -170,7 +184,8 @@ func (b *batch) depend(s *submission) (dependencies, []byte, error) {
 		d := &spec.After[i]
 		h, err := verifyID(b.tx, d.ID, b.candidates(hashID(d.ID)))
 		if err != nil {
-			return dependencies{}, nil, err
+			refused, err := b.unknownEnd(spec.ID, err)
+			return dependencies{}, nil, cmp.Or(refused, err)
 		}
 		if h.seq == 0 {
 			return dependencies{}, nil, task.Errorf(task.CodeInvalid, "task %s waits for %s, which the queue does not know; submit that first", spec.ID, d.ID)
@@ -180,7 +195,8 @@ func (b *batch) depend(s *submission) (dependencies, []byte, error) {
 	s.spec = &spec
 	deps, err := b.resolve(spec.After)
 	if err != nil {
-		return dependencies{}, nil, err
+		refused, err := b.unknownEnd(spec.ID, err)
+		return dependencies{}, nil, cmp.Or(refused, err)
 	}
 	sealed, err := sealSpec(&spec, s.env)
 	return deps, sealed, err

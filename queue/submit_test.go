@@ -78,9 +78,12 @@ func TestMaxWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, a := range answers {
-		if full := task.CodeOf(a.Err) == task.CodeExhausted && a.Err != nil; full != (i >= 3) {
+		if full := task.CodeOf(a.Err) == task.CodeExhausted && errors.Is(a.Err, queue.ErrFull); full != (i >= 3) {
 			t.Errorf("answer %d: %v", i, a.Err)
 		}
+	}
+	if last := q.LastIndex(); last != 3 {
+		t.Errorf("the event log has %d records: something was stored of what was refused", last)
 	}
 	// What exists is answered all the same, and room that is made is used.
 	again, err := q.Submit(context.Background(), numbered("a", 0, 1))
@@ -153,7 +156,7 @@ func TestHeadsKeepTheLine(t *testing.T) {
 	high.Priority, image.Image = 1_000_000, "some/image" // so high that its Order is before 1970
 	low.Timeout = time.Minute
 	submit(t, q, low, image, high)
-	heads, err := q.Heads(5)
+	heads, err := headsOf(q, 5)
 	if err != nil || len(heads) != 3 {
 		t.Fatalf("%+v %v", heads, err)
 	}
@@ -164,10 +167,10 @@ func TestHeadsKeepTheLine(t *testing.T) {
 	if got := strings.Join(ids, " "); got != "high low image" {
 		t.Errorf("line: %s", got)
 	}
-	if heads[1].Limit != time.Minute || heads[1].Since != c.instant() || heads[1].Shape != low.Shape() {
+	if heads[1].Since != c.instant() || heads[1].Shape != low.Shape() {
 		t.Errorf("head %+v", heads[1])
 	}
-	if one, err := q.Heads(1); err != nil || len(one) != 2 {
+	if one, err := headsOf(q, 1); err != nil || len(one) != 2 {
 		t.Errorf("one head of each shape: %+v %v", one, err)
 	}
 }

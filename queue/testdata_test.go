@@ -183,7 +183,7 @@ func readContent(t *testing.T, q *queue.Queue) content {
 		}
 		c.Removed = append(c.Removed, removed.Final)
 	}
-	heads, err := q.Heads(100)
+	heads, err := headsOf(q, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestOldDatabaseWorks(t *testing.T) {
 			t.Errorf("%s is %s, blocked by %d (%v)", id, got.State(), got.Status().Blocked, err)
 		}
 	}
-	heads, err := q.Heads(100)
+	heads, err := headsOf(q, 100)
 	if err != nil || len(heads) < 4 {
 		t.Errorf("heads %+v (%v)", heads, err)
 	}

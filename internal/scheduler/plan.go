@@ -1,9 +1,11 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,9 +18,57 @@ import (
 // need one.
 const ReserveAfter = 2 * time.Minute
 
-// Plan decides what starts now.
+// Plan decides what starts now, and says of everything else why it waits.
 func Plan(s Snapshot) Decision {
-	p := planner{
+	p := NewExplainer(s)
+	heads := slices.Clone(s.Heads)
+	slices.SortStableFunc(heads, func(a, b Head) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Seq, b.Seq))
+	})
+	for _, h := range heads {
+		// Once one of a shape waits, those behind it wait too: the order within a
+		// shape is the order of the line.
+		if _, waits := p.decision.Waits[h.Shape]; !waits {
+			p.Offer(h)
+		}
+	}
+	return p.decision
+}
+
+// Verdict is what a Planner answers to the offer of a head.
+type Verdict uint8
+
+// The verdicts.
+const (
+	More      Verdict = iota // it starts: offer the next of its shape in its turn
+	Skip                     // it waits, and so does all of its shape
+	SkipClass                // it waits, and so does all of its class
+	Stop                     // nothing that is still to come can start
+)
+
+// Planner decides head by head, for a line that is too long to be looked at as a
+// whole: whoever has the line offers its heads in order, skips the shapes of
+// which one has to wait, and stops when nothing more can start. Like Plan it
+// depends on what it is given and on nothing else. It gives no reasons.
+type Planner struct {
+	Snapshot
+	free      Usage // what is left of the capacity
+	running   map[string]int
+	ahead     map[string]int
+	reserved  *Head // the first that waits for room, once it has waited long
+	uneven    int   // local tasks that hold more or less than one CPU
+	short     bool  // somebody earlier in the line waits for room
+	elsewhere bool  // a backend that does not use this machine is up
+	here      bool  // a local backend is up
+	explain   bool  // the reasons are wanted
+	looked    bool  // full is known
+	full      bool  // what Full says
+	decision  Decision
+}
+
+// NewPlanner begins with the snapshot. Its Heads are not looked at.
+func NewPlanner(s Snapshot) *Planner {
+	p := &Planner{
 		Snapshot: s,
 		free:     free(s),
 		running:  cloneCounts(s.Running),
@@ -26,67 +76,81 @@ func Plan(s Snapshot) Decision {
 		uneven:   s.Uneven,
 		decision: Decision{Waits: make(map[string]Wait)},
 	}
-	heads := slices.Clone(s.Heads)
-	slices.SortStableFunc(heads, func(a, b Head) int {
-		if a.Order != b.Order {
-			return cmpInstant(a.Order, b.Order)
-		}
-		return cmpInstant(task.Instant(a.Seq), task.Instant(b.Seq))
-	})
-	for _, h := range heads {
-		p.consider(h)
+	for _, b := range s.Backends {
+		up := b.Down == ""
+		p.here = p.here || up && b.Local
+		p.elsewhere = p.elsewhere || up && !b.Local
 	}
-	return p.decision
+	return p
 }
 
-// planner is the state of one Plan.
-type planner struct {
-	Snapshot
-	free     Usage // what is left of the capacity
-	running  map[string]int
-	ahead    map[string]int
-	reserved *Head // the first that waits for room, once it has waited long
-	uneven   int   // local tasks that hold more or less than one CPU
-	short    bool  // somebody earlier in the line waits for room
-	decision Decision
+// NewExplainer begins like NewPlanner, and gives the reason why a head that was
+// offered waits.
+func NewExplainer(s Snapshot) *Planner {
+	p := NewPlanner(s)
+	p.explain = true
+	return p
 }
 
-// consider places the head, or notes why it waits. Once one of a shape waits,
-// those behind it wait too: the order within a shape is the order of the line.
-func (p *planner) consider(h Head) {
-	if _, waits := p.decision.Waits[h.Shape]; waits {
-		return
+// Decision returns what was decided so far.
+func (p *Planner) Decision() Decision { return p.decision }
+
+// Offer places the next head of the line, or lets it wait.
+func (p *Planner) Offer(h Head) Verdict {
+	switch placed := p.consider(h); {
+	case p.Full():
+		return Stop
+	case placed:
+		return More
+	case p.shut(h.Class):
+		return SkipClass
+	default:
+		return Skip
 	}
+}
+
+// consider places the head, or notes why it waits.
+func (p *Planner) consider(h Head) (placed bool) {
 	class, ok := p.Classes[h.Class]
 	if !ok {
-		p.decision.Refuse = append(p.decision.Refuse, Refusal{h.Seq, h.Attempt,
-			fmt.Sprintf("its class %q is not configured any more; add it back and retry the task, or submit it under another class", h.Class)})
-		return
+		p.wait(h, p.say("its class %s is not in the configuration; add [class.%s] to it, or cancel the task", h.Class, h.Class))
+		return false
 	}
-	if class.Paused != "" {
-		p.wait(h, fmt.Sprintf("class %s is paused: %s", class.Name, class.Paused))
-		return
+	if class.Paused != nil {
+		p.wait(h, p.say("%v", pauseOf{class.Name, *class.Paused}))
+		return false
 	}
 	b, why := p.backend(h, class)
 	if why != "" {
 		p.wait(h, why)
-		return
+		return false
 	}
 	lease, why := p.room(h, class, b)
 	if why != "" {
 		p.wait(h, why)
-		return
+		return false
 	}
 	p.place(h, b, lease)
+	return true
 }
 
-func (p *planner) wait(h Head, reason string) {
-	p.decision.Waits[h.Shape] = Wait{Seq: h.Seq, Reason: reason}
+// say makes a reason. Where nobody asked for reasons it only has to be one.
+func (p *Planner) say(format string, args ...any) string {
+	if !p.explain {
+		return "it waits"
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+func (p *Planner) wait(h Head, reason string) {
+	if p.explain {
+		p.decision.Waits[h.Shape] = Wait{Seq: h.Seq, Reason: reason}
+	}
 }
 
 // backend chooses the first of the task's or the class's backends that can take
 // the task now.
-func (p *planner) backend(h Head, class Class) (Backend, string) {
+func (p *Planner) backend(h Head, class Class) (Backend, string) {
 	names := h.Backends
 	if len(names) == 0 {
 		names = class.Backends
@@ -96,40 +160,40 @@ func (p *planner) backend(h Head, class Class) (Backend, string) {
 		b, ok := p.Backends[n]
 		switch {
 		case !ok:
-			whys = append(whys, fmt.Sprintf("backend %s is not available on this host", n))
+			whys = append(whys, p.say("backend %s is not available on this host", n))
 		case h.Image != "" && !b.Image:
-			whys = append(whys, fmt.Sprintf("backend %s does not run container images", n))
+			whys = append(whys, p.say("backend %s does not run container images", n))
 		case h.Image == "" && !b.NoImage:
-			whys = append(whys, fmt.Sprintf("backend %s needs a container image", n))
+			whys = append(whys, p.say("backend %s needs a container image", n))
 		case b.Down != "":
-			whys = append(whys, fmt.Sprintf("backend %s is down: %s", n, b.Down))
+			whys = append(whys, p.say("backend %s is down: %s", n, b.Down))
 		default:
 			return b, ""
 		}
 	}
 	if len(whys) == 0 {
-		return Backend{}, fmt.Sprintf("class %s has no backend", class.Name)
+		return Backend{}, p.say("class %s has no backend", class.Name)
 	}
 	return Backend{}, strings.Join(whys, "; ")
 }
 
 // room says what the task would hold, or why there is no room for it.
-func (p *planner) room(h Head, class Class, b Backend) (task.Lease, string) {
+func (p *Planner) room(h Head, class Class, b Backend) (task.Lease, string) {
 	need := task.Lease{CPUMilli: h.Resources.CPU(), MemBytes: h.Resources.MemBytes}
-	if class.Parallel > 0 && p.running[class.Name] >= class.Parallel {
-		return need, fmt.Sprintf("class %s is at its limit of %d at a time", class.Name, class.Parallel)
+	if p.atLimit(class) {
+		return need, p.say("class %s is at its limit of %d at a time", class.Name, class.Parallel)
 	}
 	if !b.Local {
 		return need, ""
 	}
 	if need.CPUMilli > p.Capacity.CPUMilli {
-		return need, fmt.Sprintf("it needs %s; this machine has %s for tasks", cpus(need.CPUMilli), cpus(p.Capacity.CPUMilli))
+		return need, p.say("it needs %s; this machine has %s for tasks", cpus(need.CPUMilli), cpus(p.Capacity.CPUMilli))
 	}
 	if p.Capacity.MemBytes > 0 && need.MemBytes > p.Capacity.MemBytes {
-		return need, fmt.Sprintf("it needs %d MiB of memory; this machine has %d MiB for tasks", need.MemBytes>>20, p.Capacity.MemBytes>>20)
+		return need, p.say("it needs %d MiB of memory; this machine has %d MiB for tasks", need.MemBytes>>20, p.Capacity.MemBytes>>20)
 	}
 	if p.reserved != nil {
-		return need, fmt.Sprintf("what becomes free is kept for task %s, which is first in the line and needs %s", p.reserved.ID, cpus(p.reserved.Resources.CPU()))
+		return need, p.say("what becomes free is kept for task %s, which is first in the line and needs %s", p.reserved.ID, cpus(p.reserved.Resources.CPU()))
 	}
 	if p.fits(need) {
 		return need, ""
@@ -138,14 +202,15 @@ func (p *planner) room(h Head, class Class, b Backend) (task.Lease, string) {
 		need.Ahead = true
 		return need, ""
 	}
-	p.short = true
+	p.short, p.looked = true, false
 	if p.Now.Sub(h.Since) >= ReserveAfter {
-		p.reserved = &h
+		first := h
+		p.reserved = &first
 	}
 	return need, p.fullText(need)
 }
 
-func (p *planner) fits(need task.Lease) bool {
+func (p *Planner) fits(need task.Lease) bool {
 	return need.CPUMilli <= p.free.CPUMilli && (p.Capacity.MemBytes == 0 || need.MemBytes <= p.free.MemBytes)
 }
 
@@ -154,22 +219,29 @@ func (p *planner) fits(need task.Lease) bool {
 // other; and not while an earlier one waits for room, or it would wait for those
 // ahead, too; and not beside tasks that hold more or less than one CPU, since
 // whoever starts what is ahead counts slots and not CPUs.
-func (p *planner) mayGoAhead(h Head, class Class, need task.Lease) bool {
+func (p *Planner) mayGoAhead(h Head, class Class, need task.Lease) bool {
 	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Resources.GPUs == 0 && h.Resources.GPUMem == 0
-	return plain && !p.short && p.uneven == 0 && class.Parallel == 0 &&
-		p.ahead[class.Name] < class.AheadPerSlot*int(p.Capacity.CPUMilli/1000)
+	return plain && !p.short && p.uneven == 0 && p.roomAhead(class)
 }
 
-func (p *planner) fullText(need task.Lease) string {
+func (p *Planner) roomAhead(c Class) bool {
+	return c.Parallel == 0 && p.ahead[c.Name] < c.AheadPerSlot*int(p.Capacity.CPUMilli/1000)
+}
+
+func (p *Planner) fullText(need task.Lease) string {
+	if !p.explain {
+		return p.say("")
+	}
 	used := p.Capacity.CPUMilli - p.free.CPUMilli
 	if need.CPUMilli > p.free.CPUMilli {
-		return fmt.Sprintf("it needs %s and waits for room: %s of %s are in use", cpus(need.CPUMilli), bare(used), cpus(p.Capacity.CPUMilli))
+		return p.say("it needs %s and waits for room: %s of %s are in use", cpus(need.CPUMilli), bareCPUs(used), cpus(p.Capacity.CPUMilli))
 	}
-	return fmt.Sprintf("it needs %d MiB of memory and waits for room: %d of %d MiB are in use",
+	return p.say("it needs %d MiB of memory and waits for room: %d of %d MiB are in use",
 		need.MemBytes>>20, (p.Capacity.MemBytes-p.free.MemBytes)>>20, p.Capacity.MemBytes>>20)
 }
 
-func (p *planner) place(h Head, b Backend, lease task.Lease) {
+func (p *Planner) place(h Head, b Backend, lease task.Lease) {
+	p.looked = false
 	p.decision.Place = append(p.decision.Place, Placement{Seq: h.Seq, Attempt: h.Attempt, Backend: b.Name, Lease: lease})
 	if lease.Ahead {
 		p.ahead[h.Class]++
@@ -204,28 +276,25 @@ func cloneCounts(m map[string]int) map[string]int {
 	return out
 }
 
-func cmpInstant(a, b task.Instant) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
-}
+// cpus and bareCPUs are thousandths of CPUs as people say them, with the word and
+// without: "2.5 CPUs", "2.5".
+type (
+	cpus     int64
+	bareCPUs int64
+)
 
-// cpus writes thousandths of CPUs as people say them.
-func cpus(milli int64) string {
-	if milli == 1000 {
+// String returns the number and the word.
+func (c cpus) String() string {
+	if c == 1000 {
 		return "1 CPU"
 	}
-	return bare(milli) + " CPUs"
+	return bareCPUs(c).String() + " CPUs"
 }
 
-func bare(milli int64) string {
-	if milli%1000 == 0 {
-		return fmt.Sprint(milli / 1000)
+// String returns the number.
+func (c bareCPUs) String() string {
+	if c%1000 == 0 {
+		return strconv.FormatInt(int64(c)/1000, 10)
 	}
-	return fmt.Sprintf("%.1f", float64(milli)/1000)
+	return fmt.Sprintf("%.1f", float64(c)/1000)
 }

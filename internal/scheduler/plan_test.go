@@ -1,8 +1,10 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +38,7 @@ var anySnapshot = rapid.Custom(func(t *rapid.T) Snapshot {
 			c.Backends = []string{"process", "slurm"}
 		}
 		if rapid.IntRange(0, 9).Draw(t, "paused?") == 0 {
-			c.Paused = "maintenance"
+			c.Paused = &task.Pause{At: 1, By: "uid 7", Reason: "maintenance"}
 		}
 		s.Classes[n] = c
 	}
@@ -62,8 +64,24 @@ var anySnapshot = rapid.Custom(func(t *rapid.T) Snapshot {
 		shapes[h.Shape] = h
 		s.Heads = append(s.Heads, h)
 	}
+	if rapid.Bool().Draw(t, "least?") {
+		s.Least = leastOf(s.Heads)
+	}
 	return s
 })
+
+// leastOf is what a store says of these heads.
+func leastOf(heads []Head) map[string]Usage {
+	least := map[string]Usage{}
+	for _, h := range heads {
+		need, ok := least[h.Class]
+		if !ok {
+			need = Usage{CPUMilli: h.Resources.CPU(), MemBytes: h.Resources.MemBytes}
+		}
+		least[h.Class] = Usage{CPUMilli: min(need.CPUMilli, h.Resources.CPU()), MemBytes: min(need.MemBytes, h.Resources.MemBytes)}
+	}
+	return least
+}
 
 func byRef(s Snapshot) map[task.Seq]Head {
 	m := make(map[task.Seq]Head)
@@ -90,7 +108,7 @@ func TestSafety(t *testing.T) {
 			}
 			seen[p.Seq] = true
 			c := s.Classes[h.Class]
-			if c.Paused != "" || s.Backends[p.Backend].Down != "" {
+			if c.Paused != nil || s.Backends[p.Backend].Down != "" {
 				rt.Fatalf("placed %d although it may not start", p.Seq)
 			}
 			if p.Lease.Ahead {
@@ -111,7 +129,7 @@ func TestSafety(t *testing.T) {
 	})
 }
 
-// TestEveryWaitHasAReason: whatever is not placed or refused says why.
+// TestEveryWaitHasAReason: whatever is not placed says why.
 func TestEveryWaitHasAReason(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -120,12 +138,6 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		done := map[task.Seq]bool{}
 		for _, p := range d.Place {
 			done[p.Seq] = true
-		}
-		for _, r := range d.Refuse {
-			done[r.Seq] = true
-			if r.Reason == "" {
-				rt.Fatal("refused without a reason")
-			}
 		}
 		for _, h := range s.Heads {
 			if !done[h.Seq] && strings.TrimSpace(d.Waits[h.Shape].Reason) == "" {
@@ -161,7 +173,7 @@ func TestLoneTaskStarts(t *testing.T) {
 		s := anySnapshot.Filter(func(s Snapshot) bool { return len(s.Heads) > 0 }).Draw(rt, "snapshot")
 		h := s.Heads[0]
 		c, ok := s.Classes[h.Class]
-		if !ok || c.Paused != "" || s.Backends["process"].Down != "" || h.Resources.CPU() > s.Capacity.CPUMilli {
+		if !ok || c.Paused != nil || s.Backends["process"].Down != "" || h.Resources.CPU() > s.Capacity.CPUMilli {
 			rt.Skip("it cannot start on this machine")
 		}
 		s.Heads, s.Running, s.Used = []Head{h}, map[string]int{}, Usage{}
@@ -182,6 +194,115 @@ func TestSamePlan(t *testing.T) {
 			rt.Fatal("not a function")
 		}
 	})
+}
+
+// TestPlannerIsPlan: who offers the line head by head, skips what is to be
+// skipped and stops when told to, starts the same tasks.
+func TestPlannerIsPlan(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := anySnapshot.Draw(rt, "snapshot")
+		want := Plan(s).Place
+		got, _ := walk(s)
+		if !slices.EqualFunc(got, want, func(a, b Placement) bool { return reflect.DeepEqual(a, b) }) {
+			rt.Fatalf("placed %+v, and Plan places %+v", got, want)
+		}
+	})
+}
+
+// walk offers the heads as a store does, and counts how many it looks at.
+func walk(s Snapshot) (placed []Placement, looked int) {
+	line := slices.Clone(s.Heads)
+	slices.SortStableFunc(line, func(a, b Head) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Seq, b.Seq))
+	})
+	p := NewPlanner(s)
+	shapes, classes := map[string]bool{}, map[string]bool{}
+	for _, h := range line {
+		if p.Full() {
+			break
+		}
+		if shapes[h.Shape] || classes[h.Class] {
+			continue
+		}
+		looked++
+		switch p.Offer(h) {
+		case Stop:
+			return p.Decision().Place, looked
+		case Skip:
+			shapes[h.Shape] = true
+		case SkipClass:
+			classes[h.Class] = true
+		case More:
+		}
+	}
+	return p.Decision().Place, looked
+}
+
+// TestNothingIsLookedAtInVain: where a class is shut its shapes are not looked at,
+// and none at all where what is free is too little for any.
+func TestNothingIsLookedAtInVain(t *testing.T) {
+	t.Parallel()
+	many := func(class string, from int64) (heads []Head) {
+		for i := range int64(100) {
+			heads = append(heads, Head{
+				Order: task.Instant(i), Since: task.Instant(time.Hour), Class: class,
+				Resources: task.Resources{CPUMilli: from + i, MemBytes: 1 << 30},
+			})
+		}
+		return heads
+	}
+	free := Class{Name: "a", Backends: []string{"process"}}
+	for _, c := range []struct {
+		name   string
+		heads  []Head
+		change func(*Snapshot)
+		placed int
+		most   int // heads that are looked at
+	}{
+		{"a rest is free", many("a", 10), func(s *Snapshot) { s.Used.CPUMilli = 3995 }, 0, 0},
+		{"a rest of memory is free", many("a", 10), func(s *Snapshot) { s.Capacity.MemBytes, s.Used.MemBytes = 4<<30, 3<<30+1 }, 0, 0},
+		{"a rest is left", many("a", 1500), func(s *Snapshot) { s.Classes["a"] = free }, 2, 2},
+		{"at the limit", many("a", 10), func(s *Snapshot) { s.Running = map[string]int{"a": 2} }, 0, 0},
+		{"the limit is reached", many("a", 10), func(*Snapshot) {}, 2, 2},
+		{"paused", many("a", 10), func(s *Snapshot) { s.Classes["a"] = Class{Name: "a", Paused: &task.Pause{}} }, 0, 0},
+		{"one of two is shut", append(many("gone", 10), many("a", 20)...), func(*Snapshot) {}, 2, 3},
+		{"one fits", append(many("a", 2000), Head{Order: 101, Class: "a"}), func(s *Snapshot) { s.Used.CPUMilli = 3000 }, 1, 101},
+	} {
+		s := machine(4, c.heads...)
+		s.Classes["a"] = Class{Name: "a", Backends: []string{"process"}, Parallel: 2}
+		s.Least = leastOf(s.Heads)
+		c.change(&s)
+		if placed, looked := walk(s); len(placed) != c.placed || looked > c.most {
+			t.Errorf("%s: %d start and %d are looked at, want %d and at most %d", c.name, len(placed), looked, c.placed, c.most)
+		}
+	}
+}
+
+// TestPausedClassSaysHow: who asks is told since when, by whom, why, and what to do.
+func TestPausedClassSaysHow(t *testing.T) {
+	t.Parallel()
+	s := machine(4, Head{Order: 1})
+	at := task.At(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
+	s.Classes["a"] = Class{Name: "a", Backends: []string{"process"}, Paused: &task.Pause{At: at, By: "uid 7 (ada)", Reason: "the disk is moved"}}
+	want := "class a is paused since " + at.Time().Format("2006-01-02 15:04:05 MST") + " by uid 7 (ada): the disk is moved; resume with: dspy-agent resume a"
+	if d := Plan(s); len(d.Place) != 0 || d.Waits[s.Heads[0].Shape].Reason != want {
+		t.Errorf("got %+v, want %s", d, want)
+	}
+}
+
+// TestUnknownClassWaits: a class that is gone from the configuration may come
+// back, so its tasks wait, and those of other classes go on.
+func TestUnknownClassWaits(t *testing.T) {
+	t.Parallel()
+	s := machine(2, Head{Order: 1, Class: "gone"}, Head{Order: 2})
+	d := Plan(s)
+	if len(d.Place) != 1 || d.Place[0].Seq != 2 {
+		t.Errorf("placed %+v", d.Place)
+	}
+	if got, want := d.Waits[s.Heads[0].Shape].Reason, "its class gone is not in the configuration; add [class.gone] to it, or cancel the task"; got != want {
+		t.Errorf("reason %q, want %q", got, want)
+	}
 }
 
 func machine(cpus int64, heads ...Head) Snapshot {

@@ -1,10 +1,6 @@
 package scheduler
 
-import (
-	"time"
-
-	"github.com/dspy-agent/dspy-agent/internal/task"
-)
+import "github.com/dspy-agent/dspy-agent/internal/task"
 
 // Snapshot is all that Plan looks at.
 type Snapshot struct {
@@ -23,6 +19,10 @@ type Snapshot struct {
 	Uneven int
 	// Heads are the first tasks of each shape, in the order of the line.
 	Heads []Head
+	// Least is, for each class of which something waits, less than which no waiting
+	// task of it needs: each field by itself, over all of them. It spares a Planner
+	// to look at shapes that cannot start. nil = not known.
+	Least map[string]Usage
 }
 
 // Class is what the configuration says about a class of tasks.
@@ -31,8 +31,8 @@ type Class struct {
 	// Parallel is how many tasks of the class may be active; 0 = only the
 	// machine's capacity bounds it.
 	Parallel int
-	Backends []string // best first
-	Paused   string   // why it is paused; "" = it is not
+	Backends []string    // best first
+	Paused   *task.Pause // nil = it is not paused
 	// AheadPerSlot is how many tasks may be placed ahead for each CPU.
 	// The engine raises it above 0 only for classes whose tasks have been short.
 	AheadPerSlot int
@@ -70,9 +70,7 @@ type Head struct {
 	Shape     string
 	Resources task.Resources
 	Image     string
-	Builtin   string
 	Backends  []string // the task's own choice; empty = its class's
-	Limit     time.Duration
 }
 
 // Placement is a task that starts now.
@@ -83,17 +81,9 @@ type Placement struct {
 	Lease   task.Lease
 }
 
-// Refusal is a task that can never start.
-type Refusal struct {
-	Seq     task.Seq
-	Attempt int
-	Reason  string
-}
-
 // Decision is the answer of Plan.
 type Decision struct {
-	Place  []Placement
-	Refuse []Refusal
+	Place []Placement
 	// Waits says, for each shape of which something was not placed, why its
 	// first task waits.
 	Waits map[string]Wait

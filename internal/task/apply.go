@@ -243,7 +243,7 @@ func (t *Task) again(at Instant, person bool) {
 	if t.status.Used[class] < ^uint16(0) {
 		t.status.Used[class]++
 	}
-	t.status.NotBefore = at.Add(backoff(t.Spec, class, t.Seq, t.status.Attempt, t.usedBy(class)))
+	t.status.NotBefore = at.Add(backoff(t.Spec, t.Seq, t.status.Attempt, t.usedBy(class)))
 }
 
 // note applies the events that leave the state as it is.

@@ -14,6 +14,15 @@ var ErrStale = errors.New("the event is older than what is known")
 // state. It is a mistake of the program, never of a user.
 var ErrIllegal = errors.New("no such edge")
 
+// ErrRemoved is what errors.Is finds for a task that has ended and was removed
+// since.
+var ErrRemoved = errors.New("the task ended and was removed by retention")
+
+// ErrDamaged is what errors.Is finds when what is stored about a task cannot be
+// read. It stays as it is, for a person to look at; nothing can be done with the
+// task meanwhile.
+var ErrDamaged = errors.New("what is stored about the task is damaged")
+
 // Code sorts errors by what a caller can do about them. api maps codes to gRPC
 // and HTTP codes in one table, the CLI to exit codes in another.
 type Code uint8

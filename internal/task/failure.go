@@ -23,13 +23,13 @@ const (
 	Preempted                     // a job with more right to the resources took them
 	DependencyFailed              // a task it waits for ended the wrong way
 	Vanished                      // it was started, and nobody saw how it ended
-	Recalled                      // it was taken back before it started
+	Damaged                       // what was stored about it cannot be read any more
 	classCount
 )
 
 var failureNames = [classCount]string{
 	"", "user_error", "timeout", "out_of_memory", "gpu_lost", "image", "could_not_start",
-	"node_lost", "preempted", "dependency_failed", "vanished", "recalled",
+	"node_lost", "preempted", "dependency_failed", "vanished", "damaged",
 }
 
 // String returns the name that people and JSON see; "" for NoFailure.
@@ -59,9 +59,9 @@ func (c FailureClass) Users() bool { return c == UserError || c == Timeout || c 
 // machine that cannot start anything, since a disk is full, say, is given about
 // an hour, or it would burn a whole backlog before somebody comes.
 var infraBudget = [classCount]int{
-	GPULost: 3, ImageTrouble: 3, CouldNotStart: 20, NodeLost: 3, Preempted: 20, Recalled: 1000,
-	DependencyFailed: 0,
-	Vanished:         3, // only when the task's OnLost is LostRetry
+	GPULost: 3, ImageTrouble: 3, CouldNotStart: 20, NodeLost: 3, Preempted: 20,
+	DependencyFailed: 0, Damaged: 0,
+	Vanished: 3, // only when the task's OnLost is LostRetry
 }
 
 // Budget returns how many retries the class has in a task with that spec.
@@ -89,10 +89,7 @@ const (
 // backoff returns how long to wait before the attempt that follows the n-th
 // retry (from 1). The jitter is a hash of the task and the attempt and not a
 // random number, so that Apply stays a function.
-func backoff(s *Spec, class FailureClass, seq Seq, attempt, n int) time.Duration {
-	if class == Recalled {
-		return 0
-	}
+func backoff(s *Spec, seq Seq, attempt, n int) time.Duration {
 	base, limit := s.BackoffBase, s.BackoffCap
 	if base <= 0 {
 		base = BackoffBase

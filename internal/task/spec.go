@@ -38,8 +38,13 @@ type Spec struct {
 	After     []Dep     // tasks that have to end first
 	Resources Resources // per attempt
 	Image     string    // container image; "" = none
-	Needs     []string  // supporting services that must be healthy
-	Backends  []string  // backends it may go to, best first; empty = those of its class
+	// Mounts and ContainerDir, the working directory inside, are for containers.
+	// Neither is in the records of the first schema, nor in their JSON.
+	Mounts       []Mount `json:",omitempty"`
+	ContainerDir string  `json:",omitempty"`
+
+	Needs    []string // supporting services that must be healthy
+	Backends []string // backends it may go to, best first; empty = those of its class
 
 	WorkflowID string
 	Tenant     string
@@ -128,7 +133,7 @@ type Dep struct {
 
 // Resources are what one attempt holds while it is active.
 type Resources struct {
-	CPUMilli int64 // thousandths of a CPU; 0 = one CPU
+	CPUMilli int64 // thousandths of a CPU; 0 = one CPU, less than MinCPUMilli counts as that
 	MemBytes int64 // 0 = not counted
 	GPUs     int   // whole GPUs
 	GPUMem   int64 // bytes of GPU memory, for a share of one GPU
@@ -136,12 +141,17 @@ type Resources struct {
 	MIG      string // profile, such as "1g.10gb"
 }
 
-// CPU returns the CPU share with its default filled in.
+// MinCPUMilli is the least that an attempt counts for: what asks for less still
+// is a process, and a machine has room for only so many.
+const MinCPUMilli = 10
+
+// CPU returns the CPU share that counts, in thousandths, with its default filled
+// in.
 func (r Resources) CPU() int64 {
 	if r.CPUMilli <= 0 {
 		return 1000
 	}
-	return r.CPUMilli
+	return max(r.CPUMilli, MinCPUMilli)
 }
 
 // Shape is what placing a task depends on, beside its place in the line: two
@@ -197,7 +207,27 @@ func (s *Spec) Digest() Digest {
 	r := s.Resources
 	h.num(r.CPUMilli, r.MemBytes, int64(r.GPUs), r.GPUMem)
 	h.text(r.GPUModel, r.MIG)
+	h.container(s)
 	return Digest(h.Sum(nil)[:16])
+}
+
+// container writes what came after the first release only where it is set, so
+// that what was accepted before keeps its digest. All before it says its own
+// length, so the end cannot be mistaken for it.
+func (h digester) container(s *Spec) {
+	if len(s.Mounts) == 0 && s.ContainerDir == "" {
+		return
+	}
+	h.text("container", s.ContainerDir)
+	h.num(int64(len(s.Mounts)))
+	for _, m := range s.Mounts {
+		h.text(m.Host, m.Target)
+		if m.ReadOnly {
+			h.num(1)
+		} else {
+			h.num(0)
+		}
+	}
 }
 
 // digester writes values with their lengths, so that no two different specs

@@ -24,6 +24,10 @@ const (
 	MaxRetries      = 1000
 	MaxPriority     = 1_000_000
 	MaxDuration     = 366 * 24 * time.Hour
+
+	MaxCPUMilli = 1 << 30
+	MaxMemBytes = 1 << 60 // of memory, and of GPU memory
+	MaxGPUs     = 1 << 20
 )
 
 // Validate says what is wrong with the spec, as an Error with CodeInvalid that
@@ -32,7 +36,7 @@ const (
 // those who can know.
 func (s *Spec) Validate() error {
 	checks := []func() error{
-		s.validateNames, s.validateProgram, s.validateEnv, s.validatePayload, s.validateNumbers, s.validateDeps,
+		s.validateNames, s.validateProgram, s.validateEnv, s.validateContainer, s.validatePayload, s.validateNumbers, s.validateDeps,
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {
@@ -48,11 +52,11 @@ func (s *Spec) validateNames() error {
 	if err := ValidateID(s.ID); err != nil {
 		return err
 	}
-	for _, f := range []struct{ what, v string }{{"name", s.Name}, {"class", s.Class}, {"workflow_id", s.WorkflowID}, {"tenant", s.Tenant}} {
+	for _, f := range []struct{ what, v string }{{"name", s.Name}, {"class", s.Class}, {"workflow_id", s.WorkflowID}, {"tenant", s.Tenant}, {"gpu_model", s.Resources.GPUModel}, {"mig", s.Resources.MIG}} {
 		if len(f.v) > MaxNameBytes {
 			return invalid("%s is %d bytes long; at most %d are allowed", f.what, len(f.v), MaxNameBytes)
 		}
-		if !printable(f.v) {
+		if !Printable(f.v) {
 			return invalid("%s %q has a character that cannot be printed", f.what, f.v)
 		}
 	}
@@ -130,7 +134,7 @@ func (s *Spec) validateEnv() error {
 			return invalid("environment entry %q is not NAME=VALUE", kv)
 		case strings.IndexByte(kv, 0) >= 0:
 			return invalid("environment variable %s has a NUL byte", k)
-		case strings.HasPrefix(k, "DSPY_TASK_") || k == "DSPY_PAYLOAD_FILE" || k == "DSPY_RESULT_FILE":
+		case ReservedVariable(k):
 			return invalid("environment variable %s is set by the scheduler and cannot be given", k)
 		}
 	}
@@ -138,6 +142,12 @@ func (s *Spec) validateEnv() error {
 		return invalid("the environment is %d bytes long; at most %d are allowed", total, MaxEnvBytes)
 	}
 	return nil
+}
+
+// ReservedVariable says whether an environment variable is the scheduler's own:
+// it tells a program who it is.
+func ReservedVariable(name string) bool {
+	return strings.HasPrefix(name, "DSPY_TASK_") || name == "DSPY_PAYLOAD_FILE" || name == "DSPY_RESULT_FILE"
 }
 
 func (s *Spec) validatePayload() error {
@@ -163,10 +173,10 @@ func (s *Spec) validateNumbers() error {
 		{"grace", int64(s.Grace), int64(MaxDuration)},
 		{"backoff_base", int64(s.BackoffBase), int64(MaxDuration)},
 		{"backoff_cap", int64(s.BackoffCap), int64(MaxDuration)},
-		{"cpu_millicores", s.Resources.CPUMilli, 1 << 30},
-		{"mem_bytes", s.Resources.MemBytes, 1 << 60},
-		{"gpus", int64(s.Resources.GPUs), 1 << 20},
-		{"gpu_memory", s.Resources.GPUMem, 1 << 60},
+		{"cpu_millicores", s.Resources.CPUMilli, MaxCPUMilli},
+		{"mem_bytes", s.Resources.MemBytes, MaxMemBytes},
+		{"gpus", int64(s.Resources.GPUs), MaxGPUs},
+		{"gpu_memory", s.Resources.GPUMem, MaxMemBytes},
 	} {
 		if f.v < 0 || f.v > f.limit {
 			return invalid("%s is %d; it must be between 0 and %d", f.what, f.v, f.limit)
@@ -199,7 +209,9 @@ func (s *Spec) validateDeps() error {
 	return nil
 }
 
-func printable(s string) bool {
+// Printable says whether a text can be shown in a line: UTF-8, and every
+// character of it printable.
+func Printable(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
 	}

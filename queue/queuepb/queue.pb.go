@@ -62,6 +62,8 @@ type SpecRecord struct {
 	Extra         []byte                 `protobuf:"bytes,26,opt,name=extra,proto3" json:"extra,omitempty"`
 	SubmittedAt   int64                  `protobuf:"varint,27,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
 	Env           [][]byte               `protobuf:"bytes,28,rep,name=env,proto3" json:"env,omitempty"` // "K=V" that the submitter asked for
+	Mounts        []*MountRecord         `protobuf:"bytes,29,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	ContainerDir  []byte                 `protobuf:"bytes,30,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +294,81 @@ func (x *SpecRecord) GetEnv() [][]byte {
 	return nil
 }
 
+func (x *SpecRecord) GetMounts() []*MountRecord {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+func (x *SpecRecord) GetContainerDir() []byte {
+	if x != nil {
+		return x.ContainerDir
+	}
+	return nil
+}
+
+// MountRecord is a path of the host that a container is to see.
+type MountRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          []byte                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Target        []byte                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MountRecord) Reset() {
+	*x = MountRecord{}
+	mi := &file_queue_queuepb_queue_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MountRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MountRecord) ProtoMessage() {}
+
+func (x *MountRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_queue_queuepb_queue_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MountRecord.ProtoReflect.Descriptor instead.
+func (*MountRecord) Descriptor() ([]byte, []int) {
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MountRecord) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *MountRecord) GetTarget() []byte {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *MountRecord) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 // DepRecord is a task that has to end first.
 type DepRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -304,7 +381,7 @@ type DepRecord struct {
 
 func (x *DepRecord) Reset() {
 	*x = DepRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[1]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -316,7 +393,7 @@ func (x *DepRecord) String() string {
 func (*DepRecord) ProtoMessage() {}
 
 func (x *DepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[1]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -329,7 +406,7 @@ func (x *DepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DepRecord.ProtoReflect.Descriptor instead.
 func (*DepRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{1}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DepRecord) GetId() string {
@@ -368,7 +445,7 @@ type ResourcesRecord struct {
 
 func (x *ResourcesRecord) Reset() {
 	*x = ResourcesRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[2]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +457,7 @@ func (x *ResourcesRecord) String() string {
 func (*ResourcesRecord) ProtoMessage() {}
 
 func (x *ResourcesRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[2]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +470,7 @@ func (x *ResourcesRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesRecord.ProtoReflect.Descriptor instead.
 func (*ResourcesRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{2}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ResourcesRecord) GetCpuMilli() int64 {
@@ -466,7 +543,7 @@ type StatusRecord struct {
 
 func (x *StatusRecord) Reset() {
 	*x = StatusRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[3]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +555,7 @@ func (x *StatusRecord) String() string {
 func (*StatusRecord) ProtoMessage() {}
 
 func (x *StatusRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[3]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +568,7 @@ func (x *StatusRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRecord.ProtoReflect.Descriptor instead.
 func (*StatusRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{3}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StatusRecord) GetState() uint32 {
@@ -639,7 +716,7 @@ type CancelRecord struct {
 
 func (x *CancelRecord) Reset() {
 	*x = CancelRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[4]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +728,7 @@ func (x *CancelRecord) String() string {
 func (*CancelRecord) ProtoMessage() {}
 
 func (x *CancelRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[4]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +741,7 @@ func (x *CancelRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRecord.ProtoReflect.Descriptor instead.
 func (*CancelRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{4}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CancelRecord) GetAt() int64 {
@@ -702,7 +779,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[5]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +791,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[5]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +804,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{5}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LeaseRecord) GetCpuMilli() int64 {
@@ -781,7 +858,7 @@ type OutcomeRecord struct {
 
 func (x *OutcomeRecord) Reset() {
 	*x = OutcomeRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[6]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +870,7 @@ func (x *OutcomeRecord) String() string {
 func (*OutcomeRecord) ProtoMessage() {}
 
 func (x *OutcomeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[6]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +883,7 @@ func (x *OutcomeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRecord.ProtoReflect.Descriptor instead.
 func (*OutcomeRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{6}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OutcomeRecord) GetExitCode() int64 {
@@ -874,7 +951,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[7]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +963,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[7]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +976,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{7}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AttemptRecord) GetNumber() int64 {
@@ -973,7 +1050,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[8]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1062,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[8]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1075,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{8}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EventRecord) GetAt() int64 {
@@ -1106,7 +1183,7 @@ type FinalRecord struct {
 
 func (x *FinalRecord) Reset() {
 	*x = FinalRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[9]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1195,7 @@ func (x *FinalRecord) String() string {
 func (*FinalRecord) ProtoMessage() {}
 
 func (x *FinalRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[9]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1208,7 @@ func (x *FinalRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinalRecord.ProtoReflect.Descriptor instead.
 func (*FinalRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{9}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FinalRecord) GetId() string {
@@ -1179,7 +1256,7 @@ type EnvRecord struct {
 
 func (x *EnvRecord) Reset() {
 	*x = EnvRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[10]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1268,7 @@ func (x *EnvRecord) String() string {
 func (*EnvRecord) ProtoMessage() {}
 
 func (x *EnvRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[10]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1281,7 @@ func (x *EnvRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvRecord.ProtoReflect.Descriptor instead.
 func (*EnvRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{10}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnvRecord) GetVars() [][]byte {
@@ -1216,15 +1293,18 @@ func (x *EnvRecord) GetVars() [][]byte {
 
 // CountRecord is how many tasks of a class are in each state.
 type CountRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	States        []*StateCount          `protobuf:"bytes,1,rep,name=states,proto3" json:"states,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	States []*StateCount          `protobuf:"bytes,1,rep,name=states,proto3" json:"states,omitempty"`
+	// What the Pending ones wait for. Releases that do not count that leave it out,
+	// and then it does not add up.
+	Waiting       []*WaitCount `protobuf:"bytes,2,rep,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CountRecord) Reset() {
 	*x = CountRecord{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[11]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1316,7 @@ func (x *CountRecord) String() string {
 func (*CountRecord) ProtoMessage() {}
 
 func (x *CountRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[11]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1329,7 @@ func (x *CountRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountRecord.ProtoReflect.Descriptor instead.
 func (*CountRecord) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{11}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CountRecord) GetStates() []*StateCount {
@@ -1257,6 +1337,127 @@ func (x *CountRecord) GetStates() []*StateCount {
 		return x.States
 	}
 	return nil
+}
+
+func (x *CountRecord) GetWaiting() []*WaitCount {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// WaitCount is how many tasks wait for one kind of thing.
+type WaitCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Count         int64                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitCount) Reset() {
+	*x = WaitCount{}
+	mi := &file_queue_queuepb_queue_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitCount) ProtoMessage() {}
+
+func (x *WaitCount) ProtoReflect() protoreflect.Message {
+	mi := &file_queue_queuepb_queue_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitCount.ProtoReflect.Descriptor instead.
+func (*WaitCount) Descriptor() ([]byte, []int) {
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WaitCount) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *WaitCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// PauseRecord is that a class is paused; the class is its key.
+type PauseRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRecord) Reset() {
+	*x = PauseRecord{}
+	mi := &file_queue_queuepb_queue_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRecord) ProtoMessage() {}
+
+func (x *PauseRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_queue_queuepb_queue_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRecord.ProtoReflect.Descriptor instead.
+func (*PauseRecord) Descriptor() ([]byte, []int) {
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PauseRecord) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *PauseRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *PauseRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // StateCount is one number of a CountRecord.
@@ -1270,7 +1471,7 @@ type StateCount struct {
 
 func (x *StateCount) Reset() {
 	*x = StateCount{}
-	mi := &file_queue_queuepb_queue_proto_msgTypes[12]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1483,7 @@ func (x *StateCount) String() string {
 func (*StateCount) ProtoMessage() {}
 
 func (x *StateCount) ProtoReflect() protoreflect.Message {
-	mi := &file_queue_queuepb_queue_proto_msgTypes[12]
+	mi := &file_queue_queuepb_queue_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1496,7 @@ func (x *StateCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateCount.ProtoReflect.Descriptor instead.
 func (*StateCount) Descriptor() ([]byte, []int) {
-	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{12}
+	return file_queue_queuepb_queue_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StateCount) GetState() uint32 {
@@ -1316,7 +1517,7 @@ var File_queue_queuepb_queue_proto protoreflect.FileDescriptor
 
 const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x19queue/queuepb/queue.proto\x12\rdspy.queue.v1\"\x8e\x06\n" +
+	"\x19queue/queuepb/queue.proto\x12\rdspy.queue.v1\"\xe7\x06\n" +
 	"\n" +
 	"SpecRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1350,7 +1551,13 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\x03via\x18\x19 \x01(\tR\x03via\x12\x14\n" +
 	"\x05extra\x18\x1a \x01(\fR\x05extra\x12!\n" +
 	"\fsubmitted_at\x18\x1b \x01(\x03R\vsubmittedAt\x12\x10\n" +
-	"\x03env\x18\x1c \x03(\fR\x03env\"A\n" +
+	"\x03env\x18\x1c \x03(\fR\x03env\x122\n" +
+	"\x06mounts\x18\x1d \x03(\v2\x1a.dspy.queue.v1.MountRecordR\x06mounts\x12#\n" +
+	"\rcontainer_dir\x18\x1e \x01(\fR\fcontainerDir\"V\n" +
+	"\vMountRecord\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\fR\x06target\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"A\n" +
 	"\tDepRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -1439,9 +1646,17 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\bended_at\x18\x04 \x01(\x03R\aendedAt\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\fR\x06digest\"\x1f\n" +
 	"\tEnvRecord\x12\x12\n" +
-	"\x04vars\x18\x01 \x03(\fR\x04vars\"@\n" +
+	"\x04vars\x18\x01 \x03(\fR\x04vars\"t\n" +
 	"\vCountRecord\x121\n" +
-	"\x06states\x18\x01 \x03(\v2\x19.dspy.queue.v1.StateCountR\x06states\"8\n" +
+	"\x06states\x18\x01 \x03(\v2\x19.dspy.queue.v1.StateCountR\x06states\x122\n" +
+	"\awaiting\x18\x02 \x03(\v2\x18.dspy.queue.v1.WaitCountR\awaiting\"5\n" +
+	"\tWaitCount\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"E\n" +
+	"\vPauseRecord\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"8\n" +
 	"\n" +
 	"StateCount\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\rR\x05state\x12\x14\n" +
@@ -1459,37 +1674,42 @@ func file_queue_queuepb_queue_proto_rawDescGZIP() []byte {
 	return file_queue_queuepb_queue_proto_rawDescData
 }
 
-var file_queue_queuepb_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_queue_queuepb_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_queue_queuepb_queue_proto_goTypes = []any{
 	(*SpecRecord)(nil),      // 0: dspy.queue.v1.SpecRecord
-	(*DepRecord)(nil),       // 1: dspy.queue.v1.DepRecord
-	(*ResourcesRecord)(nil), // 2: dspy.queue.v1.ResourcesRecord
-	(*StatusRecord)(nil),    // 3: dspy.queue.v1.StatusRecord
-	(*CancelRecord)(nil),    // 4: dspy.queue.v1.CancelRecord
-	(*LeaseRecord)(nil),     // 5: dspy.queue.v1.LeaseRecord
-	(*OutcomeRecord)(nil),   // 6: dspy.queue.v1.OutcomeRecord
-	(*AttemptRecord)(nil),   // 7: dspy.queue.v1.AttemptRecord
-	(*EventRecord)(nil),     // 8: dspy.queue.v1.EventRecord
-	(*FinalRecord)(nil),     // 9: dspy.queue.v1.FinalRecord
-	(*EnvRecord)(nil),       // 10: dspy.queue.v1.EnvRecord
-	(*CountRecord)(nil),     // 11: dspy.queue.v1.CountRecord
-	(*StateCount)(nil),      // 12: dspy.queue.v1.StateCount
+	(*MountRecord)(nil),     // 1: dspy.queue.v1.MountRecord
+	(*DepRecord)(nil),       // 2: dspy.queue.v1.DepRecord
+	(*ResourcesRecord)(nil), // 3: dspy.queue.v1.ResourcesRecord
+	(*StatusRecord)(nil),    // 4: dspy.queue.v1.StatusRecord
+	(*CancelRecord)(nil),    // 5: dspy.queue.v1.CancelRecord
+	(*LeaseRecord)(nil),     // 6: dspy.queue.v1.LeaseRecord
+	(*OutcomeRecord)(nil),   // 7: dspy.queue.v1.OutcomeRecord
+	(*AttemptRecord)(nil),   // 8: dspy.queue.v1.AttemptRecord
+	(*EventRecord)(nil),     // 9: dspy.queue.v1.EventRecord
+	(*FinalRecord)(nil),     // 10: dspy.queue.v1.FinalRecord
+	(*EnvRecord)(nil),       // 11: dspy.queue.v1.EnvRecord
+	(*CountRecord)(nil),     // 12: dspy.queue.v1.CountRecord
+	(*WaitCount)(nil),       // 13: dspy.queue.v1.WaitCount
+	(*PauseRecord)(nil),     // 14: dspy.queue.v1.PauseRecord
+	(*StateCount)(nil),      // 15: dspy.queue.v1.StateCount
 }
 var file_queue_queuepb_queue_proto_depIdxs = []int32{
-	1,  // 0: dspy.queue.v1.SpecRecord.after:type_name -> dspy.queue.v1.DepRecord
-	2,  // 1: dspy.queue.v1.SpecRecord.resources:type_name -> dspy.queue.v1.ResourcesRecord
-	4,  // 2: dspy.queue.v1.StatusRecord.cancel:type_name -> dspy.queue.v1.CancelRecord
-	5,  // 3: dspy.queue.v1.StatusRecord.lease:type_name -> dspy.queue.v1.LeaseRecord
-	6,  // 4: dspy.queue.v1.StatusRecord.outcome:type_name -> dspy.queue.v1.OutcomeRecord
-	7,  // 5: dspy.queue.v1.StatusRecord.past:type_name -> dspy.queue.v1.AttemptRecord
-	6,  // 6: dspy.queue.v1.AttemptRecord.outcome:type_name -> dspy.queue.v1.OutcomeRecord
-	6,  // 7: dspy.queue.v1.EventRecord.outcome:type_name -> dspy.queue.v1.OutcomeRecord
-	12, // 8: dspy.queue.v1.CountRecord.states:type_name -> dspy.queue.v1.StateCount
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	2,  // 0: dspy.queue.v1.SpecRecord.after:type_name -> dspy.queue.v1.DepRecord
+	3,  // 1: dspy.queue.v1.SpecRecord.resources:type_name -> dspy.queue.v1.ResourcesRecord
+	1,  // 2: dspy.queue.v1.SpecRecord.mounts:type_name -> dspy.queue.v1.MountRecord
+	5,  // 3: dspy.queue.v1.StatusRecord.cancel:type_name -> dspy.queue.v1.CancelRecord
+	6,  // 4: dspy.queue.v1.StatusRecord.lease:type_name -> dspy.queue.v1.LeaseRecord
+	7,  // 5: dspy.queue.v1.StatusRecord.outcome:type_name -> dspy.queue.v1.OutcomeRecord
+	8,  // 6: dspy.queue.v1.StatusRecord.past:type_name -> dspy.queue.v1.AttemptRecord
+	7,  // 7: dspy.queue.v1.AttemptRecord.outcome:type_name -> dspy.queue.v1.OutcomeRecord
+	7,  // 8: dspy.queue.v1.EventRecord.outcome:type_name -> dspy.queue.v1.OutcomeRecord
+	15, // 9: dspy.queue.v1.CountRecord.states:type_name -> dspy.queue.v1.StateCount
+	13, // 10: dspy.queue.v1.CountRecord.waiting:type_name -> dspy.queue.v1.WaitCount
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_queue_queuepb_queue_proto_init() }
@@ -1503,7 +1723,7 @@ func file_queue_queuepb_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_queue_queuepb_queue_proto_rawDesc), len(file_queue_queuepb_queue_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
