@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,13 +237,25 @@ func TestRetryOfWhatWaitedInVain(t *testing.T) {
 	inBubble(t, settings{}, func(w *world) {
 		w.submit(job("dep", `{"exit": 1}`), job("a", `{}`, after("dep", task.AfterOK)))
 		w.want("a", task.Failed)
-		if _, err := w.engine.Retry(context.Background(), w.get("a"), "uid 7"); err != nil {
-			t.Fatal(err)
+		_, err := w.engine.Retry(context.Background(), w.get("a"), "uid 7")
+		if task.CodeOf(err) != task.CodeConflict {
+			t.Fatalf("Retry = %v", err)
 		}
-		w.wait()
-		if st := w.want("a", task.Failed); st.Attempt != 2 || st.Outcome.Class != task.DependencyFailed {
+		msg := err.Error()
+		for _, part := range []string{"task a", "waits for dep to succeed", "dep failed", "exit code 1", "retry that one first"} {
+			if !strings.Contains(msg, part) {
+				t.Errorf("%q lacks %q", msg, part)
+			}
+		}
+		if st := w.want("a", task.Failed); st.Attempt != 1 || st.Outcome.Class != task.DependencyFailed {
 			t.Errorf("attempt %d: %+v", st.Attempt, st.Outcome)
 		}
+		w.says("a", "waits for dep to succeed, but dep failed", "retry dep first")
+		_, err = w.engine.Retry(context.Background(), w.get("dep"), "uid 7")
+		must(t, err)
+		w.says("a", "dep failed", "no longer so: retry it")
+		_, err = w.engine.Retry(context.Background(), w.get("a"), "uid 7")
+		must(t, err)
 	})
 }
 

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/failpoint"
@@ -26,20 +28,7 @@ func (e *Engine) launch(ctx context.Context) {
 	if len(e.todo.launch) == 0 {
 		return
 	}
-	due := make(map[string][]task.Task)
-	var left []task.Seq
-	for _, seq := range e.todo.launch {
-		t, ok := e.active[seq]
-		if !ok || t.State() != task.Assigned {
-			continue
-		}
-		b := t.Status().Backend
-		if r, ok := e.backends[b]; !ok || r.Backend.Down() != "" {
-			left = append(left, seq)
-			continue
-		}
-		due[b] = append(due[b], t)
-	}
+	due, left := e.launchable()
 	for name, tasks := range due {
 		failpoint.Here("engine/before-launch")
 		if err := e.backends[name].Backend.Launch(ctx, tasks); err != nil {
@@ -54,10 +43,49 @@ func (e *Engine) launch(ctx context.Context) {
 	e.todo.launch = left
 }
 
+// launchable returns what can be handed over, by backend, and what has to wait.
+func (e *Engine) launchable() (due map[string][]task.Task, left []task.Seq) {
+	due = make(map[string][]task.Task)
+	for _, seq := range e.todo.launch {
+		t, ok := e.active[seq]
+		if !ok || t.State() != task.Assigned {
+			continue
+		}
+		b := t.Status().Backend
+		if r, ok := e.backends[b]; !ok || r.Backend.Down() != "" {
+			left = append(left, seq)
+			continue
+		}
+		// The table of active tasks has no payloads and environments.
+		whole, err := e.store.Get(seq)
+		switch {
+		case errors.Is(err, task.ErrDamaged):
+			e.cannotLaunch(t, err)
+		case err != nil:
+			e.log.Warn("a task could not be read to be handed over; will try again", keyTask, t.Spec.ID, "error", err)
+			left = append(left, seq)
+		default:
+			due[b] = append(due[b], whole)
+		}
+	}
+	return due, left
+}
+
+// cannotLaunch ends a task of which a part cannot be read. Its state can be
+// moved, so it does not hold its place for ever.
+func (e *Engine) cannotLaunch(t task.Task, err error) {
+	e.inbox.putBack([]task.Change{{Seq: t.Seq, Event: task.Event{
+		Kind: task.EventNotStarted, At: task.At(e.now()), Attempt: t.Attempt(), Class: task.Damaged,
+		Text: fmt.Sprintf("what is stored about it is damaged, so it cannot be started (%v); submit the work again under another id", err),
+	}}})
+	e.inbox.ring()
+}
+
 // stop tells backends to end what is Stopping. It stays due until the end is
 // known.
 func (e *Engine) stop(ctx context.Context) {
 	now := e.now()
+	failed := map[string]failedStops{}
 	for seq, last := range e.todo.stop {
 		t, ok := e.active[seq]
 		if !ok || t.State() != task.Stopping {
@@ -70,12 +98,23 @@ func (e *Engine) stop(ctx context.Context) {
 		}
 		failpoint.Here("engine/before-stop")
 		if err := r.Backend.Stop(ctx, t); err != nil {
-			e.log.Warn("task could not be stopped; will try again", keyTask, t.Spec.ID, keyBackend, r.Backend.Name(), "error", err)
+			name := r.Backend.Name()
+			failed[name] = failedStops{failed[name].tasks + 1, err}
 			continue
 		}
 		failpoint.Here("engine/after-stop")
 		e.todo.stop[seq] = now
 	}
+	for name, f := range failed {
+		e.log.Warn("tasks could not be stopped; will try again", keyBackend, name, "tasks", f.tasks, "error", f.last)
+	}
+}
+
+// failedStops are the tasks that one backend could not be told to stop. When it is
+// down that is all of them, and a line for each would bury the log.
+type failedStops struct {
+	tasks int
+	last  error
 }
 
 // forget tells backends which ends are on disk.
@@ -84,12 +123,12 @@ func (e *Engine) forget(ctx context.Context) {
 		return
 	}
 	due := make(map[string][]task.Ref)
-	for ref, name := range e.todo.forget {
-		if _, ok := e.backends[name]; !ok {
-			delete(e.todo.forget, ref)
+	for k := range e.todo.forget {
+		if _, ok := e.backends[k.backend]; !ok {
+			delete(e.todo.forget, k)
 			continue
 		}
-		due[name] = append(due[name], ref)
+		due[k.backend] = append(due[k.backend], k.ref)
 	}
 	for name, refs := range due {
 		failpoint.Here("engine/before-forget")
@@ -98,7 +137,7 @@ func (e *Engine) forget(ctx context.Context) {
 			continue
 		}
 		for _, ref := range refs {
-			delete(e.todo.forget, ref)
+			delete(e.todo.forget, kept{ref, name})
 		}
 	}
 }

@@ -33,6 +33,8 @@ type Options struct {
 	// Wake is signalled by the store when something became ready or was asked.
 	Wake   <-chan struct{}
 	Logger *slog.Logger
+	// Meter is told how long things took; nil = nobody is.
+	Meter Meter
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 }
@@ -43,7 +45,9 @@ type Class struct {
 	Parallel int // 0 = bounded by the capacity
 	Short    bool
 	Backends []string
-	Paused   string
+	// Of is the class that this is another name of; "" = it is one by itself. It is
+	// paused with that one.
+	Of string
 }
 
 // Engine moves tasks. New makes it, Run drives it; the other methods may be
@@ -57,6 +61,7 @@ type Engine struct {
 	wake     <-chan struct{}
 	log      *slog.Logger
 	now      func() time.Time
+	meter    Meter // may be nil
 
 	inbox *inbox     // from backends
 	asks  chan input // from people
@@ -66,6 +71,8 @@ type Engine struct {
 	active map[task.Seq]task.Task
 	tally  tally
 	pace   map[string]*pace
+	recent recents
+	began  time.Time
 	// trouble is why the store cannot be written at the moment.
 	trouble string
 
@@ -75,14 +82,17 @@ type Engine struct {
 	last time.Time // of the last commit
 }
 
-// input is what a person asks for. The answer comes when it is on disk.
+// input is what a person asks for: changes of tasks, or something about a class.
+// The answer comes when it is on disk.
 type input struct {
 	changes []task.Change
+	class   classStep
 	answer  chan answer // of capacity 1
 }
 
 type answer struct {
 	applied []task.Applied
+	class   classAnswer
 	err     error
 }
 
@@ -97,18 +107,20 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("engine: the capacity has no CPU")
 	}
 	e := &Engine{
-		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now,
+		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now, meter: o.Meter,
 		backends: make(map[string]Registration, len(o.Backends)),
 		inbox:    newInbox(),
 		asks:     make(chan input),
 		active:   make(map[task.Seq]task.Task),
 		tally:    newTally(),
 		pace:     make(map[string]*pace),
+		recent:   make(recents),
 		todo:     newTodo(),
 	}
 	if e.now == nil {
 		e.now = time.Now
 	}
+	e.began = e.now()
 	for _, r := range o.Backends {
 		n := r.Backend.Name()
 		if _, twice := e.backends[n]; twice {
@@ -170,6 +182,9 @@ func (e *Engine) recover() (map[string][]task.Task, error) {
 	if len(active) > 0 {
 		e.log.Info("found active tasks of an earlier run", "tasks", len(active))
 	}
+	for class, p := range e.store.Paused() {
+		e.log.Info("class is paused", keyClass, class, keySince, p.At.Time(), keyBy, p.By, keyReason, p.Reason)
+	}
 	return byBackend, nil
 }
 
@@ -184,17 +199,23 @@ func (e *Engine) watch(ctx context.Context, b Backend, active []task.Task) error
 
 // submit passes changes to the loop and waits until they are on disk.
 func (e *Engine) submit(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
-	in := input{changes: changes, answer: make(chan answer, 1)}
+	a, err := e.ask(ctx, input{changes: changes})
+	return a.applied, err
+}
+
+// ask passes something to the loop and waits for its answer.
+func (e *Engine) ask(ctx context.Context, in input) (answer, error) {
+	in.answer = make(chan answer, 1)
 	select {
 	case e.asks <- in:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return answer{}, ctx.Err()
 	}
 	select {
 	case a := <-in.answer:
-		return a.applied, a.err
+		return a, a.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return answer{}, ctx.Err()
 	}
 }
 
@@ -208,4 +229,7 @@ const (
 	keyEvent   = "event"
 	keyBackend = "backend"
 	keyReason  = "reason"
+	keyClass   = "class"
+	keyBy      = "by"
+	keySince   = "since"
 )

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,34 +12,79 @@ import (
 
 // Explain says in one sentence why a task is where it is.
 func (e *Engine) Explain(t task.Task) (string, error) {
-	if t.State() != task.Pending {
+	switch st := t.Status(); {
+	case st.State == task.Failed && st.Outcome.Class == task.DependencyFailed:
+		return e.explainRefused(t)
+	case st.State != task.Pending:
 		return e.explainMoved(t), nil
 	}
 	if why, held, err := e.explainHeld(t); held || err != nil {
 		return why, err
 	}
-	heads, err := e.store.Heads(1)
-	if err != nil {
-		return "", err
-	}
+	return e.explainPlace(t)
+}
+
+// explainLooks bounds at how many others Explain looks. Beyond them a task still
+// says why it waits, as far as that is its own affair.
+const explainLooks = 1000
+
+// explainPlace says what a planner thinks of a task in the line, or of the first of
+// its kind. Those before it in the line are placed first, as in a round.
+func (e *Engine) explainPlace(t task.Task) (string, error) {
 	e.mu.Lock()
 	s := e.snapshot(e.tally.clone())
 	e.mu.Unlock()
-	s.Heads = heads
-	first := false
-	for _, h := range heads {
-		first = first || h.Seq == t.Seq
+	s.Least = e.store.Least()
+	shape, looks := t.Spec.Shape(), 0
+	p := scheduler.NewExplainer(s)
+	err := e.store.Line(func(h scheduler.Head) scheduler.Verdict {
+		if looks++; h.Shape == shape || p.Full() || looks > explainLooks {
+			return scheduler.Stop
+		}
+		return p.Offer(h)
+	})
+	if err != nil {
+		return "", err
 	}
-	w, waits := scheduler.Plan(s).Waits[t.Spec.Shape()]
-	switch {
-	case waits && first:
-		return "waiting: " + w.Reason, nil
-	case waits:
-		return "waiting for its turn behind others like it; the first of them: " + w.Reason, nil
+	head, ok, err := e.store.Head(shape)
+	if err != nil {
+		return "", err
+	}
+	reason := ""
+	if ok {
+		p.Offer(head)
+		reason = p.Decision().Waits[shape].Reason
+	}
+	switch first := ok && head.Seq == t.Seq; {
+	case first && reason != "":
+		return "waiting: " + reason, nil
+	case first && looks > explainLooks:
+		return fmt.Sprintf("waiting for its turn; tasks of more than %d other kinds are before it in the line", explainLooks), nil
 	case first:
 		return "it is the next of its kind and starts within moments", nil
+	}
+	why, err := e.explainTurn(t.Seq)
+	if err == nil && reason != "" {
+		why += "; the first of its kind: " + reason
+	}
+	return why, err
+}
+
+// explainTurn says how many are before a task in the line.
+func (e *Engine) explainTurn(seq task.Seq) (string, error) {
+	n, more, err := e.store.Position(seq)
+	const why = "waiting for its turn behind others like it"
+	switch {
+	case err != nil:
+		return "", err
+	case more:
+		return fmt.Sprintf("%s; more than %d tasks are before it in the line", why, n), nil
+	case n == 1:
+		return why + "; one task is before it in the line", nil
+	case n > 1:
+		return fmt.Sprintf("%s; %d tasks are before it in the line", why, n), nil
 	default:
-		return "waiting for its turn behind others like it", nil
+		return why, nil
 	}
 }
 
@@ -71,19 +117,16 @@ func (e *Engine) explainBlocked(t task.Task) (string, error) {
 	var names []string
 	open := 0
 	for _, d := range t.Spec.After {
-		other, err := e.store.Get(d.Seq)
-		if task.CodeOf(err) == task.CodeNotFound && err != nil {
-			continue // it ended so long ago that it was removed
-		}
+		is, ended, err := e.lookAt(d)
 		if err != nil {
 			return "", err
 		}
-		if other.State().Terminal() {
+		if ended {
 			continue
 		}
 		open++
 		if open <= most {
-			names = append(names, fmt.Sprintf("%s to %s (it is %s)", d.ID, conditionVerb(d.When), other.State()))
+			names = append(names, fmt.Sprintf("%s to %s (%s)", d.ID, conditionVerb(d.When), is))
 		}
 	}
 	if open == 0 {
@@ -94,6 +137,43 @@ func (e *Engine) explainBlocked(t task.Task) (string, error) {
 		why += fmt.Sprintf(" and %d more", open-most)
 	}
 	return why, nil
+}
+
+// lookAt says how a task is that another waits for, and whether it has ended.
+func (e *Engine) lookAt(d task.Dep) (is string, ended bool, err error) {
+	other, err := e.store.Get(d.Seq)
+	switch {
+	case errors.Is(err, task.ErrDamaged):
+		return "what is stored about it is damaged, so it may never end; cancel this task, and submit it again without waiting for that one", false, nil
+	case task.CodeOf(err) == task.CodeNotFound && err != nil:
+		return "", true, nil // it ended so long ago that it was removed
+	case err != nil:
+		return "", false, err
+	default:
+		return "it is " + other.State().String(), other.State().Terminal(), nil
+	}
+}
+
+// explainRefused speaks of a task that never ran because of how another ended,
+// and says whether trying it again would help.
+func (e *Engine) explainRefused(t task.Task) (string, error) {
+	why := e.explainMoved(t)
+	for _, d := range t.Spec.After {
+		other, err := e.store.Get(d.Seq)
+		switch {
+		case errors.Is(err, task.ErrDamaged):
+			return why + "; submit it again without waiting for " + d.ID, nil
+		case task.CodeOf(err) == task.CodeNotFound && err != nil:
+			return why + "; submit it again without waiting for what was removed since", nil
+		case err != nil:
+			return "", err
+		case other.State().Terminal() && !d.When.Met(other.State()) && d.When == task.AfterOK:
+			return why + "; retry " + d.ID + " first, then this task", nil
+		case other.State().Terminal() && !d.When.Met(other.State()):
+			return why + "; submit it again without waiting for " + d.ID, nil
+		}
+	}
+	return why + "; that is no longer so: retry it", nil
 }
 
 func conditionVerb(c task.Condition) string {
@@ -115,9 +195,9 @@ func (e *Engine) explainMoved(t task.Task) string {
 	case task.Assigned, task.Starting:
 		return e.explainStarting(st)
 	case task.Running:
-		return fmt.Sprintf("running for %s on backend %s, attempt %d", human(t.Ran(now)), st.Backend, st.Attempt)
+		return withDetail(fmt.Sprintf("running for %s on backend %s, attempt %d", human(t.Ran(now)), st.Backend, st.Attempt), st)
 	case task.Stopping:
-		return fmt.Sprintf("being stopped for %s (%s)", human(now.Sub(st.StoppingAt)), stopReason(t))
+		return withDetail(fmt.Sprintf("being stopped for %s (%s)", human(now.Sub(st.StoppingAt)), stopReason(t)), st)
 	case task.Succeeded:
 		return fmt.Sprintf("succeeded %s ago after %s", human(now.Sub(st.EndedAt)), human(t.Ran(now)))
 	case task.Lost:
@@ -141,6 +221,14 @@ func (e *Engine) explainStarting(st task.Status) string {
 	default:
 		return fmt.Sprintf("being started by backend %s", st.Backend)
 	}
+}
+
+// withDetail adds what the backend has to say about the task's state.
+func withDetail(text string, st task.Status) string {
+	if st.Detail == "" {
+		return text
+	}
+	return text + "; " + st.Detail
 }
 
 func stopReason(t task.Task) string {

@@ -53,7 +53,7 @@ func TestExplainWaiting(t *testing.T) {
 		w.submit(many, job("either", `{}`, after("dep-0", task.AfterNotOK)), job("big", `{}`, func(s *task.Spec) { s.Resources.CPUMilli = 64000 }),
 			job("third", `{}`))
 		w.says("dep-1", "waits for room", "1 of 1 CPU")
-		w.says("dep-2", "turn")
+		w.says("dep-2", "turn", "one task is before it in the line", "the first of its kind", "1 of 1 CPU")
 		w.says("all", "waiting for dep-0 to end (it is running)", "dep-1", "and 2 more")
 		w.says("either", "waiting for dep-0 to fail")
 		w.says("big", "64 CPUs", "this machine has 1 CPU")

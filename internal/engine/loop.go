@@ -72,6 +72,7 @@ func (e *Engine) moreAsks(asks []input) []input {
 // round is one turn: what came in, what has to be stopped, and what can start,
 // in one commit; then the steps outside. again asks for another turn at once.
 func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error) {
+	asks = e.askedOfClasses(ctx, asks)
 	next, more, err := e.store.Advance(ctx, task.At(e.now()))
 	if err != nil {
 		e.answer(asks, nil, err)
@@ -95,7 +96,7 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 		if err != nil {
 			return false, fmt.Errorf("commit: %w", err)
 		}
-		e.learn(changes, applied)
+		again = e.learn(changes, applied) || again
 	}
 	e.todo.cancel = nil // those are Stopping now, or have ended
 	e.act(ctx)
@@ -211,34 +212,61 @@ func (e *Engine) survive(step string, err error) (bool, error) {
 }
 
 // learn takes over what the store made of the changes: the table of active
-// tasks, one log line per move, and which steps outside are now due.
-func (e *Engine) learn(changes []task.Change, applied []task.Applied) {
+// tasks, one log line per move, and which steps outside are now due. again says
+// that a place was meant for a task that cannot have it.
+func (e *Engine) learn(changes []task.Change, applied []task.Applied) (again bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i, a := range applied {
 		ev := changes[i].Event
-		if a.Err != nil {
+		switch {
+		case a.Err == nil:
+			e.measure(a, ev)
+			e.meterMove(a, ev)
+			e.noteRecent(a, ev)
+			e.track(a)
+			e.todo.note(a, ev)
+			e.logMove(a, ev)
+		case a.Task.Spec == nil:
+			e.gone(changes[i], a.Err)
+			again = again || ev.Kind == task.EventPlaced
+		default:
 			if !errors.Is(a.Err, task.ErrStale) && task.CodeOf(a.Err) == task.CodeInternal {
 				e.log.Error("a change was refused", keySeq, changes[i].Seq, keyAttempt, ev.Attempt, keyEvent, ev.Kind.String(), "error", a.Err)
 			}
 			e.adopt(a)
 			e.todo.refused(a.Task, ev)
-			continue
 		}
-		e.measure(a, ev)
-		e.track(a)
-		e.todo.note(a, ev)
-		e.logMove(a, ev)
 	}
+	return again
+}
+
+// gone is for a change of a task that is not there any more, or cannot be read.
+// The end of one that retention has removed was on disk, or it had not been
+// removed: its backend may forget it. That of one that cannot be read is kept by
+// its backend, which may be all that is left of it.
+func (e *Engine) gone(c task.Change, err error) {
+	if !ends(c.Event.Kind) {
+		return
+	}
+	ref := task.Ref{Seq: c.Seq, Attempt: c.Event.Attempt}
+	attrs := []any{keySeq, c.Seq, keyAttempt, ref.Attempt, keyEvent, c.Event.Kind.String(), "error", err}
+	if t, ok := e.active[c.Seq]; ok && t.Ref() == ref { // it holds nothing any more
+		e.tally.add(t, e.local(t), -1)
+		delete(e.active, c.Seq)
+	}
+	if errors.Is(err, task.ErrRemoved) {
+		e.log.Info("a backend reports the end of a task that was removed; it may forget it", attrs...)
+		e.todo.drop(ref, e.order...) // which of them it was is not known, and forgetting the unknown is no error
+		return
+	}
+	e.log.Error("the end of a task cannot be stored", attrs...)
 }
 
 // adopt takes a task as the store says it is. A commit that failed may be there
 // all the same; its changes, tried again, are then refused as known already, and
 // what follows from them is still to be done.
 func (e *Engine) adopt(a task.Applied) {
-	if a.Task.Spec == nil {
-		return // there is no such task any more
-	}
 	old, known := e.active[a.Task.Seq]
 	if known && old.Attempt() == a.Task.Attempt() && old.State() == a.Task.State() || !known && !a.Task.State().Active() {
 		return

@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -175,14 +174,11 @@ func TestPriority(t *testing.T) {
 func TestClassLimits(t *testing.T) {
 	classes := map[string]engine.Class{
 		"two": class("two", parallel(2)), "three": class("three", parallel(3)),
-		"paused": class("paused", func(c *engine.Class) { c.Paused = "for the night" }),
 	}
 	inBubble(t, settings{cpus: 8, classes: classes}, func(w *world) {
 		for i := range 5 {
 			w.submit(job(name("two", i), `{"run_ms": 100}`, of("two")), job(name("three", i), `{"run_ms": 100}`, of("three")))
 		}
-		w.submit(job("p", `{}`, of("paused")))
-		w.says("p", "paused", "for the night")
 		w.says("two-2", "limit of 2")
 		w.says("two-4", "turn", "limit of 2")
 		if n := len(w.fake.Running()); n != 5 {
@@ -205,21 +201,24 @@ func TestClassLimits(t *testing.T) {
 			w.want(name("two", i), task.Succeeded)
 			w.want(name("three", i), task.Succeeded)
 		}
-		w.want("p", task.Pending)
 	})
 }
 
-func TestUnknownClassIsRefused(t *testing.T) {
+// TestUnknownClassWaits: a class that is gone from the configuration costs its
+// tasks nothing but time, and the others not even that.
+func TestUnknownClassWaits(t *testing.T) {
 	inBubble(t, settings{}, func(w *world) {
-		w.submit(job("a", `{}`, of("of-last-year")), job("b", `{}`))
-		if st := w.want("a", task.Failed); st.Attempt != 1 || !strings.Contains(st.Outcome.Message, `"of-last-year" is not configured`) {
-			t.Errorf("attempt %d: %+v", st.Attempt, st.Outcome)
-		}
+		w.submit(job("a", `{}`, of("of-last-year")), job("x", `{}`, of("of-last-year")), job("b", `{}`))
 		w.want("b", task.Succeeded)
 		w.pass(time.Hour)
-		if st := w.want("a", task.Failed); st.Attempt != 1 {
-			t.Errorf("what can never run was tried %d times", st.Attempt)
-		}
+		w.want("a", task.Pending)
+		w.says("a", "class of-last-year is not in the configuration", "add [class.of-last-year]", "cancel")
+		w.cancel("x")
+		w.want("x", task.Cancelled)
+		w.stop()
+		w.classes = map[string]engine.Class{"c": class("c"), "of-last-year": class("of-last-year")}
+		w.start()
+		w.want("a", task.Succeeded)
 	})
 }
 

@@ -1,27 +1,34 @@
 package engine
 
 import (
+	"math"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// pace is what the engine has seen of a class: how long its tasks ran of late.
-// Only classes whose tasks have proved to be short have tasks placed ahead, so
-// that a long one is never waited behind for more than moments.
+// pace is what the engine has seen of a class: how long its tasks ran of late,
+// and how many have ended in the last moments. Only behind a class that is
+// getting done quickly right now are tasks placed ahead. That its tasks were
+// short once is not enough: the next ones may take hours, and what was handed
+// over then waits behind them, past every priority.
 type pace struct {
 	mean    time.Duration // exponentially weighted
 	samples int
+
+	ended float64   // short tasks that have ended, each counting less the longer ago
+	at    time.Time // when ended was right
 }
 
 const (
 	// shortEnough is the mean run time up to which placing ahead pays: above it,
 	// the round trip of a slot that became free does not matter.
 	shortEnough = 100 * time.Millisecond
-	// aheadWork is how much work may wait ahead of a slot, by the mean run time.
-	aheadWork = 50 * time.Millisecond
+	// moment is how long an end counts, and so how much work may wait ahead of a
+	// slot: as much as was done in the last moment.
+	moment = 50 * time.Millisecond
 	// aheadMost bounds it for the shortest tasks.
-	aheadMost = 64
+	aheadMost = 32
 	// paceSamples is how many tasks must have been seen first.
 	paceSamples = 4
 )
@@ -44,7 +51,16 @@ func (e *Engine) measure(a task.Applied, ev task.Event) {
 		p = &pace{}
 		e.pace[a.Task.Spec.Class] = p
 	}
-	p.add(ended.Sub(began))
+	ran := ended.Sub(began)
+	p.add(ran)
+	if now := e.now(); ran <= shortEnough {
+		p.ended, p.at = p.recent(now)+1, now
+	}
+}
+
+// recent returns how many short tasks have ended in the last moment.
+func (p *pace) recent(now time.Time) float64 {
+	return p.ended * math.Exp(-float64(now.Sub(p.at))/float64(moment))
 }
 
 // add takes a run time into the mean. What is far above the mean counts as
@@ -67,5 +83,6 @@ func (e *Engine) aheadPerSlot(c Class) int {
 	if !c.Short || p == nil || p.samples < paceSamples || p.mean > shortEnough {
 		return 0
 	}
-	return min(aheadMost, max(1, int(aheadWork/max(p.mean, time.Microsecond))))
+	slots := max(1, float64(e.capacity.CPUMilli/1000))
+	return min(aheadMost, int(math.Round(p.recent(e.now())/slots)))
 }

@@ -10,22 +10,52 @@ import (
 // Store is what the engine needs of the queue. Every method that changes
 // something returns after the change is on disk.
 type Store interface {
+	Line
+	Pauses
 	// Apply runs the changes through task.Apply, in order, in one transaction,
 	// which it may share with whoever commits at the same moment. The answer has
 	// one entry per change; one that task.Apply refused has it in Err and does
-	// not disturb the others. The error is for the whole: nothing is on disk.
+	// not disturb the others; nor does one about a task that is gone
+	// (task.ErrRemoved) or cannot be read (task.ErrDamaged), whose entry has no Task. The error is for
+	// the whole: nothing is on disk. The tasks may lack environment and payload.
 	Apply(ctx context.Context, changes []task.Change) ([]task.Applied, error)
-	// Heads returns the first n ready tasks of every shape, in order.
-	Heads(n int) ([]scheduler.Head, error)
-	// Active returns every task from Assigned to Stopping, by Seq.
+	// Active returns every task from Assigned to Stopping, by Seq. They may lack
+	// environment and payload.
 	Active() ([]task.Task, error)
 	// Advance does the work that time brings, a bounded piece per call: retries
 	// whose time has come become ready, ended tasks release or refuse those that
 	// wait for them. next is when something is due (0 = nothing is); more means
 	// that another call at once would find work.
 	Advance(ctx context.Context, now task.Instant) (next task.Instant, more bool, err error)
-	// Get returns one task.
+	// Get returns one task with all that belongs to it. The error matches
+	// task.ErrDamaged when some of that cannot be read.
 	Get(seq task.Seq) (task.Task, error)
+}
+
+// Line is the ready tasks, in the order in which they are to start.
+type Line interface {
+	// Line shows them to visit, the first of the line first, until it answers Stop;
+	// after Skip no more of that shape, after SkipClass no more of that class. visit
+	// does not call the Store.
+	Line(visit func(scheduler.Head) scheduler.Verdict) error
+	// Least says, for each class that has something in the line, less than which no
+	// task of it needs.
+	Least() map[string]scheduler.Usage
+	// Head returns the first task of a shape; ok is false when none is ready.
+	Head(shape string) (h scheduler.Head, ok bool, err error)
+	// Position says how many ready tasks are before a task in the line; more means
+	// that there may be others beyond that number.
+	Position(seq task.Seq) (ahead int, more bool, err error)
+}
+
+// Pauses are which classes are paused. They outlive the engine.
+type Pauses interface {
+	// Pause pauses a class. One that is paused already stays so as it was, and the
+	// answer is the earlier Pause.
+	Pause(ctx context.Context, class string, p task.Pause) (is task.Pause, already bool, err error)
+	// Resume ends a Pause and returns it; ok is false when there was none.
+	Resume(ctx context.Context, class string) (was task.Pause, ok bool, err error)
+	Paused() map[string]task.Pause
 }
 
 // Backend runs attempts somewhere. Every step is named by task.Ref and is
@@ -38,14 +68,15 @@ type Backend interface {
 	// Down says why nothing can be handed over now, for people; "" = it can.
 	Down() string
 
-	// Launch hands over tasks that are Assigned. What becomes of them comes
+	// Launch hands over tasks that are Assigned, with all that belongs to them. What becomes of them comes
 	// through Watch: EventLaunched and so on, or EventNotStarted. Handing over an
 	// attempt that was handed over before starts nothing; it repeats the reports.
 	// After an error the engine does not know what was handed over, and calls
 	// Launch again for all of them later.
 	Launch(ctx context.Context, tasks []task.Task) error
 
-	// Stop begins to end an attempt, which is Stopping: first politely, and after
+	// Stop begins to end an attempt, which is Stopping (the task may lack environment
+	// and payload, as in Watch): first politely, and after
 	// the task's grace by force, everything that it started. It returns at once;
 	// EventStopped comes through Watch when nothing is left of it, or EventExited
 	// with Unprompted when the program had ended before. Stopping an attempt that

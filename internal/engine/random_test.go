@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,7 @@ func TestRandomHistories(t *testing.T) {
 func drawStep(t *rapid.T) step {
 	s := step{what: rapid.SampledFrom([]string{
 		"submit", "submit", "submit", "submit", "cancel", "cancel", "retry", "restart", "die", "pass", "pass", "pass",
-		"lose", "repeat", "shuffle", "delay", "mend", "fail launch", "down", "disk full", "vanish", "exit",
+		"pause", "resume", "lose", "repeat", "shuffle", "delay", "mend", "fail launch", "down", "disk full", "vanish", "exit",
 	}).Draw(t, "what"), n: rapid.IntRange(0, 30).Draw(t, "n")}
 	if s.what != "submit" {
 		return s
@@ -98,7 +99,7 @@ func history(t *testing.T, seed uint64, steps []step) (err error) {
 				err = errors.New(string(f))
 			}
 		}()
-		h := player{world: w}
+		h := player{world: w, paused: map[string]uint64{}}
 		for _, s := range steps {
 			h.play(s)
 		}
@@ -111,6 +112,8 @@ func history(t *testing.T, seed uint64, steps []step) (err error) {
 type player struct {
 	*world
 	ids []string
+	// paused has, for the classes that are paused, how long the event log was then.
+	paused map[string]uint64
 }
 
 // any returns one of the tasks; "" when there are none.
@@ -135,6 +138,8 @@ func (p *player) play(s step) {
 		p.stop()
 		p.pass(time.Duration(s.n) * time.Second)
 		p.start()
+	case "pause", "resume":
+		p.askOfClass(s.what, []string{"c", "few"}[s.n%2])
 	case "pass":
 		p.pass(time.Duration(s.n*s.n) * 10 * time.Millisecond)
 	case "fail launch":
@@ -159,6 +164,47 @@ func (p *player) play(s step) {
 	}
 	for _, id := range p.ids {
 		p.check(id)
+	}
+	p.checkPaused()
+}
+
+// askOfClass pauses or resumes a class, and does not wait for long.
+func (p *player) askOfClass(what, class string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	var err error
+	if what == "pause" {
+		if _, _, err = p.engine.PauseClass(ctx, class, "uid 7", ""); err == nil && p.paused[class] == 0 {
+			p.paused[class] = p.queue.LastIndex() + 1
+		}
+	} else if _, _, err = p.engine.ResumeClass(ctx, class, "uid 7"); err == nil {
+		delete(p.paused, class)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, context.DeadlineExceeded):
+		p.wait()
+		p.noteLate(class)
+	case task.CodeOf(err) != task.CodeExhausted:
+		p.Fatalf("%s class %s: %v", what, class, err)
+	}
+	p.wait()
+}
+
+// noteLate is for an answer that came too late: it may have been done since, or be
+// done later. Nothing is then known of the class.
+func (p *player) noteLate(class string) { delete(p.paused, class) }
+
+// checkPaused: nothing of a paused class is placed.
+func (p *player) checkPaused() {
+	for class, from := range p.paused {
+		all, err := p.queue.Records(from, 1_000_000)
+		must(p.TB, err)
+		for _, r := range all {
+			if r.Kind == task.EventPlaced && r.Class == class {
+				p.Fatalf("%s was placed, and class %s is paused", r.ID, class)
+			}
+		}
 	}
 }
 
@@ -219,8 +265,15 @@ func (p *player) mend() {
 // settle mends everything, and expects that all comes to its end.
 func (p *player) settle() {
 	p.mend()
-	p.restart() // the backend tells what had been lost
-	for range 20 {
+	p.stop()
+	for class := range p.queue.Paused() {
+		_, _, err := p.queue.Resume(context.Background(), class)
+		must(p.TB, err)
+	}
+	p.classes = maps.Clone(p.classes)
+	p.classes["gone"] = class("gone") // it is back
+	p.start()                         // the backend tells what had been lost
+	for range 40 {
 		p.pass(10 * time.Minute)
 		for _, ref := range p.fake.Running() { // what hangs, and is not to be stopped
 			p.fake.Exit(ref, task.Outcome{}, nil)

@@ -2,9 +2,11 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/backendtest"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
@@ -46,8 +48,27 @@ func (s *busyStore) Advance(context.Context, task.Instant) (task.Instant, bool, 
 	return 0, false, nil
 }
 
-func (s *busyStore) Heads(int) ([]scheduler.Head, error) {
-	return []scheduler.Head{s.next}, nil
+func (s *busyStore) Position(task.Seq) (int, bool, error) { return 0, false, nil }
+
+func (s *busyStore) Least() map[string]scheduler.Usage {
+	return map[string]scheduler.Usage{"c": {CPUMilli: 1000}}
+}
+
+func (s *busyStore) Head(string) (scheduler.Head, bool, error) { return s.next, true, nil }
+
+func (s *busyStore) Pause(context.Context, string, task.Pause) (task.Pause, bool, error) {
+	return task.Pause{}, false, errors.New("nothing is paused here")
+}
+
+func (s *busyStore) Resume(context.Context, string) (task.Pause, bool, error) {
+	return task.Pause{}, false, nil
+}
+
+func (s *busyStore) Paused() map[string]task.Pause { return nil }
+
+func (s *busyStore) Line(visit func(scheduler.Head) scheduler.Verdict) error {
+	visit(s.next)
+	return nil
 }
 
 // Apply moves one that runs a step that changes nothing about it, so that the
@@ -90,6 +111,25 @@ func BenchmarkRound(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestRoundLooksAtWhatStarts: with four hundred kinds of tasks waiting, the end of
+// one has the engine look at the one that starts in its place, and no further.
+func TestRoundLooksAtWhatStarts(t *testing.T) {
+	inBubble(t, settings{cpus: 1}, func(w *world) {
+		var specs []*task.Spec
+		for i := range 400 {
+			specs = append(specs, job(name("t", i), `{"run_ms": 1000}`, func(s *task.Spec) { s.Needs = []string{name("need", i)} }))
+		}
+		w.submit(specs...)
+		w.store.looked.Store(0)
+		w.pass(10*time.Second + time.Millisecond)
+		w.want("t-9", task.Succeeded)
+		w.want("t-10", task.Running)
+		if n := w.store.looked.Load(); n > 20 {
+			t.Errorf("ten tasks have started, and %d heads were looked at", n)
+		}
+	})
 }
 
 // TestRoundDoesNotGrow: a round with ten thousand active tasks costs what one

@@ -12,11 +12,17 @@ type todo struct {
 	launch []task.Seq             // in the order in which they were placed
 	cancel []task.Seq             // active tasks with a wish to be cancelled, found by recovery
 	stop   map[task.Seq]time.Time // when it was last tried
-	forget map[task.Ref]string    // the backend that may drop what it kept
+	forget map[kept]struct{}
+}
+
+// kept is the end of an attempt that a backend still keeps, and may drop.
+type kept struct {
+	ref     task.Ref
+	backend string
 }
 
 func newTodo() todo {
-	return todo{stop: make(map[task.Seq]time.Time), forget: make(map[task.Ref]string)}
+	return todo{stop: make(map[task.Seq]time.Time), forget: make(map[kept]struct{})}
 }
 
 func (d *todo) any() bool { return len(d.launch)+len(d.stop)+len(d.forget) > 0 }
@@ -32,23 +38,38 @@ func (d *todo) note(a task.Applied, ev task.Event) {
 	}
 	if a.From.Active() && !a.Task.State().Active() {
 		delete(d.stop, a.Task.Seq)
-		d.forget[task.Ref{Seq: a.Task.Seq, Attempt: ev.Attempt}] = backendOf(a.Task, ev.Attempt)
+		d.drop(task.Ref{Seq: a.Task.Seq, Attempt: ev.Attempt}, backendOf(a.Task, ev.Attempt))
+	}
+}
+
+// drop books that backends may drop the end of an attempt.
+func (d *todo) drop(ref task.Ref, backends ...string) {
+	for _, b := range backends {
+		d.forget[kept{ref, b}] = struct{}{}
 	}
 }
 
 // refused books that a backend may drop the end of an attempt that is on disk
 // already: after a crash it reports again what it was not told to forget.
 func (d *todo) refused(t task.Task, ev task.Event) {
-	switch ev.Kind {
-	case task.EventExited, task.EventStopped, task.EventNotStarted, task.EventVanished:
-	default:
+	if !ends(ev.Kind) {
 		return
 	}
 	if ev.Attempt > t.Attempt() || ev.Attempt == t.Attempt() && t.State().Active() {
 		return // that attempt has not ended
 	}
 	if b := backendOf(t, ev.Attempt); b != "" {
-		d.forget[task.Ref{Seq: t.Seq, Attempt: ev.Attempt}] = b
+		d.drop(task.Ref{Seq: t.Seq, Attempt: ev.Attempt}, b)
+	}
+}
+
+// ends says whether a backend reports with this event that an attempt has ended.
+func ends(k task.EventKind) bool {
+	switch k {
+	case task.EventExited, task.EventStopped, task.EventNotStarted, task.EventVanished:
+		return true
+	default:
+		return false
 	}
 }
 

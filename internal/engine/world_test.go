@@ -2,10 +2,12 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +40,7 @@ type settings struct {
 	classes map[string]engine.Class
 	other   string // name of a second backend, which does not use this machine
 	remote  bool   // the first backend does not use this machine
+	meter   engine.Meter
 }
 
 // class is a class whose tasks go to the first backend.
@@ -114,7 +117,7 @@ func (w *world) make() *engine.Engine {
 	e, err := engine.New(engine.Options{
 		Store: w.store, Backends: regs, Classes: w.classes, Wake: w.queue.Changed(),
 		Capacity: scheduler.Capacity{CPUMilli: w.cpus * 1000},
-		Logger:   slog.New(slog.DiscardHandler),
+		Logger:   slog.New(slog.DiscardHandler), Meter: w.meter,
 	})
 	if err != nil {
 		w.Fatalf("make an engine: %v", err)
@@ -277,6 +280,7 @@ type carefulBackend struct {
 	*backendtest.Fake
 	local bool
 	world *world
+	keeps atomic.Bool // Forget fails
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -327,8 +331,15 @@ func (c *carefulBackend) Stop(ctx context.Context, t task.Task) error {
 
 func (c *carefulBackend) Forget(ctx context.Context, refs []task.Ref) error {
 	c.count("forget")
+	if c.keeps.Load() {
+		return errors.New("it does not listen")
+	}
 	for _, ref := range refs {
-		if s := c.stored(ref); s.Attempt() == ref.Attempt && !s.State().Terminal() {
+		s, err := c.world.queue.Get(ref.Seq)
+		if err != nil && !errors.Is(err, queue.ErrNotFound) {
+			c.world.Errorf("task %d: %v", ref.Seq, err)
+		}
+		if err == nil && s.Attempt() == ref.Attempt && !s.State().Terminal() {
 			c.world.Errorf("attempt %d of task %d was forgotten, but on disk it is %s", ref.Attempt, ref.Seq, s.State())
 		}
 	}
@@ -341,6 +352,10 @@ type flakyStore struct {
 	mu      sync.Mutex
 	broken  error
 	heads   error
+	damaged map[task.Seq]bool // Get cannot read them; Apply, too, while unmovable
+	unmoved bool
+	met     map[task.Seq]bool // Apply could not read them, so Line passes them by
+	looked  atomic.Int64      // at how many heads of the line
 	refused int
 }
 
@@ -360,14 +375,73 @@ func (s *flakyStore) breakHeads(err error) {
 	s.heads = err
 }
 
-func (s *flakyStore) Heads(n int) ([]scheduler.Head, error) {
+func (s *flakyStore) Line(visit func(scheduler.Head) scheduler.Verdict) error {
 	s.mu.Lock()
 	err := s.heads
 	s.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s.Queue.Heads(n)
+	return s.Queue.Line(func(h scheduler.Head) scheduler.Verdict {
+		if s.isMet(h.Seq) {
+			return scheduler.More
+		}
+		s.looked.Add(1)
+		return visit(h)
+	})
+}
+
+// damage makes a part of a task unreadable: its payload, or, with unmovable, its
+// status.
+func (s *flakyStore) damage(seq task.Seq, unmovable bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.damaged, s.unmoved = map[task.Seq]bool{seq: true}, unmovable
+}
+
+func (s *flakyStore) isDamaged(seq task.Seq) (damaged, unmovable bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damaged[seq], s.damaged[seq] && s.unmoved
+}
+
+func (s *flakyStore) Get(seq task.Seq) (task.Task, error) {
+	if damaged, _ := s.isDamaged(seq); damaged {
+		return task.Task{}, fmt.Errorf("its checksum is wrong: %w", task.ErrDamaged)
+	}
+	return s.Queue.Get(seq)
+}
+
+func (s *flakyStore) meet(seq task.Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.met = map[task.Seq]bool{seq: true}
+}
+
+func (s *flakyStore) isMet(seq task.Seq) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.met[seq]
+}
+
+// applyWhole applies what is not about damaged tasks.
+func (s *flakyStore) applyWhole(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
+	out := make([]task.Applied, len(changes))
+	var whole []task.Change
+	var at []int
+	for i, c := range changes {
+		if _, unmovable := s.isDamaged(c.Seq); unmovable {
+			out[i].Err = fmt.Errorf("its checksum is wrong: %w", task.ErrDamaged)
+			s.meet(c.Seq)
+			continue
+		}
+		whole, at = append(whole, c), append(at, i)
+	}
+	applied, err := s.Queue.Apply(ctx, whole)
+	for i, a := range applied {
+		out[at[i]] = a
+	}
+	return out, err
 }
 
 func (s *flakyStore) trouble() error {
@@ -383,7 +457,21 @@ func (s *flakyStore) Apply(ctx context.Context, changes []task.Change) ([]task.A
 	if err := s.trouble(); err != nil {
 		return nil, err
 	}
-	return s.Queue.Apply(ctx, changes)
+	return s.applyWhole(ctx, changes)
+}
+
+func (s *flakyStore) Pause(ctx context.Context, class string, p task.Pause) (task.Pause, bool, error) {
+	if err := s.trouble(); err != nil {
+		return task.Pause{}, false, err
+	}
+	return s.Queue.Pause(ctx, class, p)
+}
+
+func (s *flakyStore) Resume(ctx context.Context, class string) (task.Pause, bool, error) {
+	if err := s.trouble(); err != nil {
+		return task.Pause{}, false, err
+	}
+	return s.Queue.Resume(ctx, class)
 }
 
 func (s *flakyStore) Advance(ctx context.Context, now task.Instant) (task.Instant, bool, error) {

@@ -13,11 +13,13 @@ type phase uint8
 const (
 	// queued waits for a place in its pool. Nothing of it is in the journal.
 	queued phase = iota
-	// claimed is in the journal and is being forked: it may or may not run.
+	// claimed is being forked, as soon as the journal has the claim: it may or may
+	// not run.
 	claimed
 	// running has a process, or had one whose leftovers are being ended.
 	running
-	// ended has its end in the journal and waits for the queue to take it over.
+	// ended waits for its end to be in the journal, and then for the queue to take
+	// it over.
 	ended
 )
 
@@ -38,7 +40,16 @@ type attempt struct {
 	ending ending
 	end    *supervisorpb.End
 	dirty  bool // it is in queue.dirty
-	note   string
+	// oldBoot means that the journal speaks of it as of another boot: nothing of
+	// it runs, and the numbers of its process mean nothing now.
+	oldBoot bool
+	note    string
+
+	durable   bool     // its claim is in the journal
+	forkAt    bootTime // since when a runner starts it; 0 = none does
+	stuck     bool     // that takes long
+	departing bool     // its main process is gone, and its log is being closed
+	settled   bool     // its end is in the journal, or was waited for long enough
 }
 
 // proc is the process of an attempt.
@@ -52,7 +63,10 @@ type proc struct {
 	pidfd     int     // of a child; -1 = none
 	gone      bool    // the main process has ended; exit has the facts
 	exit      *supervisorpb.End
-	oomBefore uint64 // kills for lack of memory seen before it began
+	child     bool   // we are its parent
+	unmet     bool   // it was gone when this supervisor first looked; see ownsNumber
+	recorded  string // the path of its cgroup, as the journal has it that was read
+	oomBefore uint64 // kills for lack of memory on the machine before it began
 }
 
 // stop is the wish to end an attempt.
@@ -75,6 +89,9 @@ type ending struct {
 	nextAt bootTime       // when to look again
 	pause  time.Duration  // between two looks
 	asked  map[int]uint64 // who got SIGTERM: pid and start
+	// groupKilled says that the process group got SIGKILL: what is still to be seen
+	// of it is about to end.
+	groupKilled bool
 }
 
 // grace is the time between SIGTERM and SIGKILL.
@@ -94,6 +111,12 @@ func (a *attempt) timeLimit() bootTime {
 	return a.proc.began.add(d)
 }
 
+// stoppingRecord is the journal's record of the wish to end the attempt.
+func (a *attempt) stoppingRecord() *supervisorpb.Stopping {
+	st := &a.stop
+	return &supervisorpb.Stopping{Cause: st.cause, BootNs: int64(st.boot), At: int64(st.at)}
+}
+
 // newAttempt makes an attempt without a process.
 func newAttempt(q *queue, n *supervisorpb.Name, c *supervisorpb.Claim) *attempt {
 	return &attempt{queue: q, ref: refOf(n), name: n, claim: c, proc: proc{log: -1, pidfd: -1}}
@@ -103,15 +126,15 @@ func newAttempt(q *queue, n *supervisorpb.Name, c *supervisorpb.Claim) *attempt 
 func (a *attempt) report() *supervisorpb.Report {
 	r := &supervisorpb.Report{
 		Name: a.name, Note: a.note,
-		StartedAt: int64(a.proc.at), Pid: int32(a.proc.pid), StartTicks: a.proc.from,
+		StartedAt: int64(a.proc.at), Pid: int32(a.proc.pid), StartTicks: a.proc.from, StartTicksTo: a.proc.to, Cgroup: a.proc.cgroup.path(),
 		Cause: a.stop.cause, StoppingAt: int64(a.stop.at),
 	}
-	switch a.phase {
-	case running:
-		r.Phase = supervisorpb.Report_PHASE_RUNNING
-	case ended:
+	switch {
+	case a.settled:
 		r.Phase = supervisorpb.Report_PHASE_ENDED
 		r.End = a.end
+	case a.proc.pid != 0:
+		r.Phase = supervisorpb.Report_PHASE_RUNNING
 	default:
 		r.Phase = supervisorpb.Report_PHASE_QUEUED
 	}

@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
+	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -24,21 +24,24 @@ const connecting = "connecting to the process supervisor"
 type Backend struct {
 	opts   Options
 	layout Layout
-	spool  string
-	host   string
-	boot   string
+	spool  string   // of this boot
+	former []string // of earlier boots
+	id     host.Identity
 
 	mu      sync.Mutex
-	session *session // nil while there is no connection
+	session *session // nil while there is no connection, or no answer
 	down    string
+	silent  silence
 	// given are attempts that were handed over and are not known to have begun:
 	// should the supervisor be killed, they are handed over again.
 	given  map[task.Ref]*supervisorpb.Start
 	envs   map[task.Ref][]string
 	stops  map[task.Ref]struct{} // asked to stop, end not seen
 	told   map[task.Ref]told
+	procs  map[task.Ref]known     // what has a process, as far as is known
 	active map[task.Ref]task.Task // of which Watch was told, and the supervisor was not heard
 	limits map[string]uint32
+	unread *unread       // ends that cannot be told yet
 	echoes []task.Change // ends of built-in tasks, for Watch to report
 	wake   waker
 	first  chan struct{} // closed with the first session
@@ -50,23 +53,18 @@ func New(opts Options) (*Backend, error) {
 	if err := opts.fill(); err != nil {
 		return nil, err
 	}
-	boot, err := bootID()
+	id, err := host.This()
 	if err != nil {
 		return nil, fmt.Errorf("process backend: %w", err)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("process backend: host name: %w", err)
-	}
-	short, _, _ := strings.Cut(boot, "-")
+	present, former := spools(opts.SpoolDir, id)
 	return &Backend{
-		opts: opts, layout: Layout{Dir: opts.TasksDir}, host: host, boot: boot,
-		spool: filepath.Join(opts.SpoolDir, host+"-"+short),
+		opts: opts, layout: Layout{Dir: opts.TasksDir}, id: id, spool: present, former: former,
 		down:  connecting,
 		given: map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{},
-		stops: map[task.Ref]struct{}{}, told: map[task.Ref]told{},
+		stops: map[task.Ref]struct{}{}, told: map[task.Ref]told{}, procs: map[task.Ref]known{},
 		active: map[task.Ref]task.Task{}, limits: map[string]uint32{},
-		wake: newWaker(), first: make(chan struct{}),
+		wake: newWaker(), first: make(chan struct{}), unread: newUnread(),
 	}, nil
 }
 
@@ -80,6 +78,14 @@ func (b *Backend) Layout() Layout { return b.layout }
 func (b *Backend) Down() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.downText()
+}
+
+// downText is Down for those who hold the mutex.
+func (b *Backend) downText() string {
+	if !b.silent.since.IsZero() {
+		return b.silent.text(time.Now())
+	}
 	return b.down
 }
 
@@ -91,14 +97,14 @@ func (b *Backend) connected() (*session, error) {
 	if b.session != nil {
 		return b.session, nil
 	}
-	return nil, task.Errorf(task.CodeUnavailable, "%s", cmp.Or(b.down, connecting))
+	return nil, task.Errorf(task.CodeUnavailable, "%s", cmp.Or(b.downText(), connecting))
 }
 
 // setSession changes the connection, or why there is none.
 func (b *Backend) setSession(ss *session, down string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.session, b.down = ss, down
+	b.session, b.down, b.silent = ss, down, silence{}
 }
 
 // Connected is closed when Watch has reached the supervisor for the first time.
@@ -107,21 +113,42 @@ func (b *Backend) Connected() <-chan struct{} { return b.first }
 // Stop begins to end an attempt. Without a connection it is told as soon as
 // there is one.
 func (b *Backend) Stop(_ context.Context, t task.Task) error {
-	ref := t.Ref()
-	b.mu.Lock()
-	b.stops[ref] = struct{}{}
-	delete(b.given, ref)
-	delete(b.envs, ref)
-	ss := b.session
-	b.mu.Unlock()
+	if h, ok := decodeHandle(t.Status().Handle); ok && b.unreachable(t.Ref(), h) {
+		b.stopFar(t, h)
+		return nil
+	}
+	ss, m := b.noteStop(t)
 	if ss == nil {
 		return nil
 	}
-	return ss.send(stopMessage(ref))
+	return ss.send(m)
 }
 
-func stopMessage(refs ...task.Ref) *supervisorpb.ToSupervisor {
-	return &supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Stop{Stop: &supervisorpb.StopBatch{Names: namesOf(refs)}}}
+// unreachable says whether an attempt runs where no supervisor of ours is.
+func (b *Backend) unreachable(ref task.Ref, h handle) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := h.where(b.id)
+	return (w == elsewhere || w == otherPIDs) && b.told[ref] == toldNothing
+}
+
+// noteStop keeps the wish to end an attempt, and returns the message that says
+// it with the connection to send it through; nil = there is none now.
+func (b *Backend) noteStop(t task.Task) (*session, *supervisorpb.ToSupervisor) {
+	ref := t.Ref()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stops[ref] = struct{}{}
+	delete(b.given, ref)
+	delete(b.envs, ref)
+	if _, ok := b.procs[ref]; !ok {
+		b.knowTask(t)
+	}
+	return b.session, stopMessage([]task.Ref{ref}, b.knownOf([]task.Ref{ref}))
+}
+
+func stopMessage(refs []task.Ref, known []*supervisorpb.Known) *supervisorpb.ToSupervisor {
+	return &supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Stop{Stop: &supervisorpb.StopBatch{Names: namesOf(refs), Known: known}}}
 }
 
 func namesOf(refs []task.Ref) []*supervisorpb.Name {
@@ -142,6 +169,8 @@ func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
 	for _, r := range refs {
 		delete(b.told, r)
 		delete(b.stops, r)
+		delete(b.procs, r)
+		delete(b.active, r)
 		delete(b.given, r)
 		delete(b.envs, r)
 	}

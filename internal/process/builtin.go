@@ -16,10 +16,10 @@ func (b *Backend) echo(t task.Task) {
 		return task.Change{Seq: t.Seq, Event: task.Event{Kind: k, At: at, Attempt: t.Attempt()}}
 	}
 	launched := ev(task.EventLaunched)
-	launched.Event.Handle = handle{Host: b.host, Boot: b.boot}.encode()
+	launched.Event.Handle = handle{Host: b.id.Name, Machine: b.id.Machine, Boot: b.id.Boot, PIDs: b.id.PIDs}.encode()
 	exited := ev(task.EventExited)
 	exited.Event.Unprompted = true
-	exited.Event.Outcome.Node = b.host
+	exited.Event.Outcome.Node = b.id.Name
 	exited.Result = echoed(t.Spec.Payload)
 	b.say(launched, ev(task.EventStarted), exited)
 }
@@ -29,7 +29,7 @@ func (b *Backend) echo(t task.Task) {
 func (b *Backend) refuse(t task.Task, err error) {
 	b.say(task.Change{Seq: t.Seq, Event: task.Event{
 		Kind: task.EventNotStarted, At: task.At(b.opts.Now()), Attempt: t.Attempt(), Class: task.CouldNotStart,
-		Text: strings.ToValidUTF8(fmt.Sprintf("cannot be prepared on %s: %v", b.host, err), "?"),
+		Text: strings.ToValidUTF8(fmt.Sprintf("cannot be prepared on %s: %v", b.id.Name, err), "?"),
 	}})
 }
 

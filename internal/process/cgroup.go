@@ -3,10 +3,7 @@ package process
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,12 +18,16 @@ import (
 // are used again and again, so that a short task costs none of its own. Where
 // none may be made it is nil, and everything works without.
 type cgroups struct {
-	dir string
+	dir  string
+	lock *os.File // the directory, locked as long as a supervisor uses the set
 
 	mu       sync.Mutex
 	free     []*cgroup
 	made     int
 	disabled bool
+	// found are those that were in use when we began. Only they can be an earlier
+	// supervisor's: by now the path of another may be that of one of ours.
+	found map[string]bool
 }
 
 // cgroup is one of the set. Its files stay open between uses.
@@ -35,80 +36,10 @@ type cgroup struct {
 	dir    *os.File
 	events *os.File // cgroup.events, which says whether anybody is in it
 	memory *os.File // memory.events; nil = no memory controller here
-	oom    uint64   // kills for lack of memory before the present use
 	// spent means that it must not be used again. In a cgroup that was ever killed
 	// as a whole, Linux (seen on 6.18) also kills each process that is later started
 	// right into it: it takes the old kill for one that raced with the fork.
 	spent atomic.Bool
-}
-
-// openCgroups returns the set for the supervisor of a runtime directory, or nil
-// where cgroup v2 is absent or not delegated to us.
-func openCgroups(runtimeDir string, log *slog.Logger) *cgroups {
-	own, err := ownCgroup()
-	if err != nil {
-		log.Debug("no cgroups", "reason", err)
-		return nil
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(runtimeDir)) // a hash never fails
-	dir := filepath.Join(own, fmt.Sprintf("dspy-agent-%d-%08x", os.Getuid(), h.Sum32()))
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		log.Debug("cgroups are not delegated to us", "reason", err)
-		return nil
-	}
-	c := &cgroups{dir: dir}
-	c.sweep()
-	return c
-}
-
-// ownCgroup returns the directory of our own cgroup.
-func ownCgroup() (string, error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
-	}
-	path := ""
-	for line := range strings.Lines(string(b)) {
-		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			path = p
-		}
-	}
-	if path == "" {
-		return "", errors.New("no cgroup v2")
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		// id parent major:minor root mountpoint options ... - type source superoptions
-		head, tail, ok := strings.Cut(line, " - ")
-		f := strings.Fields(head)
-		if !ok || len(f) < 5 || !strings.HasPrefix(tail, "cgroup2 ") {
-			continue
-		}
-		rel, err := filepath.Rel(f[3], path)
-		if err != nil || strings.HasPrefix(rel, "..") {
-			continue
-		}
-		return filepath.Join(f[4], rel), nil
-	}
-	return "", errors.New("no cgroup v2 mount shows our cgroup")
-}
-
-// sweep removes what a killed supervisor left. Those in use stay: rmdir(2)
-// refuses them.
-func (c *cgroups) sweep() {
-	entries, err := os.ReadDir(c.dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			_ = unix.Rmdir(filepath.Join(c.dir, e.Name()))
-		}
-	}
 }
 
 // take returns an empty cgroup; nil if there are none.
@@ -124,7 +55,6 @@ func (c *cgroups) take() *cgroup {
 	if n := len(c.free); n > 0 {
 		g := c.free[n-1]
 		c.free = c.free[:n-1]
-		g.oom = g.oomKills()
 		return g
 	}
 	return c.make()
@@ -171,14 +101,20 @@ func (c *cgroups) open(path string) (*cgroup, error) {
 // adopt returns the cgroup of an attempt that an earlier supervisor started;
 // nil if it is gone.
 func (c *cgroups) adopt(path string) *cgroup {
-	if c == nil || path == "" || filepath.Dir(path) != c.dir {
+	if c == nil {
 		return nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.found[path] {
+		return nil
+	}
+	delete(c.found, path)
 	g, err := c.open(path)
 	if err != nil {
 		return nil
 	}
-	g.spent.Store(true) // that supervisor may have killed it
+	g.spend() // that supervisor may have killed it
 	return g
 }
 
@@ -201,6 +137,7 @@ func (c *cgroups) close() {
 	}
 	c.free = nil
 	_ = unix.Rmdir(c.dir) // fails while others are in use
+	_ = c.lock.Close()    // only a lock
 }
 
 func (g *cgroup) fd() int { return int(g.dir.Fd()) }
@@ -212,6 +149,13 @@ func (g *cgroup) path() []byte {
 	return []byte(g.dir.Name())
 }
 
+// spend has the cgroup be removed, when it is given back, and not used again.
+func (g *cgroup) spend() {
+	if g != nil {
+		g.spent.Store(true)
+	}
+}
+
 // release gives the cgroup back to the set.
 func (g *cgroup) release() {
 	if g == nil {
@@ -219,7 +163,7 @@ func (g *cgroup) release() {
 	}
 	g.set.mu.Lock()
 	defer g.set.mu.Unlock()
-	if g.set.disabled || g.spent.Load() || g.populated() {
+	if g.set.disabled || g.spent.Load() || g.oomKilled() || g.populated() {
 		g.remove()
 		return
 	}
@@ -244,7 +188,12 @@ func (g *cgroup) populated() bool {
 
 // pids lists the processes in it.
 func (g *cgroup) pids() []int {
-	b, err := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
+	return pidsIn(g.dir.Name())
+}
+
+// pidsIn lists the processes in the cgroup with that path.
+func pidsIn(path string) []int {
+	b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 	if err != nil {
 		return nil
 	}
@@ -260,22 +209,17 @@ func (g *cgroup) pids() []int {
 // kill ends all processes in it at once, forks in progress included. It reports
 // whether the kernel can do that (Linux 5.14).
 func (g *cgroup) kill() bool {
-	g.spent.Store(true)
+	g.spend()
 	return os.WriteFile(filepath.Join(g.dir.Name(), "cgroup.kill"), []byte("1"), 0) == nil
 }
 
-// oomKilled says whether the kernel killed somebody in it for lack of memory
-// since take.
-func (g *cgroup) oomKilled() bool { return g != nil && g.oomKills() > g.oom }
-
-func (g *cgroup) oomKills() uint64 {
-	if g.memory == nil {
-		return 0
+// oomKilled says whether the kernel killed somebody in it for lack of memory. One
+// in which it did is not used again, so it was in the present use.
+func (g *cgroup) oomKilled() bool {
+	if g == nil || g.memory == nil {
+		return false
 	}
 	var b [512]byte
 	n, err := unix.Pread(int(g.memory.Fd()), b[:], 0)
-	if err != nil {
-		return 0
-	}
-	return counterIn(b[:n], "oom_kill")
+	return err == nil && counterIn(b[:n], "oom_kill") > 0
 }

@@ -1,8 +1,8 @@
 package process
 
 import (
-	"fmt"
-	"strings"
+	"errors"
+	"os"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
@@ -29,7 +29,7 @@ func (b *Backend) changes(dst []task.Change, ss *session, r *supervisorpb.Report
 	}
 	if r.GetPid() != 0 && before < toldRunning {
 		at := task.Instant(r.GetStartedAt())
-		add(task.Event{Kind: task.EventLaunched, At: at, Handle: ss.handleOf(r)})
+		add(task.Event{Kind: task.EventLaunched, At: at, Handle: ss.handleOf(r).encode()})
 		add(task.Event{Kind: task.EventStarted, At: at})
 		before = toldRunning
 	}
@@ -42,22 +42,29 @@ func (b *Backend) changes(dst []task.Change, ss *session, r *supervisorpb.Report
 	if r.GetPhase() != supervisorpb.Report_PHASE_ENDED || before == toldEnd {
 		return dst, before
 	}
-	c := b.ending(ss, ref, r)
+	c, err := b.ending(ss, ref, r)
+	if err != nil {
+		b.unread.keep(ref, ss, r)
+		return dst, before
+	}
 	c.Event.Attempt = ref.Attempt
 	if r.GetPid() == 0 && (c.Event.Kind == task.EventExited) {
 		// It failed before there was a process; the table wants it handed over first.
-		add(task.Event{Kind: task.EventLaunched, At: c.Event.At, Handle: ss.handleOf(r)})
+		add(task.Event{Kind: task.EventLaunched, At: c.Event.At, Handle: ss.handleOf(r).encode()})
 	}
 	return append(dst, c), toldEnd
 }
 
-// ending is the change that ends an attempt.
-func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) task.Change {
+// ending is the change that ends an attempt. An error means that its result may
+// be there and cannot be read now.
+func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) (c task.Change, err error) {
 	end := r.GetEnd()
-	c := task.Change{Seq: ref.Seq, Event: task.Event{At: task.Instant(end.GetAt()), Outcome: outcomeOf(end, ss.host)}}
+	c = task.Change{Seq: ref.Seq, Event: task.Event{At: task.Instant(end.GetAt()), Outcome: outcomeOf(end, ss.where.Name)}}
 	ev := &c.Event
 	stopped := r.GetCause() != supervisorpb.StopCause_STOP_CAUSE_UNSPECIFIED
 	switch kind := end.GetKind(); {
+	case kind == supervisorpb.End_KIND_NOT_BEGUN && b.hasOutput(ref):
+		ev.Kind, ev.Class, ev.Text = task.EventVanished, task.Vanished, ss.lostText()
 	case kind == supervisorpb.End_KIND_NOT_BEGUN:
 		ev.Kind = task.EventStopped
 	case kind == supervisorpb.End_KIND_NOT_STARTED:
@@ -72,26 +79,38 @@ func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) task
 		ev.Kind = task.EventStopped
 	default:
 		ev.Kind, ev.Unprompted = task.EventExited, true
-		c.Result = b.takeResult(ref, end, &ev.Outcome)
+		c.Result, err = b.takeResult(ref, end, &ev.Outcome)
 	}
-	return c
+	return c, err
+}
+
+// hasOutput says whether there is the file for the output of an attempt, which is
+// made just before it begins. Then it did not end before that, whatever a supervisor
+// says that never heard of it.
+func (b *Backend) hasOutput(ref task.Ref) bool {
+	_, err := os.Lstat(b.layout.LogPath(ref))
+	return err == nil
 }
 
 // takeResult reads the result. One that cannot be taken fails the attempt: to
-// drop it in silence would be worse.
-func (b *Backend) takeResult(ref task.Ref, end *supervisorpb.End, o *task.Outcome) task.Result {
+// drop it in silence would be worse. One that cannot be read now is an error.
+func (b *Backend) takeResult(ref task.Ref, end *supervisorpb.End, o *task.Outcome) (task.Result, error) {
 	if o.Signal == 0 && (o.ExitCode == 126 || o.ExitCode == 127) && o.Message != "" {
-		return nil // it never ran
+		return nil, nil // it never ran
 	}
 	res, err := readResult(b.layout, ref, end.GetLogBytes(), b.opts.ResultLimit)
+	if errors.Is(err, errUnread) {
+		return nil, b.unreadResult(ref, err, o)
+	}
+	b.unread.drop(ref)
 	if err == nil {
-		return res
+		return res, nil
 	}
 	if o.ExitCode == 0 && o.Signal == 0 {
 		o.Class = task.UserError
 		o.Message = "ended with exit code 0, but " + err.Error()
 	}
-	return nil
+	return nil, nil
 }
 
 func outcomeOf(end *supervisorpb.End, host string) task.Outcome {
@@ -106,22 +125,4 @@ func outcomeOf(end *supervisorpb.End, host string) task.Outcome {
 		o.Class = task.UserError
 	}
 	return o
-}
-
-// lost says that no trace is left of an attempt that had been handed over.
-func lost(t task.Task, at task.Instant, host, boot string) task.Change {
-	c := lostRef(t.Ref(), at, host)
-	if h, ok := decodeHandle(t.Status().Handle); ok && h.Boot != boot {
-		c.Event.Text = strings.ToValidUTF8(fmt.Sprintf("ran on %s when the machine was restarted", h.Host), "?")
-	}
-	return c
-}
-
-// lostRef is lost for an attempt of this boot.
-func lostRef(ref task.Ref, at task.Instant, host string) task.Change {
-	text := fmt.Sprintf("had been handed to the process supervisor on %s, which knows nothing of it: its journal was removed", host)
-	return task.Change{Seq: ref.Seq, Event: task.Event{
-		Kind: task.EventVanished, At: at, Attempt: ref.Attempt, Class: task.Vanished,
-		Text: strings.ToValidUTF8(text, "?"),
-	}}
 }

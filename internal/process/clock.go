@@ -1,9 +1,6 @@
 package process
 
 import (
-	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,12 +26,3 @@ func bootNow() bootTime {
 func (t bootTime) add(d time.Duration) bootTime { return t + bootTime(d) }
 
 func (t bootTime) ticks() uint64 { return uint64(t) / uint64(time.Second/ticksPerSecond) }
-
-// bootID returns the random id that the kernel chose for this boot, as text.
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}

@@ -4,14 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"github.com/dspy-agent/dspy-agent/internal/failpoint"
@@ -23,7 +23,9 @@ var _ = failpoint.Declare("supervisor-reported", "supervisor-forget")
 // The protocol versions that this binary speaks.
 const (
 	minVersion = 1
-	maxVersion = 1
+	maxVersion = 2
+	// heartbeatVersion is the first that answers pings.
+	heartbeatVersion = 2
 )
 
 const (
@@ -38,11 +40,13 @@ const (
 
 // conn is one client.
 type conn struct {
-	s    *supervisor
-	nc   *net.UnixConn
-	q    *queue // set by hello
-	out  waker  // there is something to report
-	gone chan struct{}
+	s       *supervisor
+	nc      *net.UnixConn
+	q       *queue // set by hello
+	version uint32 // set by hello
+	out     waker  // there is something to report
+	pinged  atomic.Bool
+	gone    chan struct{}
 }
 
 // accept serves clients until the listener closes.
@@ -86,7 +90,7 @@ func (s *supervisor) serveConn(ctx context.Context, nc *net.UnixConn) {
 	s.detach(c)
 	_ = nc.Close()
 	s.countClients(-1)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.EPIPE) {
 		s.log.Warn("connection broke", "error", err)
 	}
 }
@@ -127,60 +131,21 @@ func (c *conn) read(r *bufio.Reader) error {
 func (s *supervisor) handle(c *conn, m *supervisorpb.ToSupervisor) {
 	switch k := m.GetKind().(type) {
 	case *supervisorpb.ToSupervisor_Start:
-		s.start(c.q, k.Start)
+		s.learnClaims(c.q, k.Start)
+		s.heed(c, func() { s.start(c.q, k.Start) })
 	case *supervisorpb.ToSupervisor_Stop:
-		s.stop(c.q, k.Stop)
+		s.adoptKnown(c.q, k.Stop.GetKnown())
+		s.heed(c, func() { s.stop(c.q, k.Stop) })
 	case *supervisorpb.ToSupervisor_Forget:
-		s.forget(c.q, k.Forget)
+		s.heed(c, func() { s.forget(c.q, k.Forget) })
 	case *supervisorpb.ToSupervisor_Pools:
-		s.limit(c.q, k.Pools)
+		s.heed(c, func() { s.limit(c.q, k.Pools) })
+	case *supervisorpb.ToSupervisor_Ping:
+		c.pinged.Store(true)
+		c.out.wake()
 	case *supervisorpb.ToSupervisor_Bye:
-		s.mu.Lock()
-		s.farewell = true
-		s.mu.Unlock()
+		s.heed(c, func() { s.farewell = true })
 	default: // of a newer client; what it needs of us it asks in Hello
-	}
-}
-
-// hello agrees on the version, opens the queue's journal and makes this the
-// queue's connection. An earlier one is of a client that is gone or stuck.
-func (s *supervisor) hello(c *conn, h *supervisorpb.Hello) *supervisorpb.Fault {
-	if h.GetQueueId() == "" || h.GetMaxVersion() < minVersion || h.GetMinVersion() > maxVersion {
-		return &supervisorpb.Fault{
-			Reason: supervisorpb.Fault_REASON_VERSION,
-			Text: fmt.Sprintf("the running process supervisor (pid %d) speaks versions %d to %d, the client %d to %d: "+
-				"when no task runs, end it with kill %d, and a new one is started", os.Getpid(), minVersion, maxVersion, h.GetMinVersion(), h.GetMaxVersion(), os.Getpid()),
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q, err := s.openQueue(h)
-	if err != nil {
-		// Another supervisor has the tasks of this queue, and its socket was taken
-		// from it or is not bound again yet. This one must not stand in its way.
-		s.farewell = s.farewell || errors.Is(err, errJournalHeld)
-		s.log.Error("cannot open a queue", "queue", h.GetQueueId(), "error", err)
-		return &supervisorpb.Fault{Reason: supervisorpb.Fault_REASON_SPOOL, Text: strings.ToValidUTF8(err.Error(), "?")}
-	}
-	q.logCap, q.nice = int64(h.GetLogCap()), int(h.GetNice())
-	if old := q.conn; old != nil {
-		_ = old.nc.Close() // its own goroutine does the rest
-	}
-	c.q, q.conn = q, c
-	s.farewell = false
-	return nil
-}
-
-// detach ends the connection's place as that of its queue.
-func (s *supervisor) detach(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.q != nil && c.q.conn == c {
-		c.q.conn = nil
-		for _, a := range c.q.dirty {
-			a.dirty = false
-		}
-		c.q.dirty = nil
 	}
 }
 
@@ -191,10 +156,18 @@ func (c *conn) send(m *supervisorpb.FromSupervisor) error {
 
 // write sends the welcome, all that is known, and then what changes.
 func (c *conn) write() {
-	defer c.nc.Close() //nolint:errcheck // ends the reader
+	err := c.tell()
+	if !errors.Is(err, unix.EPIPE) { // else the client has gone, and what it said before is still heard
+		_ = c.nc.Close() // ends the reader
+	}
+}
+
+// tell is write until the connection ends.
+func (c *conn) tell() error {
 	s := c.s
 	err := c.send(&supervisorpb.FromSupervisor{Kind: &supervisorpb.FromSupervisor_Welcome{Welcome: &supervisorpb.Welcome{
-		Version: min(maxVersion, maxVersion), SupervisorId: s.id, Host: s.host, BootId: s.boot, Pid: int32(os.Getpid()),
+		Version: c.version, SupervisorId: s.id, Host: s.where.Name, BootId: s.where.Boot, Pid: int32(os.Getpid()),
+		Machine: s.where.Machine, Pids: s.where.PIDs,
 	}}})
 	s.mu.Lock()
 	c.q.touchAll()
@@ -206,14 +179,21 @@ func (c *conn) write() {
 		}
 		snapshot = false
 		if err == nil && !c.pause() {
-			return
+			return nil
 		}
 	}
+	return err
 }
 
 // flush sends a message of reports. With snapshot it is sent even if empty, and
-// the last one says that it is.
+// the last one says that it is. A ping is answered from here: whoever gets the
+// answer knows that reports would have come, too.
 func (c *conn) flush(snapshot bool) (more bool, err error) {
+	if c.pinged.Swap(false) {
+		if err := c.send(&supervisorpb.FromSupervisor{Kind: &supervisorpb.FromSupervisor_Pong{Pong: &supervisorpb.Pong{}}}); err != nil {
+			return false, err
+		}
+	}
 	c.s.mu.Lock()
 	if c.q.conn != c {
 		c.s.mu.Unlock()
@@ -248,10 +228,9 @@ func (c *conn) pause() bool {
 	}
 }
 
-// start takes in attempts. One that is known already is reported again.
+// start takes in attempts. One that is known already is reported again. The
+// supervisor's mutex is held, as in those that follow.
 func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	envs := make([][]string, len(b.GetEnvironments()))
 	for i, e := range b.GetEnvironments() {
 		envs[i] = texts(e.GetEntries())
@@ -266,27 +245,24 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 			s.refuse(q, st.GetName(), end)
 			continue
 		}
-		a := newAttempt(q, st.GetName(), &supervisorpb.Claim{
-			TimeoutNs: st.GetTimeoutNs(), GraceNs: st.GetGraceNs(), LogPath: st.GetLogPath(), Pool: st.GetPool(),
-		})
+		a := newAttempt(q, st.GetName(), claimIn(st))
 		a.start, a.env, a.nice = st, envs[st.GetEnvironment()], q.nice
 		q.attempts[ref] = a
 		p := q.poolOf(st.GetPool())
 		p.waiting = append(p.waiting, a)
 	}
-	s.pump(q)
-	s.employ()
+	s.refill(nil)
 }
 
 // refusal says why a start cannot be taken in; nil = it can.
 func (s *supervisor) refusal(q *queue, st *supervisorpb.Start, envs int) *supervisorpb.End {
 	switch {
 	case q.forgotten.has(refOf(st.GetName())):
-		return vanished("had ended on %s and was forgotten before it was handed over once more", s.host)
+		return vanished("had ended on %s and was forgotten before it was handed over once more", s.where.Name)
 	case len(st.GetArgv()) == 0:
-		return notStarted("was handed over to %s without a command", s.host)
+		return notStarted("was handed over to %s without a command", s.where.Name)
 	case int(st.GetEnvironment()) >= envs:
-		return notStarted("was handed over to %s without its environment", s.host)
+		return notStarted("was handed over to %s without its environment", s.where.Name)
 	}
 	return nil
 }
@@ -297,15 +273,13 @@ func (s *supervisor) refuse(q *queue, n *supervisorpb.Name, end *supervisorpb.En
 	s.log.Warn("refused a start", "queue", q.id, "task", n.GetSeq(), "attempt", n.GetAttempt(), "reason", end.GetMessage())
 	a := newAttempt(q, n, &supervisorpb.Claim{})
 	end.At = int64(now())
-	a.phase, a.end = ended, end
+	a.phase, a.end, a.settled = ended, end, true
 	q.touch(a)
 }
 
 // stop ends attempts. One that never came here is remembered as ended, so that
 // a start that comes late starts nothing.
 func (s *supervisor) stop(q *queue, b *supervisorpb.StopBatch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, n := range b.GetNames() {
 		ref := refOf(n)
 		a := q.attempts[ref]
@@ -316,28 +290,28 @@ func (s *supervisor) stop(q *queue, b *supervisorpb.StopBatch) {
 			a = newAttempt(q, n, &supervisorpb.Claim{})
 			q.attempts[ref] = a
 			s.finish(a, notBegun())
+			q.clerk.wake()
 		}
 	}
+	s.refill(nil)
 }
 
 // forget drops attempts whose ends are stored elsewhere.
 func (s *supervisor) forget(q *queue, b *supervisorpb.ForgetBatch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	failpoint.Here("supervisor-forget")
 	for _, n := range b.GetNames() {
 		ref := refOf(n)
 		a := q.attempts[ref]
-		if a == nil || a.phase != ended {
+		if a == nil || !a.settled {
 			continue
 		}
 		delete(q.attempts, ref)
 		q.forgotten.add(ref)
 		q.journal.add(a.name, &supervisorpb.Forgot{})
 	}
-	_ = s.commit(q) // logged; what is forgotten twice does no harm
-	if q.journal.size > journalLarge {
-		s.compact(q)
+	q.clerk.wake()
+	if q.size > journalLarge {
+		q.compact()
 	}
 }
 
@@ -346,11 +320,8 @@ const journalLarge = 4 << 20
 
 // limit sets the sizes of pools.
 func (s *supervisor) limit(q *queue, l *supervisorpb.PoolLimits) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for name, n := range l.GetLimits() {
 		q.poolOf(name).limit = int(n)
 	}
-	s.pump(q)
-	s.employ()
+	s.refill(nil)
 }

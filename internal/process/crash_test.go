@@ -105,31 +105,6 @@ func TestEndWithoutWitnessVanishes(t *testing.T) {
 	}
 }
 
-func TestRestartedMachineIsSaid(t *testing.T) {
-	p := newPlace(t)
-	opts := p.options("q")
-	tk := assigned(t, 1, sh("true"))
-	b, err := New(opts)
-	must(t, err)
-	old := handle{Host: b.host, Boot: "another", PID: 1}.encode()
-	tk = apply(t, tk, task.Event{Kind: task.EventLaunched, Attempt: 1, Handle: old})
-	far := assigned(t, 2, sh("true"))
-	elsewhere := handle{Host: "another-host", Boot: "another", PID: 1}.encode()
-	far = apply(t, far, task.Event{Kind: task.EventLaunched, Attempt: 1, Handle: elsewhere})
-	d := p.daemon(t, opts, tk, far)
-	if ev := d.end(tk.Ref()).Event; ev.Kind != task.EventVanished || !strings.Contains(ev.Text, "restarted") {
-		t.Fatalf("event %+v", ev)
-	}
-	last := assigned(t, 3, argv("true"))
-	d.launch(last)
-	d.end(last.Ref())
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if got := d.events[far.Ref()]; got != nil {
-		t.Fatalf("said of an attempt on another host: %v", kindsOf(got))
-	}
-}
-
 // A time limit counts from the start, whoever enforces it.
 func TestTimeLimitHoldsOverSupervisors(t *testing.T) {
 	p := newPlace(t)

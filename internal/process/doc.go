@@ -33,8 +33,10 @@
 // the marker in the environment (DSPY_TASK_UID), the session, the process group
 // and the chain of parents say whose they are. Only a process that leaves its
 // session, clears its environment, and loses its parents, all three, can escape
-// that way, and only where there are no cgroups. In the common case nothing is
-// left, and one system call tells.
+// that way, and only where there are no cgroups. What forks faster than one can
+// look is ended by its process group. In the common case nothing is left, and one
+// system call tells. Whether cgroups do all that is needed is tried out when the
+// supervisor starts; the log says what is missing.
 //
 // # After a crash
 //
@@ -50,13 +52,41 @@
 // is looked for by its marker. Those that were only queued were claimed by
 // nobody, and are handed over again.
 //
-// The machine lost: journals bear the id of the boot. Every attempt of another
-// boot has vanished. Nothing here is synced to disk for that reason: what a
-// loss of power takes from the journals are words about processes that it took
-// as well.
+// The journal lost as well: Hello says what the queue has on record (handle.go),
+// and what was started and never reported is found by its marker (adopt.go).
+//
+// The supervisor hung: it answers no ping for a while. Down says so, and nothing
+// is handed over until it does again (heartbeat.go).
+//
+// The machine restarted: journals bear the id of the boot. The ends in the one
+// of an earlier boot are told, and its other attempts have vanished (former.go).
+// Nothing here is synced to disk for every record: what a loss of power takes
+// from the journals are words about processes that it took as well.
+//
+// Elsewhere: a handle says where its pid means something (machine, boot and pid
+// namespace, see internal/host). An attempt of another machine, or in another
+// container, is left alone, and said to be there.
+//
+// # When something does not answer, or is full
+//
+// Under the supervisor's mutex no file of a queue is touched. Each queue has a
+// clerk for that, and attempts are started by runners, of which there are a few
+// for each queue and more when some hang: a file server that does not answer
+// holds up the tasks that need it. However many tasks run, one thread waits for
+// all whose runners are needed elsewhere.
+//
+// A journal that cannot be written keeps its records until it can. Till then no
+// attempt of its queue starts. Stop signals and reports of ends do wait for their
+// records, but only for a moment: a task that has to end is ended.
+//
+// A result that cannot be read for a reason that may pass holds back the end of
+// its attempt for some minutes. Out of memory is said only where the attempt's
+// own cgroup counted it.
 //
 // # Reading the source
 //
-// runner.go (an attempt from claim to end), ender.go (how it is ended),
-// recover.go (after a crash), journal.go, watch.go and changes.go.
+// claims.go and runner.go (an attempt from claim to end), ender.go and groups.go
+// (how it is ended), write.go and clerk.go (what waits for a file system),
+// recover.go and adopt.go (after a crash), litter.go and sweepfiles.go (what is
+// cleared away), journal.go, watch.go, receive.go, unread.go and changes.go.
 package process

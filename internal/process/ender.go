@@ -28,14 +28,22 @@ func (s *supervisor) stopAttempt(a *attempt, cause supervisorpb.StopCause) {
 	case a.phase == queued:
 		a.queue.poolOf(a.claim.GetPool()).remove(a)
 		s.finish(a, notBegun())
+	case a.phase == claimed && !a.durable:
+		s.doneForking(a)
+		s.finish(a, notBegun())
 	default:
 		a.stop = stop{cause: cause, at: now(), boot: bootNow()}
-		a.queue.journal.add(a.name, &supervisorpb.Stopping{Cause: cause, BootNs: int64(a.stop.boot), At: int64(a.stop.at)})
-		_ = s.commit(a.queue) // logged; the stop goes on
+		a.queue.record(a, a.stoppingRecord(), sequel{do: func() { s.stopNow(a) }})
 		a.queue.touch(a)
-		if a.phase == running {
-			s.beginEnding(a, a.grace())
-		}
+	}
+	a.queue.clerk.wake()
+}
+
+// stopNow begins to end an attempt whose stop is in the journal. One that is not
+// a process yet is ended when it is.
+func (s *supervisor) stopNow(a *attempt) {
+	if a.phase == running && !a.ending.active {
+		s.beginEnding(a, a.grace())
 	}
 }
 
@@ -85,7 +93,7 @@ func (s *supervisor) dueEndings() (due []*attempt, next bootTime) {
 	for _, q := range s.queues {
 		for _, a := range q.attempts {
 			switch e := &a.ending; {
-			case !e.active || a.phase != running:
+			case !e.active || a.phase != running || a.departing:
 			case e.nextAt <= at:
 				due = append(due, a)
 			case next == 0 || e.nextAt < next:
@@ -136,7 +144,7 @@ func census() (map[int]process, map[int]string, error) {
 func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.phase != running || !a.ending.active {
+	if a.phase != running || !a.ending.active || a.departing {
 		return
 	}
 	e := &a.ending
@@ -146,12 +154,11 @@ func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]strin
 		return
 	}
 	left := a.members(table, marks)
-	if a.proc.gone && len(left) == 0 {
-		if a.proc.cgroup == nil || !a.proc.cgroup.populated() {
-			s.finish(a, a.proc.exit)
-			s.employ()
-			return
-		}
+	if a.proc.gone && len(left) == 0 && !a.hidden(table) {
+		s.finish(a, a.proc.exit)
+		s.refill(nil)
+		a.queue.clerk.wake()
+		return
 	}
 	force := bootNow() >= e.killAt
 	if s.signalAll(a, left, force) && a.stop.begun() {
@@ -173,6 +180,9 @@ func (s *supervisor) step(a *attempt, table map[int]process, marks map[int]strin
 func (s *supervisor) signalAll(a *attempt, left []process, force bool) (sent bool) {
 	if force && a.proc.cgroup != nil && a.proc.cgroup.kill() {
 		return len(left) > 0
+	}
+	if force {
+		sent = a.killGroups(left) && len(left) > 0
 	}
 	for _, p := range left {
 		switch {

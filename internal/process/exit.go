@@ -1,10 +1,12 @@
 package process
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dspy-agent/dspy-agent/internal/failpoint"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
 
@@ -18,18 +20,46 @@ type reaped struct {
 	err    error
 }
 
-// mainGone notes how the main process ended.
-func (s *supervisor) mainGone(a *attempt, end *supervisorpb.End) {
+// reap takes note of the end of a child.
+func (s *supervisor) reap(a *attempt) departure {
+	var r reaped
+	r.err = wait(a.proc.pid, &r)
+	left := s.leftBehind(&a.proc)
+	failpoint.Here("supervisor-exit-seen")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closeFD(&a.proc.pidfd)
+	return s.mainGone(a, s.endOf(a, r), left)
+}
+
+// wait reaps a child.
+func wait(pid int, r *reaped) error {
+	for {
+		_, err := unix.Wait4(pid, &r.status, 0, &r.usage)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// mainGone notes how the main process ended. Nothing more happens to the attempt
+// until the departure, which the caller takes over, has been seen to.
+func (s *supervisor) mainGone(a *attempt, end *supervisorpb.End, left bool) departure {
 	p := &a.proc
 	p.gone, p.exit = true, end
 	end.At = int64(now())
 	end.Unprompted = !a.stop.signalled
-	if p.log >= 0 {
-		var st unix.Stat_t
-		if unix.Fstat(p.log, &st) == nil {
-			end.LogBytes = st.Size
-		}
-	}
+	a.departing = true
+	d := departure{a: a, log: p.log, left: left}
+	p.log = -1
+	return d
+}
+
+// sendOff hands a departure to the clerk, for those who may not wait for a file
+// system.
+func (q *queue) sendOff(d departure) {
+	q.leaving = append(q.leaving, d)
+	q.clerk.wake()
 }
 
 // endOf turns what the kernel said into an end.
@@ -57,21 +87,28 @@ func ownPeak(childKiB int64) int64 {
 	return childKiB * 1024
 }
 
-// setStatus puts a wait status into an end. A SIGKILL that is not ours is the
-// kernel's when it counted a process that it killed for lack of memory since
-// the attempt began.
+// killedInShell is the exit code of a shell whose last command was killed.
+const killedInShell = 128 + int(unix.SIGKILL)
+
+// setStatus puts a wait status into an end. A SIGKILL that is not ours was for
+// lack of memory when the attempt's own cgroup counted one. Any other count is of
+// others as well, so it makes a hint and not a reason.
 func (s *supervisor) setStatus(a *attempt, end *supervisorpb.End, ws unix.WaitStatus) {
 	if !ws.Signaled() {
 		end.ExitCode = int32(ws.ExitStatus())
+		end.OutOfMemory = ws.ExitStatus() == killedInShell && !a.stop.signalled && a.proc.cgroup.oomKilled()
 		return
 	}
 	end.Signal, end.ExitCode = int32(ws.Signal()), -1
-	if ws.Signal() == unix.SIGKILL && !a.stop.signalled {
-		end.OutOfMemory = a.proc.cgroup.oomKilled() || s.oom.read() > a.proc.oomBefore
+	if ws.Signal() != unix.SIGKILL || a.stop.signalled {
+		return
+	}
+	if end.OutOfMemory = a.proc.cgroup.oomKilled(); !end.OutOfMemory {
+		end.Message = s.killedText(&a.proc)
 	}
 }
 
 // unseenEnd is the end of an attempt that may have run, and that nobody saw.
 func (s *supervisor) unseenEnd(a *attempt) *supervisorpb.End {
-	return vanished("ran on %s as pid %d; its end was not seen because the supervisor had been killed", s.host, a.proc.pid)
+	return vanished("ran on %s as pid %d; its end was not seen because the supervisor had been killed", s.where.Name, a.proc.pid)
 }

@@ -3,6 +3,8 @@ package process
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
 	"sync"
 	"time"
 
@@ -11,25 +13,34 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
 
-// follower waits for processes that are not our children: those that an earlier
-// supervisor started. There are few, once, after a crash.
+// follower waits for processes in one thread, however many there are: for
+// children whose runners were needed elsewhere, and after a crash for those that
+// an earlier supervisor started. It does nothing that could take long.
 type follower struct {
 	s     *supervisor
 	epoll int // -1 = none could be made; then we look from time to time
 	stop  int // an eventfd that ends run
+	// signals brings SIGCHLD, where there are no pidfds to wait for.
+	signals chan os.Signal
+	once    sync.Once
 	// watched is guarded by the supervisor's mutex.
 	watched map[int]*attempt // by pidfd; by -pid, those that have none
 	wakeup  waker
 }
 
-// followPause is how often processes without a pidfd are looked at.
+// followPause is how often processes without a pidfd are looked at; our own
+// children among them as soon as a signal says that one has ended.
 const followPause = 500 * time.Millisecond
 
-// pidfdOpen is a variable so that tests can be on a kernel without.
-var pidfdOpen = unix.PidfdOpen
+// pidfdOpen and forkWithPidfd are variables so that tests can be on a kernel
+// without pidfds.
+var (
+	pidfdOpen     = unix.PidfdOpen
+	forkWithPidfd = true
+)
 
 func newFollower(s *supervisor) *follower {
-	f := &follower{s: s, epoll: -1, stop: -1, watched: map[int]*attempt{}, wakeup: newWaker()}
+	f := &follower{s: s, epoll: -1, stop: -1, watched: map[int]*attempt{}, wakeup: newWaker(), signals: make(chan os.Signal, 1)}
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return f
@@ -63,19 +74,38 @@ func (f *follower) add(a *attempt) bool {
 		}
 		return false
 	}
-	if err == nil && f.epoll >= 0 {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
-		if err := unix.EpollCtl(f.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err == nil {
-			f.watched[fd] = a
+	if err != nil {
+		fd = -1
+	}
+	if !f.enrol(a, fd) && fd >= 0 {
+		_ = unix.Close(fd)
+	}
+	return true
+}
+
+// addChild follows a process that its runner does not wait for any more.
+func (f *follower) addChild(a *attempt) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if !f.enrol(a, a.proc.pidfd) {
+		f.once.Do(func() { signal.Notify(f.signals, unix.SIGCHLD) }) //nolint:forbidigo // the supervisor is alone in its process
+	}
+}
+
+// enrol has run wait for the process, or poll look at it where that cannot be;
+// then it returns false. The supervisor's mutex is held.
+func (f *follower) enrol(a *attempt, pidfd int) bool {
+	if pidfd >= 0 && f.epoll >= 0 {
+		// Once, since an end is taken in once: see forget.
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(pidfd)}
+		if err := unix.EpollCtl(f.epoll, unix.EPOLL_CTL_ADD, pidfd, &ev); err == nil {
+			f.watched[pidfd] = a
 			return true
 		}
 	}
-	if err == nil {
-		_ = unix.Close(fd)
-	}
-	f.watched[-a.proc.pid] = a // for poll
+	f.watched[-a.proc.pid] = a
 	f.wakeup.wake()
-	return true
+	return false
 }
 
 // ended says that the process is not there any more. What cannot be looked at
@@ -95,9 +125,7 @@ func (f *follower) run(ctx context.Context) {
 	if f.epoll < 0 {
 		return
 	}
-	unhook := context.AfterFunc(ctx, func() {
-		_, _ = unix.Write(f.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	})
+	unhook := context.AfterFunc(ctx, func() { signalFD(f.stop, 1) })
 	defer unhook()
 	defer f.close()
 	events := make([]unix.EpollEvent, 16)
@@ -119,12 +147,39 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) ready(fd int) {
 	s := f.s
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	a := f.watched[fd]
-	if a == nil {
-		return
-	}
 	delete(f.watched, fd)
+	f.forget(fd)
+	s.mu.Unlock()
+	switch {
+	case a == nil:
+	case a.proc.child:
+		s.reapForClerk(a) // it closes the pidfd as well
+	default:
+		f.unseen(a, fd)
+	}
+}
+
+// forget has the kernel look no more at a pidfd that is to be closed. To close it
+// is not enough: a child has a copy of it until exec(2), and as long as there is
+// one, its events go on, for a number that may be another process's by then.
+func (f *follower) forget(fd int) {
+	_ = unix.EpollCtl(f.epoll, unix.EPOLL_CTL_DEL, fd, nil) // fails if it is forgotten already
+}
+
+// reapForClerk is reap for those who may not wait for a file system.
+func (s *supervisor) reapForClerk(a *attempt) {
+	d := s.reap(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.queue.sendOff(d)
+}
+
+// unseen takes in the end of a process that was not our child.
+func (f *follower) unseen(a *attempt, fd int) {
+	s := f.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	end := s.unseenEnd(a)
 	if ws, ok := exitOf(a.proc.pid, fd); ok {
 		end = &supervisorpb.End{Kind: supervisorpb.End_KIND_EXITED}
@@ -137,8 +192,7 @@ func (f *follower) ready(fd int) {
 // adoptedGone is exited for a process that was not our child. Nobody handed us
 // what it left behind, so the table of processes has to tell.
 func (s *supervisor) adoptedGone(a *attempt, end *supervisorpb.End) {
-	s.mainGone(a, end)
-	s.beginEnding(a, leftoverGrace)
+	a.queue.sendOff(s.mainGone(a, end, true))
 }
 
 // exitOf finds out how a process ended that is no child of ours. Until its
@@ -160,6 +214,7 @@ func exitOf(pid, fd int) (unix.WaitStatus, bool) {
 func (f *follower) poll(ctx context.Context) {
 	timer := time.NewTicker(followPause)
 	defer timer.Stop()
+	defer signal.Stop(f.signals)
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,14 +226,19 @@ func (f *follower) poll(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-timer.C:
+			case <-f.wakeup:
+			case <-f.signals:
 			}
 		}
 	}
 }
 
 // pollOnce takes in the ends of those without a pidfd, and says whether some are
-// left. A zombie counts as ended: its parent may never take note of it.
+// left.
 func (f *follower) pollOnce() (more bool) {
+	for _, a := range f.endedChildren() {
+		f.s.reapForClerk(a)
+	}
 	s := f.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,6 +246,11 @@ func (f *follower) pollOnce() (more bool) {
 		if key >= 0 {
 			continue
 		}
+		if a.proc.child {
+			more = true
+			continue
+		}
+		// A zombie counts as ended: its parent may never take note of it.
 		end := s.unseenEnd(a)
 		if ws, ok := zombieStatus(a.proc.pid); ok && !a.proc.ended() {
 			end = &supervisorpb.End{Kind: supervisorpb.End_KIND_EXITED}
@@ -200,12 +265,33 @@ func (f *follower) pollOnce() (more bool) {
 	return more
 }
 
+// endedChildren takes those of our children without a pidfd that can be reaped.
+func (f *follower) endedChildren() (out []*attempt) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	for key, a := range f.watched {
+		if key < 0 && a.proc.child && reapable(a.proc.pid) {
+			delete(f.watched, key)
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// reapable says whether wait(2) for that child would not block.
+func reapable(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return errors.Is(err, unix.ECHILD) || err == nil && info.Signo != 0
+}
+
 func (f *follower) close() {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
-	for fd := range f.watched {
+	for fd, a := range f.watched {
 		if fd >= 0 {
 			_ = unix.Close(fd)
+			a.proc.pidfd = -1
 		}
 	}
 	clear(f.watched)

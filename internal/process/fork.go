@@ -11,13 +11,16 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
 
+// forkExec is a variable so that tests can be on a kernel that refuses.
+var forkExec = syscall.ForkExec
+
 // fork opens the log and starts the program. The result is either a process or
 // the reason why there is none.
 func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 	st := a.start
-	p := proc{log: -1, pidfd: -1, oomBefore: s.oom.last()}
+	p := proc{log: -1, pidfd: -1, child: true, oomBefore: s.oom.last()}
 	dir := string(st.GetDir())
-	if end := checkDir(dir, s.host); end != nil {
+	if end := checkDir(dir, s.where.Name); end != nil {
 		return p, end
 	}
 	argv := texts(st.GetArgv())
@@ -29,13 +32,13 @@ func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 	var err error
 	p.log, err = unix.Open(string(st.GetLogPath()), unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return p, notStarted("cannot open the log on %s: %v", s.host, err)
+		return p, notStarted("cannot open the log on %s: %v", s.where.Name, err)
 	}
 	if err := s.exec(&p, path, argv, env, dir); err != nil {
 		p.cgroup.release()
 		p.cgroup = nil
 		closeFD(&p.log)
-		return p, execFailure(err, path, s.host)
+		return p, execFailure(err, path, s.where.Name)
 	}
 	if a.nice != 0 {
 		// The group, so that what it forked in the meantime is covered too.
@@ -48,7 +51,10 @@ func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 
 // exec forks and executes, in a cgroup where there are any.
 func (s *supervisor) exec(p *proc, path string, argv, env []string, dir string) error {
-	sys := syscall.SysProcAttr{Setsid: true, PidFD: &p.pidfd}
+	sys := syscall.SysProcAttr{Setsid: true}
+	if forkWithPidfd {
+		sys.PidFD = &p.pidfd
+	}
 	if p.cgroup = s.cgroups.take(); p.cgroup != nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, p.cgroup.fd()
 	}
@@ -56,26 +62,46 @@ func (s *supervisor) exec(p *proc, path string, argv, env []string, dir string) 
 	attr := syscall.ProcAttr{Dir: dir, Env: env, Files: []uintptr{s.null.Fd(), fd, fd}, Sys: &sys}
 	p.at = now()
 	begin := bootNow()
-	pid, err := syscall.ForkExec(path, argv, &attr)
+	pid, err := forkExec(path, argv, &attr)
 	if err != nil && p.cgroup != nil && !programsFault(err) {
 		refused := err
 		p.cgroup.release()
 		p.cgroup, sys.UseCgroupFD = nil, false
 		begin = bootNow()
-		pid, err = syscall.ForkExec(path, argv, &attr)
+		pid, err = forkExec(path, argv, &attr)
 		if err == nil { // else it was not the cgroup's fault, or not alone
-			s.log.Warn("cannot start in a cgroup; going on without", "error", refused)
-			s.cgroups.disable()
+			s.refused(refused)
 		}
 	}
 	if errors.Is(err, syscall.ENOEXEC) {
 		// A script without "#!": a shell would run it by itself.
 		argv = append([]string{"/bin/sh", path}, argv[1:]...)
 		begin = bootNow()
-		pid, err = syscall.ForkExec("/bin/sh", argv, &attr)
+		pid, err = forkExec("/bin/sh", argv, &attr)
 	}
 	p.pid, p.began, p.from, p.to = pid, begin, begin.ticks(), bootNow().ticks()
 	return err
+}
+
+// refused handles an error of a start in a cgroup, when one without succeeded.
+func (s *supervisor) refused(err error) {
+	if !cgroupsFault(err) {
+		s.log.Warn("cannot start a task in a cgroup; it goes on without", "error", err)
+		return
+	}
+	s.log.Warn("cannot start in a cgroup; going on without", "error", err)
+	s.cgroups.disable()
+}
+
+// cgroupsFault says whether an error means that the kernel would refuse others
+// too. What it lacked for a moment, say memory, says nothing about the next task.
+func cgroupsFault(err error) bool {
+	for _, e := range []error{syscall.ENOSYS, syscall.EPERM, syscall.EOPNOTSUPP, syscall.EBUSY, syscall.ENODEV} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // closeFD closes a descriptor, if it is open. Nothing that we keep open is

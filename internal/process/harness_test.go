@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -33,6 +35,10 @@ func newPlace(t testing.TB) *place {
 	}
 	p := &place{dir: dir}
 	must(t, os.Mkdir(p.runtime(), 0o700))
+	t.Cleanup(func() { // last, and whatever has become of the test
+		p.clear(t)
+		must(t, os.RemoveAll(dir))
+	})
 	t.Cleanup(func() {
 		p.endSupervisor(t)
 		b, _ := os.ReadFile(defaultLog(p.runtime()))
@@ -44,9 +50,39 @@ func newPlace(t testing.TB) *place {
 		if t.Failed() {
 			t.Logf("log of the supervisor:\n%s", b)
 		}
-		must(t, os.RemoveAll(dir))
 	})
 	return p
+}
+
+// clear ends and removes what a test can leave behind: a supervisor that does not
+// end, tasks, and their cgroups.
+func (p *place) clear(t testing.TB) {
+	t.Helper()
+	if pid := p.lockHolder(); pid != 0 {
+		waitGone(t, pid, func() { _ = unix.Kill(pid, unix.SIGKILL) })
+	}
+	poll(t, "the end of the test's tasks", func() bool {
+		table, marks, err := census()
+		must(t, err)
+		left := 0
+		for pid, m := range marks {
+			if id, _, _ := strings.Cut(m, "."); strings.HasSuffix(id, filepath.Base(p.dir)) && !table[pid].zombie() {
+				left++
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		return left == 0
+	})
+	own, err := ownCgroup()
+	if err != nil {
+		return
+	}
+	set := cgroupsDir(own, p.runtime())
+	poll(t, "the removal of the test's cgroups", func() bool {
+		removeCgroupsIn(set)
+		err := unix.Rmdir(set)
+		return err == nil || errors.Is(err, unix.ENOENT)
+	})
 }
 
 func (p *place) runtime() string { return filepath.Join(p.dir, "run") }
@@ -60,7 +96,12 @@ func (p *place) options(queue string) Options {
 	}
 }
 
-// supervisorPid returns the pid of who holds the supervisor's lock; 0 = nobody.
+// lockHolder returns the pid of the supervisor; 0 = there is none. Unlike
+// supervisorPid it finds one that is leaving, which listens no more and has the
+// journals still.
+func (p *place) lockHolder() int { return host.Holder(filepath.Join(p.runtime(), lockName)) }
+
+// supervisorPid returns the pid of the supervisor that listens; 0 = none does.
 func (p *place) supervisorPid(t testing.TB) int {
 	t.Helper()
 	c, err := dial(filepath.Join(p.runtime(), socketName))
@@ -68,12 +109,9 @@ func (p *place) supervisorPid(t testing.TB) int {
 		return 0
 	}
 	defer c.Close()
-	raw, err := c.SyscallConn()
+	peer, err := host.PeerOf(c)
 	must(t, err)
-	var cred *unix.Ucred
-	must(t, raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }))
-	must(t, err)
-	return int(cred.Pid)
+	return int(peer.PID)
 }
 
 // endSupervisor ends the supervisor and waits until it is gone.
@@ -81,11 +119,15 @@ func (p *place) endSupervisor(t testing.TB) { p.signalSupervisor(t, unix.SIGTERM
 
 func (p *place) signalSupervisor(t testing.TB, sig unix.Signal) {
 	t.Helper()
-	pid := p.supervisorPid(t)
+	pid := p.lockHolder()
 	if pid == 0 {
 		return
 	}
-	waitGone(t, pid, func() { must(t, unix.Kill(pid, sig)) })
+	waitGone(t, pid, func() {
+		if err := unix.Kill(pid, sig); !errors.Is(err, unix.ESRCH) { // it may have left by itself
+			must(t, err)
+		}
+	})
 }
 
 // waitGone runs f and waits until the process has ended.
@@ -256,3 +298,5 @@ func poll(t testing.TB, what string, done func() bool) {
 		}
 	}
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

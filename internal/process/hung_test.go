@@ -109,7 +109,7 @@ func TestTimeLimitAndEndAreLegal(t *testing.T) {
 	p := newPlace(t)
 	b, err := New(p.options("q"))
 	must(t, err)
-	ss := &session{host: b.host, boot: b.boot}
+	ss := &session{where: b.id}
 	for _, kind := range []supervisorpb.End_Kind{supervisorpb.End_KIND_EXITED, supervisorpb.End_KIND_VANISHED} {
 		for _, unprompted := range []bool{false, true} {
 			for _, before := range []told{toldNothing, toldRunning, toldStopping} {

@@ -87,7 +87,7 @@ func TestJournalRewrite(t *testing.T) {
 		j.add(name(i), &supervisorpb.Claim{})
 	}
 	must(t, j.commit())
-	must(t, j.rewrite(func() { j.add(name(5), &supervisorpb.Claim{}) }))
+	must(t, j.replace(j.encode(nil, name(5), &supervisorpb.Claim{})))
 	j.add(name(6), &supervisorpb.Claim{})
 	must(t, j.commit())
 	must(t, j.close())

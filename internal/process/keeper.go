@@ -4,17 +4,15 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
 
-// tick is how often running tasks are looked at: their output, and whether the
-// kernel killed somebody.
+// tick is how often running tasks are looked at: their time limits, their output,
+// and whether the kernel killed somebody.
 const tick = time.Second
 
-// keepTime enforces time limits and output caps, and ends the supervisor when
-// it has been idle for long enough.
+// keepTime enforces time limits, sees what waits for too long, and ends the
+// supervisor when it has been idle for long enough. It does no I/O.
 func (s *supervisor) keepTime(ctx context.Context, idle func()) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -42,23 +40,19 @@ func (s *supervisor) keep() (next bootTime, leave bool) {
 	next = at.add(tick)
 	busy, open := false, false
 	for _, q := range s.queues {
+		busy = busy || len(q.attempts) > 0
 		for _, a := range q.attempts {
-			busy = true
-			open = open || a.phase != ended
-			if a.phase != running || a.proc.gone {
-				continue
-			}
-			if limit := a.timeLimit(); limit != 0 && limit <= at {
-				s.stopAttempt(a, supervisorpb.StopCause_STOP_CAUSE_TIMEOUT)
-			} else if limit != 0 {
-				next = min(next, limit)
-			}
-			s.capLog(a, at)
+			open = open || !a.settled
+			next = min(next, s.keepAttempt(a, at, next))
 		}
-		if !busy {
-			s.compact(q)
+		q.overdue(at)
+		if len(q.attempts) == 0 {
+			q.compact()
 		}
 	}
+	s.countHung(at)
+	s.refill(nil) // what is stuck has made room
+	s.hire()
 	if busy {
 		s.oom.read()
 	}
@@ -79,6 +73,23 @@ func (s *supervisor) keep() (next bootTime, leave bool) {
 	return s.keepAt, at >= s.keepAt || s.farewell
 }
 
+// keepAttempt looks at one attempt, and returns when its time limit strikes; at
+// the latest next.
+func (s *supervisor) keepAttempt(a *attempt, at, next bootTime) bootTime {
+	if a.phase == claimed && a.forkAt != 0 && !a.stuck && a.forkAt.add(stuckAfter) <= at {
+		s.getStuck(a)
+	}
+	switch limit := a.timeLimit(); {
+	case limit == 0:
+		return next
+	case limit <= at:
+		s.stopAttempt(a, supervisorpb.StopCause_STOP_CAUSE_TIMEOUT)
+		return next
+	default:
+		return limit
+	}
+}
+
 // keepFor sees to it that the keeper looks in time for an attempt that has just
 // begun to run.
 func (s *supervisor) keepFor(a *attempt) {
@@ -89,54 +100,5 @@ func (s *supervisor) keepFor(a *attempt) {
 	if at < s.keepAt {
 		s.keepAt = at
 		s.keeper.wake()
-	}
-}
-
-// capLog cuts the middle out of the output of an attempt that writes too much.
-func (s *supervisor) capLog(a *attempt, at bootTime) {
-	if a.proc.log < 0 || a.queue.logCap <= 0 || at < a.proc.began.add(tick) {
-		return
-	}
-	var st unix.Stat_t
-	if unix.Fstat(a.proc.log, &st) != nil || st.Blocks*512 <= a.queue.logCap {
-		return
-	}
-	if err := cutLog(a.proc.log, string(a.claim.GetLogPath()), st.Size, a.queue.logCap); err != nil {
-		s.log.Error("cannot bound the output of a task", "queue", a.queue.id, "task", a.ref.Seq, "error", err)
-	}
-}
-
-// compact makes the journal small again: empty when nothing of it is needed,
-// else with only what is.
-func (s *supervisor) compact(q *queue) {
-	if !q.outstanding() {
-		if err := q.journal.reset(); err != nil {
-			s.log.Error("journal", "queue", q.id, "error", err)
-		}
-		return
-	}
-	if err := q.journal.rewrite(func() {
-		for _, a := range q.attempts {
-			q.record(a)
-		}
-	}); err != nil {
-		s.log.Error("journal", "queue", q.id, "error", err)
-	}
-}
-
-// record adds all that the journal has to hold about an attempt.
-func (q *queue) record(a *attempt) {
-	if a.phase == queued {
-		return
-	}
-	q.journal.add(a.name, a.claim)
-	if a.proc.pid != 0 {
-		q.journal.add(a.name, a.startedRecord())
-	}
-	if st := &a.stop; st.begun() {
-		q.journal.add(a.name, &supervisorpb.Stopping{Cause: st.cause, BootNs: int64(st.boot), At: int64(st.at)})
-	}
-	if a.end != nil {
-		q.journal.add(a.name, a.end)
 	}
 }

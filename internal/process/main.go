@@ -23,6 +23,9 @@ import (
 // supervisor. Its main calls SupervisorMain before anything else then.
 const SupervisorArg = "supervise"
 
+// SupervisorSocket is the name of the supervisor's socket in the runtime directory.
+const SupervisorSocket = socketName
+
 func init() { //nolint:gochecknoinits // the only moment at which the main goroutine is surely on the main thread
 	// The supervisor's main goroutine stays on the main thread, to which the
 	// kernel gives orphans (see orphans). Only an init function can arrange that.
@@ -154,7 +157,7 @@ func keepNoFiles() error {
 
 // serve is the second process.
 func (f *supervisorFlags) serve() error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log := slog.New(slog.NewTextHandler(openSupervisorLog(f.logFile), nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	// Caught and not ignored: an ignored signal would stay ignored in tasks.

@@ -3,8 +3,8 @@ package process
 import "os"
 
 // members are the processes that belong to an attempt, without zombies: those
-// of its session and process group, those that carry its marker, and all their
-// descendants. With a cgroup it is those in it.
+// of its session and process group as long as these are known to be its own, those
+// that carry its marker, and all their descendants. With a cgroup it is those in it.
 func (a *attempt) members(table map[int]process, marks map[int]string) []process {
 	p := &a.proc
 	if p.cgroup != nil {
@@ -17,10 +17,7 @@ func (a *attempt) members(table map[int]process, marks map[int]string) []process
 		return out
 	}
 	in := map[int]bool{}
-	main, there := table[p.pid]
-	// A pid is used again only when no session or group bears its number, so the
-	// numbers are ours unless another process has the pid.
-	ours := p.pid != 0 && (!there || p.is(main))
+	ours := p.ownsNumber(table)
 	want := marker(a.queue.id, a.ref)
 	for pid, q := range table {
 		if ours && (pid == p.pid || q.session == p.pid || q.group == p.pid) || marks[pid] == want {
@@ -29,6 +26,19 @@ func (a *attempt) members(table map[int]process, marks map[int]string) []process
 	}
 	addDescendants(in, table)
 	return pick(in, table)
+}
+
+// ownsNumber says whether the session and the process group with the number of the
+// main process are the attempt's, if there are any. A pid is used again only when
+// no session or group bears its number, so another process with the pid is the
+// sign that they are not. That holds only while somebody looks: with no supervisor
+// all of it may have ended, and the number have gone round.
+func (p *proc) ownsNumber(table map[int]process) bool {
+	if p.pid <= 1 || p.unmet {
+		return false
+	}
+	q, there := table[p.pid]
+	return !there || p.is(q)
 }
 
 // is says whether q is the process that was started.

@@ -1,63 +1,31 @@
 package process
 
 import (
+	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 )
 
-// oomCounter counts the processes that the kernel killed for lack of memory: in
-// our memory cgroup where it can be read, else on the whole machine.
-type oomCounter struct {
-	path string
-	seen atomic.Uint64
-}
+// oomCounter counts the processes of the whole machine that the kernel killed for
+// lack of memory. It says nothing about whose they were: only the count of an
+// attempt's own cgroup does.
+type oomCounter struct{ seen atomic.Uint64 }
 
 func openOOMCounter() *oomCounter {
-	c := &oomCounter{path: "/proc/vmstat"}
-	if p := memoryCgroupV1(); p != "" {
-		c.path = p
-	} else if own, err := ownCgroup(); err == nil {
-		if p := filepath.Join(own, "memory.events"); readable(p) {
-			c.path = p
-		}
-	}
+	c := &oomCounter{}
 	c.read()
 	return c
 }
 
-// memoryCgroupV1 returns the file that counts for our cgroup of the old memory
-// controller; "" = there is none.
-func memoryCgroupV1() string {
-	b, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) == 3 && f[1] == "memory" {
-			if p := filepath.Join("/sys/fs/cgroup/memory", f[2], "memory.oom_control"); readable(p) {
-				return p
-			}
-		}
-	}
-	return ""
-}
-
-func readable(path string) bool {
-	b, err := os.ReadFile(path)
-	return err == nil && strings.Contains(string(b), "oom_kill ")
-}
-
 // read returns the present count.
 func (c *oomCounter) read() uint64 {
-	b, err := os.ReadFile(c.path)
+	b, err := os.ReadFile("/proc/vmstat")
 	if err != nil {
 		return c.last()
 	}
-	n := counterIn(b, "oom_kill")
+	n := counterIn(b, "oom_kill") // none before Linux 4.13
 	c.seen.Store(n)
 	return n
 }
@@ -65,6 +33,16 @@ func (c *oomCounter) read() uint64 {
 // last returns the count of the last read, which is at most about a second old
 // while tasks run. To read it for every task would cost a short one too much.
 func (c *oomCounter) last() uint64 { return c.seen.Load() }
+
+// killedText is for a SIGKILL that we did not send, and of which nothing says for
+// sure that it was the kernel's.
+func (s *supervisor) killedText(p *proc) string {
+	const text = "killed by signal 9 (SIGKILL), which the scheduler did not send: perhaps by somebody else, perhaps by the kernel for lack of memory"
+	if n := s.oom.read() - min(p.oomBefore, s.oom.last()); n > 0 {
+		return fmt.Sprintf("%s, of which it killed %d on this machine while the task ran; ask for less memory, or for a larger limit", text, n)
+	}
+	return text
+}
 
 // counterIn finds "name value" among lines.
 func counterIn(b []byte, name string) uint64 {

@@ -26,9 +26,15 @@ type Options struct {
 	// task may see. They win over the spec's. Nil = none.
 	Env func(task.Task) []string
 
+	// Known says whether an attempt is one of a task that the queue has, or may have
+	// some day. The files of others are removed. Nil = it has all.
+	Known func(task.Ref) (bool, error)
+
 	Nice        int           // added to the nice level of tasks
 	LogCap      int64         // bytes of output that an attempt keeps on disk; 0 = DefaultLogCap
 	ResultLimit int64         // bytes of a result; 0 = DefaultResultLimit
+	PingEvery   time.Duration // how often an idle connection is tried; 0 = DefaultPingEvery
+	Silence     time.Duration // without a word, until the supervisor counts as hung; 0 = DefaultSilence
 	Idle        time.Duration // see SupervisorOptions
 	Exe         string        // binary that becomes the supervisor; "" = this one
 	NoCgroups   bool          // a supervisor that is started does without
@@ -39,6 +45,11 @@ type Options struct {
 const (
 	DefaultLogCap      = 1 << 30
 	DefaultResultLimit = 4 << 20
+	// DefaultPingEvery is how often an idle connection is tried.
+	DefaultPingEvery = 3 * time.Second
+	// DefaultSilence is after how long without a word the supervisor is said not
+	// to answer. It is well above what a busy machine or a sync of a disk takes.
+	DefaultSilence = 10 * time.Second
 )
 
 // fill checks the options and sets the defaults.
@@ -62,6 +73,12 @@ func (o *Options) fill() error {
 	}
 	if o.Idle <= 0 {
 		o.Idle = DefaultIdle
+	}
+	if o.PingEvery <= 0 {
+		o.PingEvery = DefaultPingEvery
+	}
+	if o.Silence <= 0 {
+		o.Silence = DefaultSilence
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/host"
 )
 
 // process is one line of the table of processes.
@@ -61,67 +63,42 @@ func lookup(pid int) (process, bool) {
 
 // look is lookup that says why not.
 func look(pid int) (process, error) {
-	f, err := statFields(pid)
+	st, err := host.ReadStat(pid)
 	if err != nil {
 		return process{}, err
 	}
-	num := func(i int) int {
-		n, _ := strconv.Atoi(string(f[i])) // the kernel writes numbers there
-		return n
-	}
-	start, err := strconv.ParseUint(string(f[19]), 10, 64)
-	if err != nil {
-		return process{}, err
-	}
-	return process{pid: pid, parent: num(1), group: num(2), session: num(3), start: start, state: f[0][0]}, nil
-}
-
-// errStat is returned for a line of /proc that is none.
-var errStat = errors.New("unexpected content of /proc/PID/stat")
-
-// statFields returns the fields of /proc/PID/stat from the state on, which
-// proc(5) numbers from 3.
-func statFields(pid int) ([][]byte, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return nil, err
-	}
-	// The name, in parentheses, may hold anything, parentheses included.
-	i := bytes.LastIndexByte(b, ')')
-	if i < 0 {
-		return nil, errStat
-	}
-	f := bytes.Fields(b[i+1:])
-	if len(f) < 20 || len(f[0]) != 1 {
-		return nil, errStat
-	}
-	return f, nil
+	return process{pid: pid, parent: st.Parent, group: st.Group, session: st.Session, start: st.Start, state: st.State}, nil
 }
 
 // zombieStatus returns how a process ended whose parent has not taken note yet.
 func zombieStatus(pid int) (unix.WaitStatus, bool) {
-	const exitCode = 52 - 3
-	f, err := statFields(pid)
-	if err != nil || f[0][0] != 'Z' || len(f) <= exitCode {
+	st, err := host.ReadStat(pid)
+	if err != nil || st.State != 'Z' || st.Exit < 0 {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(string(f[exitCode]), 10, 32)
-	return unix.WaitStatus(n), err == nil
+	return unix.WaitStatus(st.Exit), true
 }
 
 // markerOf reads the marker from a process's environment; "" if it has none or
 // is not ours to read. Shells reorder what they hand on, so all of it is read.
 func markerOf(pid int) (string, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return "", err
-	}
-	for kv := range bytes.SplitSeq(b, []byte{0}) {
+	env, err := environOf(pid)
+	return markerIn(env), err
+}
+
+// environOf reads the environment that a process was started with.
+func environOf(pid int) ([]byte, error) {
+	return os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+}
+
+// markerIn finds the marker in an environment; "" if it has none.
+func markerIn(env []byte) string {
+	for kv := range bytes.SplitSeq(env, []byte{0}) {
 		if v, ok := bytes.CutPrefix(kv, []byte(markerVar+"=")); ok {
-			return string(v), nil
+			return string(v)
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // signal sends a signal to exactly that process: should its pid belong to

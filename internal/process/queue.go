@@ -9,13 +9,25 @@ import (
 // guards it.
 type queue struct {
 	id       string
-	journal  *journal
+	journal  *journal // its file belongs to whoever set writing
 	attempts map[task.Ref]*attempt
-	pools    []*pool
-	logCap   int64
-	nice     int
-	conn     *conn      // nil = no client
-	dirty    []*attempt // to be reported to it
+	forking  int // attempts between claim and process, without those that are stuck
+
+	clerk     waker       // wakes its clerk
+	leaving   []departure // for the clerk
+	writing   bool        // somebody writes the journal
+	rewrite   bool        // the journal is to be replaced by a smaller one
+	size      int64       // of the journal
+	compactAt bootTime    // not before
+	sequels   []sequel    // what follows from records, in their order
+	trouble   trouble
+	former    formerLook
+
+	pools  []*pool
+	logCap int64
+	nice   int
+	conn   *conn      // nil = no client
+	dirty  []*attempt // to be reported to it
 	// forgotten answers late repeats of a start after its attempt was forgotten.
 	forgotten recent
 }
@@ -75,26 +87,6 @@ func (q *queue) takeDirty(n int) (reports []*supervisorpb.Report, more bool) {
 	clear(q.dirty[:n])
 	q.dirty = q.dirty[n:]
 	return reports, len(q.dirty) > 0
-}
-
-// waiting says whether an attempt could begin if there were a runner for it.
-func (q *queue) waiting() bool {
-	for _, p := range q.pools {
-		if len(p.waiting) > 0 && p.room() {
-			return true
-		}
-	}
-	return false
-}
-
-// outstanding says whether the journal holds anything that is still needed.
-func (q *queue) outstanding() bool {
-	for _, a := range q.attempts {
-		if a.phase != queued {
-			return true
-		}
-	}
-	return false
 }
 
 // recent remembers the last few thousand attempts that were forgotten.

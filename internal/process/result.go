@@ -17,7 +17,8 @@ import (
 // resultMarker begins the line of output that holds a result.
 const resultMarker = "__DSPY_RESULT__:"
 
-// markerWindow is how much of the end of the output is searched for it.
+// markerWindow is how much of the end of the output is searched for it, unless it
+// begins within a long line.
 const markerWindow = 64 << 10
 
 // resultError is why a result cannot be taken. Its text is for the user.
@@ -29,23 +30,43 @@ func badResult(format string, args ...any) error {
 	return resultError{fmt.Sprintf(format, args...)}
 }
 
+// errUnread is returned for a result that may be good and could not be read now:
+// out of file descriptors, a file server that is restarted, a bad disk. The
+// cause is wrapped.
+var errUnread = errors.New("could not be read")
+
+// unreadable turns an error of open(2) or read(2) into one of the two kinds. The
+// few that say something about the file itself cannot pass; all others may.
+func unreadable(what string, err error) error {
+	for _, e := range []error{unix.EACCES, unix.EPERM, unix.EISDIR, unix.ENXIO, unix.ENODEV} {
+		if errors.Is(err, e) {
+			return badResult("%s cannot be read: %v", what, err)
+		}
+	}
+	return fmt.Errorf("%s %w: %w", what, errUnread, err)
+}
+
 // readResult returns what the program gave back: its result file if it wrote
-// one, else the last marked line of its output, else nil.
+// one, else the last marked line of its output, else nil. The error is a
+// resultError, whose cause is the program, or an errUnread.
 func readResult(l Layout, r task.Ref, logBytes, limit int64) (task.Result, error) {
 	res, err := resultFile(l.ResultPath(r), limit)
 	if res != nil || err != nil || logBytes == 0 {
 		return res, err
 	}
-	return markedLine(l.LogPath(r))
+	return markedLine(l.LogPath(r), limit)
 }
 
 // errStrangeFile is returned for what is not a plain file of the task's.
 var errStrangeFile = errors.New("not a regular file of the task's user")
 
+// openFile is a variable so that tests can have it fail.
+var openFile = os.OpenFile
+
 // openOwn opens a file that a task has written or put something else in place
 // of: a FIFO must not block us, nor a link lead us elsewhere.
 func openOwn(path string) (f *os.File, size int64, err error) {
-	f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err = openFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -71,7 +92,7 @@ func resultFile(path string, limit int64) (task.Result, error) {
 	case errors.Is(err, errStrangeFile):
 		return nil, badResult("the result file is %v", err)
 	case err != nil:
-		return nil, badResult("the result file cannot be read: %v", err)
+		return nil, unreadable("the result file", err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
 	if size > limit {
@@ -79,7 +100,7 @@ func resultFile(path string, limit int64) (task.Result, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, badResult("the result file cannot be read: %v", err)
+		return nil, unreadable("the result file", err)
 	}
 	if len(bytes.TrimSpace(b)) == 0 {
 		return nil, nil // opened and not written: no result
@@ -91,33 +112,57 @@ func resultFile(path string, limit int64) (task.Result, error) {
 }
 
 // markedLine finds the last marked line at the end of the output.
-func markedLine(path string) (task.Result, error) {
+func markedLine(path string, limit int64) (task.Result, error) {
 	f, end, err := openOwn(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, errStrangeFile):
 		return nil, nil // the output went away; then there is no result in it
+	case err != nil:
+		return nil, unreadable("the end of the output, in which a result may be,", err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	b := make([]byte, min(end, markerWindow))
-	n, err := f.ReadAt(b, end-int64(len(b)))
-	if err != nil && !errors.Is(err, io.EOF) {
+	line, ok, err := lastMarked(f, end, markerWindow, limit)
+	switch {
+	case err != nil:
+		return nil, unreadable("the end of the output, in which a result may be,", err)
+	case !ok:
 		return nil, nil
-	}
-	line, ok := lastMarked(b[:n])
-	if !ok {
-		return nil, nil
-	}
-	if !isObject(line) {
+	case int64(len(line)) > limit:
+		return nil, badResult("the result is longer than the %d bytes that are allowed: write large data to a file of its own and put its path into the result", limit)
+	case !isObject(line):
 		return nil, badResult("what follows %s in the output is not a JSON object on one line", resultMarker)
 	}
 	return task.Result(bytes.Clone(bytes.TrimSpace(line))), nil
 }
 
 // lastMarked returns what follows the marker in the last line that begins with
-// it.
-func lastMarked(b []byte) ([]byte, bool) {
+// it, within a window at the end of the output. Where the window cuts a line that
+// ends like an object, that line may be the result: it is read again with room
+// for the largest.
+func lastMarked(f io.ReaderAt, end, window, limit int64) (line []byte, ok bool, err error) {
+	from := max(end-window-1, 0) // one more: what is before a line tells that it is one
+	b := make([]byte, end-from)
+	n, err := f.ReadAt(b, from)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, false, err
+	}
+	b = b[:n]
+	if line, ok := markedIn(b, from == 0); ok {
+		return line, true, nil
+	}
+	most := limit + markerWindow
+	if cut, _, _ := bytes.Cut(b, []byte("\n")); from == 0 || window >= most || !bytes.HasSuffix(bytes.TrimSpace(cut), []byte("}")) {
+		return nil, false, nil
+	}
+	return lastMarked(f, end, most, limit)
+}
+
+// markedIn looks for the last marked line in a part of the output, which may be
+// all of it.
+func markedIn(b []byte, all bool) ([]byte, bool) {
 	mark := []byte(resultMarker)
 	for i := bytes.LastIndex(b, mark); i >= 0; i = bytes.LastIndex(b[:i], mark) {
-		if i == 0 || b[i-1] == '\n' {
+		if i == 0 && all || i > 0 && b[i-1] == '\n' {
 			line, _, _ := bytes.Cut(b[i+len(mark):], []byte("\n"))
 			return line, true
 		}

@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protodelim"
 
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
 
@@ -18,19 +20,19 @@ import (
 // text says why and what to do.
 var errRefused = errors.New("the process supervisor refused the connection")
 
-// errSilent is returned when the supervisor accepts us and says nothing.
-var errSilent = errors.New("the process supervisor does not answer; it may be stopped (SIGSTOP) or wait for a disk")
-
 // session is one connection to the supervisor.
 type session struct {
-	nc   *net.UnixConn
-	r    *bufio.Reader
-	host string
-	boot string
-	id   string
-	pid  int
+	nc      *net.UnixConn
+	pulse   *pulse
+	r       *bufio.Reader // from pulse
+	version uint32
+	where   host.Identity // of the supervisor
+	id      string
+	pid     int
 
-	mu sync.Mutex // of writing
+	asked atomic.Bool  // for a Pong that has not come
+	stuck atomic.Int64 // since when a send could not go on, in Unix nanoseconds; 0 = none
+	mu    sync.Mutex   // of writing
 }
 
 // A supervisor that was stopped (SIGSTOP) or hangs must not hang us: the engine
@@ -47,7 +49,8 @@ func openSession(path string, h *supervisorpb.Hello) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the process supervisor: %w", err)
 	}
-	ss := &session{nc: nc, r: bufio.NewReaderSize(nc, 64<<10)}
+	ss := &session{nc: nc, pulse: &pulse{nc: nc}}
+	ss.r = bufio.NewReaderSize(ss.pulse, 64<<10)
 	if err := nc.SetReadDeadline(time.Now().Add(helloPatience)); err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
@@ -63,7 +66,8 @@ func openSession(path string, h *supervisorpb.Hello) (*session, error) {
 		err = nc.SetReadDeadline(time.Time{})
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("%w: %w", errSilent, err)
+		peer, peerErr := host.PeerOf(nc) // the kernel knows who listens, even if that one sleeps
+		err = errors.Join(&silentError{pid: int(peer.PID)}, err, peerErr)
 	}
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
@@ -79,7 +83,8 @@ func (ss *session) welcome(m *supervisorpb.FromSupervisor) error {
 	if w == nil {
 		return fmt.Errorf("%w: it did not answer hello", errRefused)
 	}
-	ss.host, ss.boot, ss.id, ss.pid = w.GetHost(), w.GetBootId(), w.GetSupervisorId(), int(w.GetPid())
+	ss.version, ss.id, ss.pid = w.GetVersion(), w.GetSupervisorId(), int(w.GetPid())
+	ss.where = host.Identity{Machine: w.GetMachine(), Boot: w.GetBootId(), PIDs: w.GetPids(), Name: w.GetHost()}
 	return nil
 }
 
@@ -92,9 +97,13 @@ func (ss *session) send(m *supervisorpb.ToSupervisor) error {
 // write is send for those who hold the mutex. A message that went out in part
 // makes the connection useless, so it is closed; whoever reads from it notices.
 func (ss *session) write(m *supervisorpb.ToSupervisor, patience time.Duration) error {
-	err := ss.nc.SetWriteDeadline(time.Now().Add(patience))
+	began := time.Now()
+	err := ss.nc.SetWriteDeadline(began.Add(patience))
 	if err == nil {
 		_, err = protodelim.MarshalTo(ss.nc, m)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		ss.stuck.CompareAndSwap(0, began.UnixNano())
 	}
 	if err != nil {
 		return fmt.Errorf("write to the process supervisor: %w", errors.Join(err, ss.nc.Close()))
@@ -122,6 +131,9 @@ func (ss *session) receive() (*supervisorpb.FromSupervisor, error) {
 }
 
 // handleOf is the handle of an attempt that the supervisor reports.
-func (ss *session) handleOf(r *supervisorpb.Report) []byte {
-	return handle{Host: ss.host, Boot: ss.boot, Supervisor: ss.id, PID: r.GetPid(), Start: r.GetStartTicks()}.encode()
+func (ss *session) handleOf(r *supervisorpb.Report) handle {
+	return handle{
+		Host: ss.where.Name, Machine: ss.where.Machine, Boot: ss.where.Boot, PIDs: ss.where.PIDs, Supervisor: ss.id,
+		PID: r.GetPid(), Start: r.GetStartTicks(), Until: max(r.GetStartTicks(), r.GetStartTicksTo()), Cgroup: string(r.GetCgroup()),
+	}
 }

@@ -9,8 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 )
 
@@ -72,20 +71,12 @@ func dial(path string) (*net.UnixConn, error) {
 
 // checkPeer refuses a peer that is not our own user.
 func checkPeer(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
+	p, err := host.PeerOf(c)
 	if err != nil {
 		return err
 	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err := errors.Join(err, credErr); err != nil {
-		return fmt.Errorf("peer credentials: %w", err)
-	}
-	if int(cred.Uid) != os.Getuid() {
-		return fmt.Errorf("%w: uid %d", errStranger, cred.Uid)
+	if int(p.UID) != os.Getuid() {
+		return fmt.Errorf("%w: uid %d", errStranger, p.UID)
 	}
 	return nil
 }

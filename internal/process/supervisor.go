@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -45,26 +46,32 @@ const (
 )
 
 // supervisor is the state of the long-lived process. mu guards all that is not
-// said to be otherwise; journals are written under it, so that what is known
-// and what is recorded never differ.
+// said to be otherwise. No file of a queue is touched under it: one file system
+// that does not answer must not hold up the tasks on others.
 type supervisor struct {
-	log  *slog.Logger
-	id   string
-	host string
-	boot string
-	opts SupervisorOptions
+	log   *slog.Logger
+	id    string
+	where host.Identity
+	opts  SupervisorOptions
 
 	null       *os.File // stdin of tasks
 	leaveFD    int      // an eventfd that becomes readable when we leave
+	needFD     int      // a semaphore: so many runners that wait for a process are needed
 	left       <-chan struct{}
 	orphanage  chan chan bool // see tendOrphans
 	childrenOf *os.File       // see childrenFile; nil = the kernel has none
 
 	mu      sync.Mutex
 	queues  map[string]*queue
-	ready   []*attempt // claimed, for the next runner
-	forking int        // attempts between claim and process
-	idle    int        // runners that wait for work
+	opening map[string]bool // queues whose journals are being read
+	ready   []*attempt      // claimed, for the next runner
+	active  int             // attempts that are claimed or run
+	stuck   int             // attempts that take long to become a process
+	crew    map[*runner]struct{}
+	hung    int // runners that wait for a file system that does not answer
+	idle    int // runners that wait for work
+	waiting int // runners that wait for a process
+	called  int // of those, how many needFD calls
 	clients int
 	idleAt  bootTime // since when there is nothing to do; 0 = there is
 	// farewell is set when the last client left on purpose: no need to wait for it.
@@ -72,6 +79,7 @@ type supervisor struct {
 	keepAt   bootTime // when the timekeeper looks next
 	leaving  bool
 
+	maxActive int
 	work      sync.Cond
 	cgroups   *cgroups // nil = not delegated
 	oom       *oomCounter
@@ -85,8 +93,8 @@ type supervisor struct {
 // had nothing to do for a while. It touches no task when it returns, and runs
 // alone in its process: it reaps every child, whoever started it.
 func RunSupervisor(ctx context.Context, opts SupervisorOptions) error {
-	lock, err := lockFile(filepath.Join(opts.RuntimeDir, lockName))
-	if errors.Is(err, errJournalHeld) {
+	lock, err := host.Lock(filepath.Join(opts.RuntimeDir, lockName))
+	if errors.Is(err, host.ErrLocked) {
 		return fmt.Errorf("%w in %s", ErrSupervisorRuns, opts.RuntimeDir)
 	}
 	if err != nil {
@@ -100,6 +108,7 @@ func RunSupervisor(ctx context.Context, opts SupervisorOptions) error {
 	path := filepath.Join(opts.RuntimeDir, socketName)
 	l, err := runtimedir.Listen(path, func() (net.Listener, error) { return listen(path) })
 	if err != nil {
+		s.abandon()
 		return fmt.Errorf("supervisor: %w", err)
 	}
 	s.log.Info("supervisor started", "supervisor", s.id, "pid", os.Getpid(), "cgroup", s.cgroups != nil)
@@ -111,13 +120,9 @@ func RunSupervisor(ctx context.Context, opts SupervisorOptions) error {
 }
 
 func newSupervisor(opts SupervisorOptions) (*supervisor, error) {
-	boot, err := bootID()
+	where, err := host.This()
 	if err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("supervisor: host name: %w", err)
 	}
 	if opts.Idle <= 0 {
 		opts.Idle = DefaultIdle
@@ -127,15 +132,12 @@ func newSupervisor(opts SupervisorOptions) (*supervisor, error) {
 		opts.Logger.Warn("cannot become a subreaper: processes that leave their task may be found late", "error", err)
 	}
 	s := &supervisor{
-		log: opts.Logger, id: randomID(), host: host, boot: boot, opts: opts,
-		queues: map[string]*queue{}, orphanage: make(chan chan bool), childrenOf: childrenFile(),
+		log: opts.Logger, id: randomID(), where: where, opts: opts,
+		queues: map[string]*queue{}, opening: map[string]bool{}, crew: map[*runner]struct{}{}, maxActive: maxActive(), orphanage: make(chan chan bool),
 		keeper: newWaker(), ender: newWaker(),
 	}
 	s.work.L = &s.mu
-	if s.null, err = os.Open(os.DevNull); err != nil {
-		return nil, fmt.Errorf("supervisor: %w", err)
-	}
-	if s.leaveFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+	if err := s.openFiles(); err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
 	if !opts.NoCgroups {
@@ -144,6 +146,47 @@ func newSupervisor(opts SupervisorOptions) (*supervisor, error) {
 	s.oom = openOOMCounter()
 	s.followers = newFollower(s)
 	return s, nil
+}
+
+// eventfd is a variable so that tests can be without.
+var eventfd = unix.Eventfd
+
+// openFiles opens what a supervisor keeps open: all, or after an error nothing.
+func (s *supervisor) openFiles() (err error) {
+	s.leaveFD, s.needFD = -1, -1
+	defer func() {
+		if err != nil {
+			s.closeFiles()
+		}
+	}()
+	if s.null, err = os.Open(os.DevNull); err != nil {
+		return err
+	}
+	if s.leaveFD, err = eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return err
+	}
+	if s.needFD, err = eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE); err != nil {
+		return err
+	}
+	s.childrenOf = childrenFile()
+	return nil
+}
+
+// closeFiles closes what openFiles opened, of which nothing was written to.
+func (s *supervisor) closeFiles() {
+	_ = s.null.Close()
+	closeFD(&s.leaveFD)
+	closeFD(&s.needFD)
+	if s.childrenOf != nil {
+		_ = s.childrenOf.Close()
+	}
+}
+
+// abandon gives back what a supervisor has that never served.
+func (s *supervisor) abandon() {
+	s.followers.close()
+	s.cgroups.close()
+	s.closeFiles()
 }
 
 func randomID() string {
@@ -160,16 +203,39 @@ func (s *supervisor) serve(ctx context.Context, l net.Listener) {
 	s.left = ctx.Done()
 	// A runner in vfork(2) keeps its P while the child is in exec(2). That must
 	// not keep others from running meanwhile.
-	runtime.GOMAXPROCS(runtime.NumCPU() + maxForking)
+	runtime.GOMAXPROCS(runtime.NumCPU() + runnersKept)
 	s.wg.Go(func() { s.accept(ctx, l) })
 	s.wg.Go(func() { s.keepTime(ctx, cancel) })
 	s.wg.Go(func() { s.endLoop(ctx) })
 	s.wg.Go(func() { s.followers.run(ctx) })
+	s.wg.Go(func() { s.sweepCgroups(ctx) })
 	s.tendOrphans(ctx)
 	_ = l.Close() // it also removes the socket
 	s.leave()
-	s.wg.Wait()
-	s.closeAll()
+	if s.ownEnd(leavePatience) {
+		s.closeAll()
+		return
+	}
+	// Our locks end with us, and that others can go on is worth more.
+	s.log.Warn("supervisor leaves although some of it waits for a file system that does not answer", "supervisor", s.id)
+}
+
+// leavePatience bounds the end of a supervisor.
+const leavePatience = 10 * time.Second
+
+// ownEnd waits for every goroutine, but not for ever. It says whether all ended.
+func (s *supervisor) ownEnd(patience time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.wg.Wait()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(patience):
+		return false
+	}
 }
 
 // leave tells the runners to go, those that wait for a task included.
@@ -178,12 +244,16 @@ func (s *supervisor) leave() {
 	defer s.mu.Unlock()
 	s.leaving = true
 	s.work.Broadcast()
-	if _, err := unix.Write(s.leaveFD, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-		s.log.Error("cannot wake the runners", "error", err)
-	}
+	signalFD(s.leaveFD, 1)
 }
 
 func (s *supervisor) closeAll() {
+	for _, q := range s.queues { // nobody else is left
+		for _, d := range s.departures(q) {
+			s.depart(d)
+		}
+		s.flush(q, false)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	running := 0
@@ -194,11 +264,7 @@ func (s *supervisor) closeAll() {
 		}
 	}
 	s.cgroups.close()
-	_ = s.null.Close() // only read from
-	_ = unix.Close(s.leaveFD)
-	if s.childrenOf != nil {
-		_ = s.childrenOf.Close() // only read from
-	}
+	s.closeFiles()
 	s.log.Info("supervisor leaves", "supervisor", s.id, "attempts", running)
 }
 

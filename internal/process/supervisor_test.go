@@ -170,7 +170,7 @@ func TestUnknownMessagesAreTolerated(t *testing.T) {
 	strange := &supervisorpb.ToSupervisor{}
 	strange.ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 0x01})
 	must(t, ss.send(strange))
-	must(t, ss.send(stopMessage(task.Ref{Seq: 1, Attempt: 1})))
+	must(t, ss.send(stopMessage([]task.Ref{{Seq: 1, Attempt: 1}}, nil)))
 	for {
 		m, err := ss.receive()
 		must(t, err)

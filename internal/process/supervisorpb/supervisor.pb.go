@@ -128,7 +128,7 @@ func (x Fault_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Fault_Reason.Descriptor instead.
 func (Fault_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{5, 0}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type Report_Phase int32
@@ -180,7 +180,7 @@ func (x Report_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Report_Phase.Descriptor instead.
 func (Report_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type End_Kind int32
@@ -239,7 +239,7 @@ func (x End_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use End_Kind.Descriptor instead.
 func (End_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{15, 0}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // ToSupervisor is one message of a client.
@@ -253,6 +253,7 @@ type ToSupervisor struct {
 	//	*ToSupervisor_Forget
 	//	*ToSupervisor_Pools
 	//	*ToSupervisor_Bye
+	//	*ToSupervisor_Ping
 	Kind          isToSupervisor_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -349,6 +350,15 @@ func (x *ToSupervisor) GetBye() *Bye {
 	return nil
 }
 
+func (x *ToSupervisor) GetPing() *Ping {
+	if x != nil {
+		if x, ok := x.Kind.(*ToSupervisor_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
 type isToSupervisor_Kind interface {
 	isToSupervisor_Kind()
 }
@@ -377,6 +387,10 @@ type ToSupervisor_Bye struct {
 	Bye *Bye `protobuf:"bytes,6,opt,name=bye,proto3,oneof"`
 }
 
+type ToSupervisor_Ping struct {
+	Ping *Ping `protobuf:"bytes,7,opt,name=ping,proto3,oneof"`
+}
+
 func (*ToSupervisor_Hello) isToSupervisor_Kind() {}
 
 func (*ToSupervisor_Start) isToSupervisor_Kind() {}
@@ -389,6 +403,46 @@ func (*ToSupervisor_Pools) isToSupervisor_Kind() {}
 
 func (*ToSupervisor_Bye) isToSupervisor_Kind() {}
 
+func (*ToSupervisor_Ping) isToSupervisor_Kind() {}
+
+// Ping asks for a Pong, from version 2 on. Whoever hears nothing for a while
+// knows that the other side hangs.
+type Ping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ping) Reset() {
+	*x = Ping{}
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ping) ProtoMessage() {}
+
+func (x *Ping) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ping.ProtoReflect.Descriptor instead.
+func (*Ping) Descriptor() ([]byte, []int) {
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{1}
+}
+
 // Bye says that the client leaves on purpose. A supervisor with nothing left to
 // do and no other client then leaves at once, instead of waiting for a while in
 // case the client was killed and comes back.
@@ -400,7 +454,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +466,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[1]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +479,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{1}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{2}
 }
 
 // FromSupervisor is one message of the supervisor.
@@ -436,6 +490,7 @@ type FromSupervisor struct {
 	//	*FromSupervisor_Welcome
 	//	*FromSupervisor_Reports
 	//	*FromSupervisor_Fault
+	//	*FromSupervisor_Pong
 	Kind          isFromSupervisor_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -443,7 +498,7 @@ type FromSupervisor struct {
 
 func (x *FromSupervisor) Reset() {
 	*x = FromSupervisor{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +510,7 @@ func (x *FromSupervisor) String() string {
 func (*FromSupervisor) ProtoMessage() {}
 
 func (x *FromSupervisor) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[2]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +523,7 @@ func (x *FromSupervisor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromSupervisor.ProtoReflect.Descriptor instead.
 func (*FromSupervisor) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{2}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FromSupervisor) GetKind() isFromSupervisor_Kind {
@@ -505,6 +560,15 @@ func (x *FromSupervisor) GetFault() *Fault {
 	return nil
 }
 
+func (x *FromSupervisor) GetPong() *Pong {
+	if x != nil {
+		if x, ok := x.Kind.(*FromSupervisor_Pong); ok {
+			return x.Pong
+		}
+	}
+	return nil
+}
+
 type isFromSupervisor_Kind interface {
 	isFromSupervisor_Kind()
 }
@@ -521,11 +585,55 @@ type FromSupervisor_Fault struct {
 	Fault *Fault `protobuf:"bytes,3,opt,name=fault,proto3,oneof"`
 }
 
+type FromSupervisor_Pong struct {
+	Pong *Pong `protobuf:"bytes,4,opt,name=pong,proto3,oneof"`
+}
+
 func (*FromSupervisor_Welcome) isFromSupervisor_Kind() {}
 
 func (*FromSupervisor_Reports) isFromSupervisor_Kind() {}
 
 func (*FromSupervisor_Fault) isFromSupervisor_Kind() {}
+
+func (*FromSupervisor_Pong) isFromSupervisor_Kind() {}
+
+// Pong answers Ping. It comes from where reports come from, so it says that
+// those get through as well.
+type Pong struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pong) Reset() {
+	*x = Pong{}
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pong) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pong) ProtoMessage() {}
+
+func (x *Pong) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pong.ProtoReflect.Descriptor instead.
+func (*Pong) Descriptor() ([]byte, []int) {
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{4}
+}
 
 // Hello is the first message of a connection and names the queue that all
 // further ones are about.
@@ -539,14 +647,20 @@ type Hello struct {
 	// Bytes of output that one attempt may keep on disk; 0 = the default.
 	LogCap uint64 `protobuf:"varint,5,opt,name=log_cap,json=logCap,proto3" json:"log_cap,omitempty"`
 	// Added to the nice level of tasks.
-	Nice          int32 `protobuf:"varint,6,opt,name=nice,proto3" json:"nice,omitempty"`
+	Nice int32 `protobuf:"varint,6,opt,name=nice,proto3" json:"nice,omitempty"`
+	// What the queue has on record about attempts that have not ended, for a
+	// supervisor whose journal does not know them (version 2).
+	Known []*Known `protobuf:"bytes,7,rep,name=known,proto3" json:"known,omitempty"`
+	// Where journals of earlier boots of this machine may be, and of other pid
+	// namespaces (version 2). What they say is taken over into the present one.
+	FormerSpools  [][]byte `protobuf:"bytes,8,rep,name=former_spools,json=formerSpools,proto3" json:"former_spools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +672,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[3]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +685,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{3}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -616,22 +730,117 @@ func (x *Hello) GetNice() int32 {
 	return 0
 }
 
+func (x *Hello) GetKnown() []*Known {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *Hello) GetFormerSpools() [][]byte {
+	if x != nil {
+		return x.FormerSpools
+	}
+	return nil
+}
+
+// Known is an attempt that has been started, as the queue knows it.
+type Known struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    *Name                  `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Claim   *Claim                 `protobuf:"bytes,2,opt,name=claim,proto3" json:"claim,omitempty"`
+	Started *Started               `protobuf:"bytes,3,opt,name=started,proto3" json:"started,omitempty"`
+	// Where its pid means something; pids 0 = not known.
+	BootId        string `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Pids          uint64 `protobuf:"varint,5,opt,name=pids,proto3" json:"pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Known) Reset() {
+	*x = Known{}
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Known) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Known) ProtoMessage() {}
+
+func (x *Known) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Known.ProtoReflect.Descriptor instead.
+func (*Known) Descriptor() ([]byte, []int) {
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Known) GetName() *Name {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *Known) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *Known) GetStarted() *Started {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Known) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Known) GetPids() uint64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
 // Welcome answers Hello. Reports on all that is known of the queue follow, the
 // last of them with snapshot_done set.
 type Welcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	SupervisorId  string                 `protobuf:"bytes,2,opt,name=supervisor_id,json=supervisorId,proto3" json:"supervisor_id,omitempty"`
-	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
-	BootId        string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	Pid           int32                  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Version      uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	SupervisorId string                 `protobuf:"bytes,2,opt,name=supervisor_id,json=supervisorId,proto3" json:"supervisor_id,omitempty"`
+	Host         string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	BootId       string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Pid          int32                  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	// From version 2 on: see host.Identity.
+	Machine       string `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"`
+	Pids          uint64 `protobuf:"varint,7,opt,name=pids,proto3" json:"pids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +852,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[4]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +865,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{4}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -694,6 +903,20 @@ func (x *Welcome) GetPid() int32 {
 	return 0
 }
 
+func (x *Welcome) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Welcome) GetPids() uint64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
 // Fault says that the connection cannot go on, and why.
 type Fault struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -705,7 +928,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +940,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[5]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +953,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{5}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Fault) GetReason() Fault_Reason {
@@ -758,7 +981,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +993,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[6]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +1006,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{6}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Name) GetSeq() uint64 {
@@ -813,7 +1036,7 @@ type StartBatch struct {
 
 func (x *StartBatch) Reset() {
 	*x = StartBatch{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1048,7 @@ func (x *StartBatch) String() string {
 func (*StartBatch) ProtoMessage() {}
 
 func (x *StartBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[7]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1061,7 @@ func (x *StartBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBatch.ProtoReflect.Descriptor instead.
 func (*StartBatch) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{7}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StartBatch) GetStarts() []*Start {
@@ -865,7 +1088,7 @@ type Environment struct {
 
 func (x *Environment) Reset() {
 	*x = Environment{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1100,7 @@ func (x *Environment) String() string {
 func (*Environment) ProtoMessage() {}
 
 func (x *Environment) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[8]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1113,7 @@ func (x *Environment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Environment.ProtoReflect.Descriptor instead.
 func (*Environment) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{8}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Environment) GetEntries() [][]byte {
@@ -921,7 +1144,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1156,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[9]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1169,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{9}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Start) GetName() *Name {
@@ -1022,7 +1245,7 @@ type PoolLimits struct {
 
 func (x *PoolLimits) Reset() {
 	*x = PoolLimits{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1257,7 @@ func (x *PoolLimits) String() string {
 func (*PoolLimits) ProtoMessage() {}
 
 func (x *PoolLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[10]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1270,7 @@ func (x *PoolLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolLimits.ProtoReflect.Descriptor instead.
 func (*PoolLimits) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{10}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PoolLimits) GetLimits() map[string]uint32 {
@@ -1059,15 +1282,18 @@ func (x *PoolLimits) GetLimits() map[string]uint32 {
 
 // StopBatch ends attempts.
 type StopBatch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []*Name                `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Names []*Name                `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	// Those of them that the queue knows to have been started (version 2). One
+	// that the supervisor has never heard of is ended all the same.
+	Known         []*Known `protobuf:"bytes,2,rep,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StopBatch) Reset() {
 	*x = StopBatch{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1305,7 @@ func (x *StopBatch) String() string {
 func (*StopBatch) ProtoMessage() {}
 
 func (x *StopBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[11]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,12 +1318,19 @@ func (x *StopBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopBatch.ProtoReflect.Descriptor instead.
 func (*StopBatch) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{11}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StopBatch) GetNames() []*Name {
 	if x != nil {
 		return x.Names
+	}
+	return nil
+}
+
+func (x *StopBatch) GetKnown() []*Known {
+	if x != nil {
+		return x.Known
 	}
 	return nil
 }
@@ -1112,7 +1345,7 @@ type ForgetBatch struct {
 
 func (x *ForgetBatch) Reset() {
 	*x = ForgetBatch{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1357,7 @@ func (x *ForgetBatch) String() string {
 func (*ForgetBatch) ProtoMessage() {}
 
 func (x *ForgetBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[12]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1370,7 @@ func (x *ForgetBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetBatch.ProtoReflect.Descriptor instead.
 func (*ForgetBatch) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{12}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ForgetBatch) GetNames() []*Name {
@@ -1158,7 +1391,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1403,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[13]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1416,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{13}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Reports) GetReports() []*Report {
@@ -1213,14 +1446,17 @@ type Report struct {
 	StoppingAt int64                  `protobuf:"varint,7,opt,name=stopping_at,json=stoppingAt,proto3" json:"stopping_at,omitempty"`
 	End        *End                   `protobuf:"bytes,8,opt,name=end,proto3" json:"end,omitempty"`
 	// A sentence about something unusual in the present phase.
-	Note          string `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	// With start_ticks, the range in which the start of the process lies.
+	StartTicksTo  uint64 `protobuf:"varint,10,opt,name=start_ticks_to,json=startTicksTo,proto3" json:"start_ticks_to,omitempty"`
+	Cgroup        []byte `protobuf:"bytes,11,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1468,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[14]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1481,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{14}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Report) GetName() *Name {
@@ -1311,6 +1547,20 @@ func (x *Report) GetNote() string {
 	return ""
 }
 
+func (x *Report) GetStartTicksTo() uint64 {
+	if x != nil {
+		return x.StartTicksTo
+	}
+	return 0
+}
+
+func (x *Report) GetCgroup() []byte {
+	if x != nil {
+		return x.Cgroup
+	}
+	return nil
+}
+
 // End is how an attempt ended.
 type End struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1323,7 +1573,7 @@ type End struct {
 	CpuNs       int64                  `protobuf:"varint,7,opt,name=cpu_ns,json=cpuNs,proto3" json:"cpu_ns,omitempty"`
 	// No stop signal had been sent when the program ended.
 	Unprompted bool `protobuf:"varint,8,opt,name=unprompted,proto3" json:"unprompted,omitempty"`
-	// Bytes of output; 0 = there is none to look at.
+	// Bytes of output; 0 = there is none to look at, -1 = there may be some.
 	LogBytes      int64  `protobuf:"varint,9,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	Message       string `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1332,7 +1582,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1594,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[15]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1607,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{15}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *End) GetKind() End_Kind {
@@ -1451,7 +1701,7 @@ type JournalRecord struct {
 
 func (x *JournalRecord) Reset() {
 	*x = JournalRecord{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1713,7 @@ func (x *JournalRecord) String() string {
 func (*JournalRecord) ProtoMessage() {}
 
 func (x *JournalRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[16]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1726,7 @@ func (x *JournalRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalRecord.ProtoReflect.Descriptor instead.
 func (*JournalRecord) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{16}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JournalRecord) GetBootId() []byte {
@@ -1592,7 +1842,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1854,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[17]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1867,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{17}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Claim) GetTimeoutNs() int64 {
@@ -1665,7 +1915,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1927,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[18]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1940,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{18}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Started) GetPid() int32 {
@@ -1747,7 +1997,7 @@ type Stopping struct {
 
 func (x *Stopping) Reset() {
 	*x = Stopping{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +2009,7 @@ func (x *Stopping) String() string {
 func (*Stopping) ProtoMessage() {}
 
 func (x *Stopping) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[19]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +2022,7 @@ func (x *Stopping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopping.ProtoReflect.Descriptor instead.
 func (*Stopping) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{19}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Stopping) GetCause() StopCause {
@@ -1805,7 +2055,7 @@ type Forgot struct {
 
 func (x *Forgot) Reset() {
 	*x = Forgot{}
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[20]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2067,7 @@ func (x *Forgot) String() string {
 func (*Forgot) ProtoMessage() {}
 
 func (x *Forgot) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[20]
+	mi := &file_internal_process_supervisorpb_supervisor_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,28 +2080,32 @@ func (x *Forgot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forgot.ProtoReflect.Descriptor instead.
 func (*Forgot) Descriptor() ([]byte, []int) {
-	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{20}
+	return file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP(), []int{23}
 }
 
 var File_internal_process_supervisorpb_supervisor_proto protoreflect.FileDescriptor
 
 const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\n" +
-	".internal/process/supervisorpb/supervisor.proto\x12\x17dspyagent.supervisor.v1\"\xf4\x02\n" +
+	".internal/process/supervisorpb/supervisor.proto\x12\x17dspyagent.supervisor.v1\"\xa9\x03\n" +
 	"\fToSupervisor\x126\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1e.dspyagent.supervisor.v1.HelloH\x00R\x05hello\x12;\n" +
 	"\x05start\x18\x02 \x01(\v2#.dspyagent.supervisor.v1.StartBatchH\x00R\x05start\x128\n" +
 	"\x04stop\x18\x03 \x01(\v2\".dspyagent.supervisor.v1.StopBatchH\x00R\x04stop\x12>\n" +
 	"\x06forget\x18\x04 \x01(\v2$.dspyagent.supervisor.v1.ForgetBatchH\x00R\x06forget\x12;\n" +
 	"\x05pools\x18\x05 \x01(\v2#.dspyagent.supervisor.v1.PoolLimitsH\x00R\x05pools\x120\n" +
-	"\x03bye\x18\x06 \x01(\v2\x1c.dspyagent.supervisor.v1.ByeH\x00R\x03byeB\x06\n" +
-	"\x04kind\"\x05\n" +
-	"\x03Bye\"\xcc\x01\n" +
+	"\x03bye\x18\x06 \x01(\v2\x1c.dspyagent.supervisor.v1.ByeH\x00R\x03bye\x123\n" +
+	"\x04ping\x18\a \x01(\v2\x1d.dspyagent.supervisor.v1.PingH\x00R\x04pingB\x06\n" +
+	"\x04kind\"\x06\n" +
+	"\x04Ping\"\x05\n" +
+	"\x03Bye\"\x81\x02\n" +
 	"\x0eFromSupervisor\x12<\n" +
 	"\awelcome\x18\x01 \x01(\v2 .dspyagent.supervisor.v1.WelcomeH\x00R\awelcome\x12<\n" +
 	"\areports\x18\x02 \x01(\v2 .dspyagent.supervisor.v1.ReportsH\x00R\areports\x126\n" +
-	"\x05fault\x18\x03 \x01(\v2\x1e.dspyagent.supervisor.v1.FaultH\x00R\x05faultB\x06\n" +
-	"\x04kind\"\xae\x01\n" +
+	"\x05fault\x18\x03 \x01(\v2\x1e.dspyagent.supervisor.v1.FaultH\x00R\x05fault\x123\n" +
+	"\x04pong\x18\x04 \x01(\v2\x1d.dspyagent.supervisor.v1.PongH\x00R\x04pongB\x06\n" +
+	"\x04kind\"\x06\n" +
+	"\x04Pong\"\x89\x02\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -1860,13 +2114,23 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\bqueue_id\x18\x03 \x01(\tR\aqueueId\x12\x1b\n" +
 	"\tspool_dir\x18\x04 \x01(\fR\bspoolDir\x12\x17\n" +
 	"\alog_cap\x18\x05 \x01(\x04R\x06logCap\x12\x12\n" +
-	"\x04nice\x18\x06 \x01(\x05R\x04nice\"\x87\x01\n" +
+	"\x04nice\x18\x06 \x01(\x05R\x04nice\x124\n" +
+	"\x05known\x18\a \x03(\v2\x1e.dspyagent.supervisor.v1.KnownR\x05known\x12#\n" +
+	"\rformer_spools\x18\b \x03(\fR\fformerSpools\"\xd9\x01\n" +
+	"\x05Known\x121\n" +
+	"\x04name\x18\x01 \x01(\v2\x1d.dspyagent.supervisor.v1.NameR\x04name\x124\n" +
+	"\x05claim\x18\x02 \x01(\v2\x1e.dspyagent.supervisor.v1.ClaimR\x05claim\x12:\n" +
+	"\astarted\x18\x03 \x01(\v2 .dspyagent.supervisor.v1.StartedR\astarted\x12\x17\n" +
+	"\aboot_id\x18\x04 \x01(\tR\x06bootId\x12\x12\n" +
+	"\x04pids\x18\x05 \x01(\x04R\x04pids\"\xb5\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12#\n" +
 	"\rsupervisor_id\x18\x02 \x01(\tR\fsupervisorId\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12\x17\n" +
 	"\aboot_id\x18\x04 \x01(\tR\x06bootId\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\x05R\x03pid\"\xb7\x01\n" +
+	"\x03pid\x18\x05 \x01(\x05R\x03pid\x12\x18\n" +
+	"\amachine\x18\x06 \x01(\tR\amachine\x12\x12\n" +
+	"\x04pids\x18\a \x01(\x04R\x04pids\"\xb7\x01\n" +
 	"\x05Fault\x12=\n" +
 	"\x06reason\x18\x01 \x01(\x0e2%.dspyagent.supervisor.v1.Fault.ReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"[\n" +
@@ -1900,14 +2164,15 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\x06limits\x18\x01 \x03(\v2/.dspyagent.supervisor.v1.PoolLimits.LimitsEntryR\x06limits\x1a9\n" +
 	"\vLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"@\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"v\n" +
 	"\tStopBatch\x123\n" +
-	"\x05names\x18\x01 \x03(\v2\x1d.dspyagent.supervisor.v1.NameR\x05names\"B\n" +
+	"\x05names\x18\x01 \x03(\v2\x1d.dspyagent.supervisor.v1.NameR\x05names\x124\n" +
+	"\x05known\x18\x02 \x03(\v2\x1e.dspyagent.supervisor.v1.KnownR\x05known\"B\n" +
 	"\vForgetBatch\x123\n" +
 	"\x05names\x18\x01 \x03(\v2\x1d.dspyagent.supervisor.v1.NameR\x05names\"i\n" +
 	"\aReports\x129\n" +
 	"\areports\x18\x01 \x03(\v2\x1f.dspyagent.supervisor.v1.ReportR\areports\x12#\n" +
-	"\rsnapshot_done\x18\x02 \x01(\bR\fsnapshotDone\"\xbf\x03\n" +
+	"\rsnapshot_done\x18\x02 \x01(\bR\fsnapshotDone\"\xfd\x03\n" +
 	"\x06Report\x121\n" +
 	"\x04name\x18\x01 \x01(\v2\x1d.dspyagent.supervisor.v1.NameR\x04name\x12;\n" +
 	"\x05phase\x18\x02 \x01(\x0e2%.dspyagent.supervisor.v1.Report.PhaseR\x05phase\x12\x1d\n" +
@@ -1920,7 +2185,10 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\vstopping_at\x18\a \x01(\x03R\n" +
 	"stoppingAt\x12.\n" +
 	"\x03end\x18\b \x01(\v2\x1c.dspyagent.supervisor.v1.EndR\x03end\x12\x12\n" +
-	"\x04note\x18\t \x01(\tR\x04note\"T\n" +
+	"\x04note\x18\t \x01(\tR\x04note\x12$\n" +
+	"\x0estart_ticks_to\x18\n" +
+	" \x01(\x04R\fstartTicksTo\x12\x16\n" +
+	"\x06cgroup\x18\v \x01(\fR\x06cgroup\"T\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPHASE_QUEUED\x10\x01\x12\x11\n" +
@@ -1992,70 +2260,80 @@ func file_internal_process_supervisorpb_supervisor_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_process_supervisorpb_supervisor_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_internal_process_supervisorpb_supervisor_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_internal_process_supervisorpb_supervisor_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_internal_process_supervisorpb_supervisor_proto_goTypes = []any{
 	(StopCause)(0),         // 0: dspyagent.supervisor.v1.StopCause
 	(Fault_Reason)(0),      // 1: dspyagent.supervisor.v1.Fault.Reason
 	(Report_Phase)(0),      // 2: dspyagent.supervisor.v1.Report.Phase
 	(End_Kind)(0),          // 3: dspyagent.supervisor.v1.End.Kind
 	(*ToSupervisor)(nil),   // 4: dspyagent.supervisor.v1.ToSupervisor
-	(*Bye)(nil),            // 5: dspyagent.supervisor.v1.Bye
-	(*FromSupervisor)(nil), // 6: dspyagent.supervisor.v1.FromSupervisor
-	(*Hello)(nil),          // 7: dspyagent.supervisor.v1.Hello
-	(*Welcome)(nil),        // 8: dspyagent.supervisor.v1.Welcome
-	(*Fault)(nil),          // 9: dspyagent.supervisor.v1.Fault
-	(*Name)(nil),           // 10: dspyagent.supervisor.v1.Name
-	(*StartBatch)(nil),     // 11: dspyagent.supervisor.v1.StartBatch
-	(*Environment)(nil),    // 12: dspyagent.supervisor.v1.Environment
-	(*Start)(nil),          // 13: dspyagent.supervisor.v1.Start
-	(*PoolLimits)(nil),     // 14: dspyagent.supervisor.v1.PoolLimits
-	(*StopBatch)(nil),      // 15: dspyagent.supervisor.v1.StopBatch
-	(*ForgetBatch)(nil),    // 16: dspyagent.supervisor.v1.ForgetBatch
-	(*Reports)(nil),        // 17: dspyagent.supervisor.v1.Reports
-	(*Report)(nil),         // 18: dspyagent.supervisor.v1.Report
-	(*End)(nil),            // 19: dspyagent.supervisor.v1.End
-	(*JournalRecord)(nil),  // 20: dspyagent.supervisor.v1.JournalRecord
-	(*Claim)(nil),          // 21: dspyagent.supervisor.v1.Claim
-	(*Started)(nil),        // 22: dspyagent.supervisor.v1.Started
-	(*Stopping)(nil),       // 23: dspyagent.supervisor.v1.Stopping
-	(*Forgot)(nil),         // 24: dspyagent.supervisor.v1.Forgot
-	nil,                    // 25: dspyagent.supervisor.v1.PoolLimits.LimitsEntry
+	(*Ping)(nil),           // 5: dspyagent.supervisor.v1.Ping
+	(*Bye)(nil),            // 6: dspyagent.supervisor.v1.Bye
+	(*FromSupervisor)(nil), // 7: dspyagent.supervisor.v1.FromSupervisor
+	(*Pong)(nil),           // 8: dspyagent.supervisor.v1.Pong
+	(*Hello)(nil),          // 9: dspyagent.supervisor.v1.Hello
+	(*Known)(nil),          // 10: dspyagent.supervisor.v1.Known
+	(*Welcome)(nil),        // 11: dspyagent.supervisor.v1.Welcome
+	(*Fault)(nil),          // 12: dspyagent.supervisor.v1.Fault
+	(*Name)(nil),           // 13: dspyagent.supervisor.v1.Name
+	(*StartBatch)(nil),     // 14: dspyagent.supervisor.v1.StartBatch
+	(*Environment)(nil),    // 15: dspyagent.supervisor.v1.Environment
+	(*Start)(nil),          // 16: dspyagent.supervisor.v1.Start
+	(*PoolLimits)(nil),     // 17: dspyagent.supervisor.v1.PoolLimits
+	(*StopBatch)(nil),      // 18: dspyagent.supervisor.v1.StopBatch
+	(*ForgetBatch)(nil),    // 19: dspyagent.supervisor.v1.ForgetBatch
+	(*Reports)(nil),        // 20: dspyagent.supervisor.v1.Reports
+	(*Report)(nil),         // 21: dspyagent.supervisor.v1.Report
+	(*End)(nil),            // 22: dspyagent.supervisor.v1.End
+	(*JournalRecord)(nil),  // 23: dspyagent.supervisor.v1.JournalRecord
+	(*Claim)(nil),          // 24: dspyagent.supervisor.v1.Claim
+	(*Started)(nil),        // 25: dspyagent.supervisor.v1.Started
+	(*Stopping)(nil),       // 26: dspyagent.supervisor.v1.Stopping
+	(*Forgot)(nil),         // 27: dspyagent.supervisor.v1.Forgot
+	nil,                    // 28: dspyagent.supervisor.v1.PoolLimits.LimitsEntry
 }
 var file_internal_process_supervisorpb_supervisor_proto_depIdxs = []int32{
-	7,  // 0: dspyagent.supervisor.v1.ToSupervisor.hello:type_name -> dspyagent.supervisor.v1.Hello
-	11, // 1: dspyagent.supervisor.v1.ToSupervisor.start:type_name -> dspyagent.supervisor.v1.StartBatch
-	15, // 2: dspyagent.supervisor.v1.ToSupervisor.stop:type_name -> dspyagent.supervisor.v1.StopBatch
-	16, // 3: dspyagent.supervisor.v1.ToSupervisor.forget:type_name -> dspyagent.supervisor.v1.ForgetBatch
-	14, // 4: dspyagent.supervisor.v1.ToSupervisor.pools:type_name -> dspyagent.supervisor.v1.PoolLimits
-	5,  // 5: dspyagent.supervisor.v1.ToSupervisor.bye:type_name -> dspyagent.supervisor.v1.Bye
-	8,  // 6: dspyagent.supervisor.v1.FromSupervisor.welcome:type_name -> dspyagent.supervisor.v1.Welcome
-	17, // 7: dspyagent.supervisor.v1.FromSupervisor.reports:type_name -> dspyagent.supervisor.v1.Reports
-	9,  // 8: dspyagent.supervisor.v1.FromSupervisor.fault:type_name -> dspyagent.supervisor.v1.Fault
-	1,  // 9: dspyagent.supervisor.v1.Fault.reason:type_name -> dspyagent.supervisor.v1.Fault.Reason
-	13, // 10: dspyagent.supervisor.v1.StartBatch.starts:type_name -> dspyagent.supervisor.v1.Start
-	12, // 11: dspyagent.supervisor.v1.StartBatch.environments:type_name -> dspyagent.supervisor.v1.Environment
-	10, // 12: dspyagent.supervisor.v1.Start.name:type_name -> dspyagent.supervisor.v1.Name
-	25, // 13: dspyagent.supervisor.v1.PoolLimits.limits:type_name -> dspyagent.supervisor.v1.PoolLimits.LimitsEntry
-	10, // 14: dspyagent.supervisor.v1.StopBatch.names:type_name -> dspyagent.supervisor.v1.Name
-	10, // 15: dspyagent.supervisor.v1.ForgetBatch.names:type_name -> dspyagent.supervisor.v1.Name
-	18, // 16: dspyagent.supervisor.v1.Reports.reports:type_name -> dspyagent.supervisor.v1.Report
-	10, // 17: dspyagent.supervisor.v1.Report.name:type_name -> dspyagent.supervisor.v1.Name
-	2,  // 18: dspyagent.supervisor.v1.Report.phase:type_name -> dspyagent.supervisor.v1.Report.Phase
-	0,  // 19: dspyagent.supervisor.v1.Report.cause:type_name -> dspyagent.supervisor.v1.StopCause
-	19, // 20: dspyagent.supervisor.v1.Report.end:type_name -> dspyagent.supervisor.v1.End
-	3,  // 21: dspyagent.supervisor.v1.End.kind:type_name -> dspyagent.supervisor.v1.End.Kind
-	10, // 22: dspyagent.supervisor.v1.JournalRecord.name:type_name -> dspyagent.supervisor.v1.Name
-	21, // 23: dspyagent.supervisor.v1.JournalRecord.claim:type_name -> dspyagent.supervisor.v1.Claim
-	22, // 24: dspyagent.supervisor.v1.JournalRecord.started:type_name -> dspyagent.supervisor.v1.Started
-	23, // 25: dspyagent.supervisor.v1.JournalRecord.stopping:type_name -> dspyagent.supervisor.v1.Stopping
-	19, // 26: dspyagent.supervisor.v1.JournalRecord.ended:type_name -> dspyagent.supervisor.v1.End
-	24, // 27: dspyagent.supervisor.v1.JournalRecord.forgot:type_name -> dspyagent.supervisor.v1.Forgot
-	0,  // 28: dspyagent.supervisor.v1.Stopping.cause:type_name -> dspyagent.supervisor.v1.StopCause
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	9,  // 0: dspyagent.supervisor.v1.ToSupervisor.hello:type_name -> dspyagent.supervisor.v1.Hello
+	14, // 1: dspyagent.supervisor.v1.ToSupervisor.start:type_name -> dspyagent.supervisor.v1.StartBatch
+	18, // 2: dspyagent.supervisor.v1.ToSupervisor.stop:type_name -> dspyagent.supervisor.v1.StopBatch
+	19, // 3: dspyagent.supervisor.v1.ToSupervisor.forget:type_name -> dspyagent.supervisor.v1.ForgetBatch
+	17, // 4: dspyagent.supervisor.v1.ToSupervisor.pools:type_name -> dspyagent.supervisor.v1.PoolLimits
+	6,  // 5: dspyagent.supervisor.v1.ToSupervisor.bye:type_name -> dspyagent.supervisor.v1.Bye
+	5,  // 6: dspyagent.supervisor.v1.ToSupervisor.ping:type_name -> dspyagent.supervisor.v1.Ping
+	11, // 7: dspyagent.supervisor.v1.FromSupervisor.welcome:type_name -> dspyagent.supervisor.v1.Welcome
+	20, // 8: dspyagent.supervisor.v1.FromSupervisor.reports:type_name -> dspyagent.supervisor.v1.Reports
+	12, // 9: dspyagent.supervisor.v1.FromSupervisor.fault:type_name -> dspyagent.supervisor.v1.Fault
+	8,  // 10: dspyagent.supervisor.v1.FromSupervisor.pong:type_name -> dspyagent.supervisor.v1.Pong
+	10, // 11: dspyagent.supervisor.v1.Hello.known:type_name -> dspyagent.supervisor.v1.Known
+	13, // 12: dspyagent.supervisor.v1.Known.name:type_name -> dspyagent.supervisor.v1.Name
+	24, // 13: dspyagent.supervisor.v1.Known.claim:type_name -> dspyagent.supervisor.v1.Claim
+	25, // 14: dspyagent.supervisor.v1.Known.started:type_name -> dspyagent.supervisor.v1.Started
+	1,  // 15: dspyagent.supervisor.v1.Fault.reason:type_name -> dspyagent.supervisor.v1.Fault.Reason
+	16, // 16: dspyagent.supervisor.v1.StartBatch.starts:type_name -> dspyagent.supervisor.v1.Start
+	15, // 17: dspyagent.supervisor.v1.StartBatch.environments:type_name -> dspyagent.supervisor.v1.Environment
+	13, // 18: dspyagent.supervisor.v1.Start.name:type_name -> dspyagent.supervisor.v1.Name
+	28, // 19: dspyagent.supervisor.v1.PoolLimits.limits:type_name -> dspyagent.supervisor.v1.PoolLimits.LimitsEntry
+	13, // 20: dspyagent.supervisor.v1.StopBatch.names:type_name -> dspyagent.supervisor.v1.Name
+	10, // 21: dspyagent.supervisor.v1.StopBatch.known:type_name -> dspyagent.supervisor.v1.Known
+	13, // 22: dspyagent.supervisor.v1.ForgetBatch.names:type_name -> dspyagent.supervisor.v1.Name
+	21, // 23: dspyagent.supervisor.v1.Reports.reports:type_name -> dspyagent.supervisor.v1.Report
+	13, // 24: dspyagent.supervisor.v1.Report.name:type_name -> dspyagent.supervisor.v1.Name
+	2,  // 25: dspyagent.supervisor.v1.Report.phase:type_name -> dspyagent.supervisor.v1.Report.Phase
+	0,  // 26: dspyagent.supervisor.v1.Report.cause:type_name -> dspyagent.supervisor.v1.StopCause
+	22, // 27: dspyagent.supervisor.v1.Report.end:type_name -> dspyagent.supervisor.v1.End
+	3,  // 28: dspyagent.supervisor.v1.End.kind:type_name -> dspyagent.supervisor.v1.End.Kind
+	13, // 29: dspyagent.supervisor.v1.JournalRecord.name:type_name -> dspyagent.supervisor.v1.Name
+	24, // 30: dspyagent.supervisor.v1.JournalRecord.claim:type_name -> dspyagent.supervisor.v1.Claim
+	25, // 31: dspyagent.supervisor.v1.JournalRecord.started:type_name -> dspyagent.supervisor.v1.Started
+	26, // 32: dspyagent.supervisor.v1.JournalRecord.stopping:type_name -> dspyagent.supervisor.v1.Stopping
+	22, // 33: dspyagent.supervisor.v1.JournalRecord.ended:type_name -> dspyagent.supervisor.v1.End
+	27, // 34: dspyagent.supervisor.v1.JournalRecord.forgot:type_name -> dspyagent.supervisor.v1.Forgot
+	0,  // 35: dspyagent.supervisor.v1.Stopping.cause:type_name -> dspyagent.supervisor.v1.StopCause
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_internal_process_supervisorpb_supervisor_proto_init() }
@@ -2070,13 +2348,15 @@ func file_internal_process_supervisorpb_supervisor_proto_init() {
 		(*ToSupervisor_Forget)(nil),
 		(*ToSupervisor_Pools)(nil),
 		(*ToSupervisor_Bye)(nil),
+		(*ToSupervisor_Ping)(nil),
 	}
-	file_internal_process_supervisorpb_supervisor_proto_msgTypes[2].OneofWrappers = []any{
+	file_internal_process_supervisorpb_supervisor_proto_msgTypes[3].OneofWrappers = []any{
 		(*FromSupervisor_Welcome)(nil),
 		(*FromSupervisor_Reports)(nil),
 		(*FromSupervisor_Fault)(nil),
+		(*FromSupervisor_Pong)(nil),
 	}
-	file_internal_process_supervisorpb_supervisor_proto_msgTypes[16].OneofWrappers = []any{
+	file_internal_process_supervisorpb_supervisor_proto_msgTypes[19].OneofWrappers = []any{
 		(*JournalRecord_Claim)(nil),
 		(*JournalRecord_Started)(nil),
 		(*JournalRecord_Stopping)(nil),
@@ -2089,7 +2369,7 @@ func file_internal_process_supervisorpb_supervisor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_process_supervisorpb_supervisor_proto_rawDesc), len(file_internal_process_supervisorpb_supervisor_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

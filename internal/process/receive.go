@@ -1,0 +1,116 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// follow uses one connection until it breaks or ctx ends.
+func (b *Backend) follow(ctx context.Context, ss *session, deliver func([]task.Change)) {
+	unhook := context.AfterFunc(ctx, ss.leave)
+	defer unhook()
+	defer b.disconnected(ss)
+	if ss.where.Machine == "" && ss.where.Boot == b.id.Boot {
+		ss.where.Machine = b.id.Machine // an older one does not say, and it is at the other end of a Unix socket
+	}
+	err := b.handOver(ss)
+	if err == nil {
+		awake := func() { deliver(nil) } // says nothing, but has the engine see that Down is over
+		awake()
+		deaf := b.listen(ss, awake)
+		defer deaf()
+		err = b.receive(ss, deliver)
+	}
+	_ = ss.nc.Close() // nothing is lost: the supervisor keeps what it has to tell
+	if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+		b.opts.Logger.Warn("process supervisor", "error", err)
+	}
+}
+
+// disconnected notes that the connection has ended. A supervisor that took
+// nothing in any more has most likely not ended with it.
+func (b *Backend) disconnected(ss *session) {
+	if since := ss.stuck.Load(); since != 0 {
+		b.setSilent(ss.pid, time.Unix(0, since))
+		return
+	}
+	b.setSession(nil, "")
+}
+
+// receive reports what the supervisor says, until the connection breaks: first
+// all that it knows, with what it should know and does not, and then what
+// changes.
+func (b *Backend) receive(ss *session, deliver func([]task.Change)) error {
+	told := snapshot{} // nil when it is complete
+	for {
+		m, err := ss.receive()
+		if err != nil {
+			return err
+		}
+		if m.GetPong() != nil {
+			ss.asked.Store(false)
+		}
+		reports := m.GetReports()
+		if reports == nil {
+			continue // what a newer supervisor says beside them we do not need
+		}
+		b.takeAndTell(ss, reports, told, deliver)
+		if reports.GetSnapshotDone() {
+			told = nil
+		}
+	}
+}
+
+// takeAndTell takes in one message of reports. told is nil after the snapshot.
+func (b *Backend) takeAndTell(ss *session, reports *supervisorpb.Reports, told snapshot, deliver func([]task.Change)) {
+	b.unread.turn.Lock()
+	defer b.unread.turn.Unlock()
+	told.note(reports.GetReports())
+	changes := b.take(ss, reports.GetReports())
+	if reports.GetSnapshotDone() && told != nil {
+		changes = append(changes, b.missing(ss, told)...)
+	}
+	if len(changes) > 0 {
+		deliver(changes)
+	}
+}
+
+// take turns reports into changes.
+func (b *Backend) take(ss *session, reports []*supervisorpb.Report) []task.Change {
+	changes := make([]task.Change, 0, 3*len(reports))
+	for _, r := range reports {
+		ref := refOf(r.GetName())
+		if held := b.unread.report(ref); held != nil {
+			r = held // a supervisor that has lost its journal knows less than that
+		}
+		b.mu.Lock()
+		before := b.told[ref]
+		b.mu.Unlock()
+		var after told
+		// Without the mutex: it reads a result.
+		changes, after = b.changes(changes, ss, r, before)
+		b.heard(ss, r, after)
+	}
+	return changes
+}
+
+// heard notes how much of an attempt is known after a report.
+func (b *Backend) heard(ss *session, r *supervisorpb.Report, after told) {
+	ref := refOf(r.GetName())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.GetPhase() != supervisorpb.Report_PHASE_QUEUED {
+		b.knowReport(ss, r)
+		delete(b.given, ref)
+		delete(b.envs, ref)
+		b.told[ref] = after
+	}
+	if after == toldEnd {
+		b.forgetRef(ref, toldEnd)
+	}
+}
