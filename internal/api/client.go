@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	orchestratorv1 "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -24,12 +26,16 @@ import (
 const MaxMessageBytes = 64 << 20
 
 // ErrNoDaemon is the cause of the error of a call that found nobody at the socket.
-var ErrNoDaemon = errors.New("no orchestrator is running")
+var ErrNoDaemon = errors.New("no daemon is running")
 
 // Target says where the orchestrator is.
 type Target struct {
-	Socket    string // path of its Unix socket
-	Addr      string // host and port instead of the socket
+	Socket string // path of its Unix socket
+	Addr   string // host and port instead of the socket
+	// Cert is the server's certificate, and Token what it asks for. Both are needed
+	// for addresses beyond loopback.
+	Cert      *access.Certificate
+	Token     access.Token
 	Workspace string // for messages
 }
 
@@ -45,27 +51,40 @@ type Client struct {
 	dialer *socketDialer
 }
 
-// Dial connects to the orchestrator, having made sure that it is ours. When none
-// is running the error has CodeUnavailable and ErrNoDaemon as a cause.
+// Dial connects to the orchestrator, having made sure that it is ours and that it
+// answers. When none is running the error has CodeUnavailable and ErrNoDaemon as a
+// cause; when one runs and says nothing, CodeUnavailable and ErrSilent.
 func Dial(ctx context.Context, t Target) (*Client, error) {
+	d := newDialer(t)
 	if t.Addr != "" {
-		return nil, task.Errorf(task.CodeUnsupported,
-			"connecting over TCP (%s) is not in this release yet; unset ORCHESTRATOR_GRPC_ADDR to use the socket of the workspace", t.Addr)
+		route, err := routeTo(t)
+		if err != nil {
+			return nil, err
+		}
+		d.tcp = route
 	}
-	d := &socketDialer{target: t, door: sameUser(uint32(os.Geteuid()))}
 	// gRPC connects when the first call is made, and its errors then are text.
 	// So the first connection is made here, where its error is a value.
 	conn, err := d.connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.close())
 	}
 	d.ready = conn
 	cc, err := grpc.NewClient("passthrough:///localhost", d.options()...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make a client: %w", err), d.close())
 	}
-	return &Client{OrchestratorServiceClient: orchestratorv1.NewOrchestratorServiceClient(cc), conn: cc, dialer: d}, nil
+	c := &Client{OrchestratorServiceClient: orchestratorv1.NewOrchestratorServiceClient(cc), conn: cc, dialer: d}
+	if err := d.greet(ctx, cc); err != nil {
+		_ = c.Close() // nothing was begun; why there is no answer is what counts
+		return nil, err
+	}
+	return c, nil
 }
+
+// Conn is the connection, for callers that make their own client on it. Its errors
+// are those of the Client.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Close ends the connection and every call that is under way.
 func (c *Client) Close() error {
@@ -76,23 +95,56 @@ func (c *Client) Close() error {
 type socketDialer struct {
 	target Target
 	door   door
+	tcp    *tcpRoute // nil: to the socket
+
+	patience  time.Duration  // see answerPatience
+	closed    chan struct{}  // by close, once
+	once      sync.Once      //
+	attending sync.WaitGroup // the goroutines of attend
 
 	mu    sync.Mutex
 	ready net.Conn // made by Dial, for gRPC to take; nil after
 	last  error    // why the last attempt failed; nil when it did not
+	pid   int32    // of whom the newest connection is to; 0 when it is not known
+}
+
+func newDialer(t Target) *socketDialer {
+	return &socketDialer{
+		target: t, door: sameUser(uint32(os.Geteuid())), patience: answerPatience, closed: make(chan struct{}),
+	}
+}
+
+func (d *socketDialer) lastError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}
+
+// server returns the process that the newest connection is to.
+func (d *socketDialer) server() int32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pid
 }
 
 func (d *socketDialer) options() []grpc.DialOption {
-	return []grpc.DialOption{
+	route := []grpc.DialOption{grpc.WithTransportCredentials(peerCreds{doors: doors{"unix": d.door}}), grpc.WithAuthority("localhost")}
+	if d.tcp != nil {
+		route = d.tcp.options()
+	}
+	return append(route,
 		grpc.WithContextDialer(d.dial),
-		grpc.WithTransportCredentials(peerCreds{doors: doors{"unix": d.door}}),
-		grpc.WithAuthority("localhost"),
 		grpc.WithNoProxy(), // HTTPS_PROXY is about the web
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(MaxMessageBytes), grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// One that was restarted is to be found again at once, and the socket is near.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * d.patience, // greet gives up before
+		}),
 		grpc.WithUnaryInterceptor(d.unary),
 		grpc.WithStreamInterceptor(d.stream),
-	}
+	)
 }
 
 // dial is what gRPC calls, the first time and after each loss.
@@ -113,6 +165,9 @@ func (d *socketDialer) dial(ctx context.Context, _ string) (net.Conn, error) {
 
 // connect makes one connection to a listener of our own.
 func (d *socketDialer) connect(ctx context.Context) (net.Conn, error) {
+	if d.tcp != nil {
+		return d.tcp.connect(ctx, d.target)
+	}
 	if err := checkSocketPath(d.target.Socket); err != nil {
 		return nil, err
 	}
@@ -121,10 +176,14 @@ func (d *socketDialer) connect(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, d.explain(err)
 	}
-	if _, err := d.door(conn); err != nil {
+	who, err := d.door(conn)
+	if err != nil {
 		refusal := task.Errorf(task.CodeConflict, "whoever listens on %s cannot be trusted: %w", d.target.Socket, err)
 		return nil, errors.Join(refusal, conn.Close())
 	}
+	d.mu.Lock()
+	d.pid = who.PID
+	d.mu.Unlock()
 	return conn, nil
 }
 
@@ -140,9 +199,9 @@ func (d *socketDialer) explain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return task.Errorf(task.CodeConflict, "socket %s is not ours to use: %w", d.target.Socket, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("connect to the orchestrator: %w", err)
+		return fmt.Errorf("connect to the daemon: %w", err)
 	}
-	return task.Errorf(task.CodeUnavailable, "cannot connect to the orchestrator: %w", err)
+	return task.Errorf(task.CodeUnavailable, "cannot connect to the daemon: %w", err)
 }
 
 func noDaemonText(workspace string) string {
@@ -164,12 +223,17 @@ func quoted(path string) string {
 }
 
 func (d *socketDialer) close() error {
+	d.once.Do(func() { close(d.closed) })
+	d.attending.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ready == nil {
-		return nil
+	var err error
+	if d.ready != nil {
+		err = d.ready.Close()
+		d.ready = nil
 	}
-	conn := d.ready
-	d.ready = nil
-	return conn.Close()
+	if d.tcp != nil {
+		err = errors.Join(err, d.tcp.close())
+	}
+	return err
 }

@@ -279,7 +279,12 @@ func healthTo(i Info, c task.Counts) *pb.HealthResponse {
 		for s, n := range c[k.Name] {
 			states[s.String()] = int64(n)
 		}
-		p.Classes = append(p.Classes, &pb.ClassStatus{Class: k.Name, States: states, Parallel: int32(k.Parallel)})
+		status := &pb.ClassStatus{Class: k.Name, States: states, Parallel: int32(k.Parallel)}
+		if k.Paused != nil {
+			status.Paused, status.PausedBy, status.PausedReason = true, text(k.Paused.By), text(k.Paused.Reason)
+			status.PausedAtMs = milliseconds(k.Paused.At)
+		}
+		p.Classes = append(p.Classes, status)
 	}
 	return p
 }

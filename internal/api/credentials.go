@@ -5,6 +5,8 @@ import (
 	"net"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/dspy-agent/dspy-agent/internal/access"
 )
 
 // peerCreds is gRPC's handshake: it lets a connection in or not, and exchanges
@@ -23,9 +25,20 @@ type authInfo struct {
 // AuthType names the way in which the peer was recognised.
 func (authInfo) AuthType() string { return "peer-credentials" }
 
+// ProvenByKernel tells access.TokenGuard that no token is needed.
+func (authInfo) ProvenByKernel() bool { return true }
+
 // ServerHandshake admits the client or fails, upon which gRPC closes the connection.
+// What comes over TCP has been through a Gate.
 func (c peerCreds) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return c.handshake(conn)
+	if conn.LocalAddr().Network() != "tcp" {
+		return c.handshake(conn)
+	}
+	admitted, info, err := access.ServerCreds{}.ServerHandshake(conn)
+	if err != nil && c.refused != nil {
+		c.refused(conn, err)
+	}
+	return admitted, info, err
 }
 
 // ClientHandshake makes sure that we talk to a server of our own.

@@ -66,23 +66,3 @@ func TestCursorEndsWithTheCause(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-// TestWatchersSurviveAGap has retention overtake the follower: who waits must be
-// woken all the same, since the record of his task may be among the lost ones.
-func TestWatchersSurviveAGap(t *testing.T) {
-	l := &fadingLog{first: 10, last: 20}
-	w := newWatchers(l)
-	changed, forget := w.watch(3)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.follow(ctx, 5) }()
-	<-changed
-	forget()
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if len(w.bySeq) != 0 {
-		t.Errorf("%d are still watched", len(w.bySeq))
-	}
-}

@@ -1,8 +1,10 @@
 // Package api is the door of the orchestrator: the gRPC server on a Unix socket,
-// the client that our own programs use, and who may come in.
+// the HTTP server, the client that our own programs use, and who may come in.
 //
 // It owns the translation between the wire and the domain (convert.go, one file),
-// the table of error codes (errors.go) and the rule of who may connect (peer.go).
+// the tables of error codes (errors.go, httpproblem.go) and the rule of who may
+// connect (peer.go). HTTP (http*.go) is another form of the same calls: it reads
+// and writes JSON, and leaves the rest to what answers gRPC.
 // What it needs of the queue, the engine and the backends it declares itself
 // (ports.go).
 //
@@ -14,6 +16,8 @@
 //   - A stream follows the event log by index. It never delays a commit, a slow
 //     reader delays only itself, and a stream that cannot continue without a gap
 //     says so instead of leaving something out.
+//   - A body is one JSON object that everybody reads alike, or it is refused with
+//     line and column. What clients may send, and for how long, is bounded.
 //   - A stop ends every call within a bounded time. Streams end with UNAVAILABLE,
 //     and can be resumed at the index that came last.
 //

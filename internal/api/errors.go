@@ -112,3 +112,13 @@ func codeOf(st *status.Status) (code task.Code, ours bool) {
 	}
 	return task.CodeInternal, false
 }
+
+// codeNamed returns the code with that name.
+func codeNamed(name string) task.Code {
+	for _, line := range codeTable {
+		if strings.EqualFold(line.code.String(), name) {
+			return line.code
+		}
+	}
+	return task.CodeInternal
+}

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -20,26 +21,45 @@ func (s service) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStream
 	if err := out.SendHeader(metadata.MD{}); err != nil {
 		return err
 	}
-	since := req.GetSinceTimestamp()
-	for {
-		records, err := at.next(ctx)
-		if err != nil {
-			return err
-		}
-		for _, r := range records {
-			if r.At.Time().Unix() < since {
-				continue
+	return s.guarded(out.Context(), func(g *guard) error {
+		f := &eventStream{out: out, guard: g, types: req.GetEventTypes(), since: req.GetSinceTimestamp()}
+		sub := s.feed.subscribe(at.at, interest{every: true})
+		defer sub.close()
+		for {
+			records, err := sub.next(ctx)
+			if err != nil {
+				return err
 			}
-			since = 0 // what was committed later is newer, whatever its clock said
-			kind := r.EventType()
-			if kind == "" || !wantsType(req.GetEventTypes(), kind) {
-				continue
-			}
-			if err := out.Send(eventTo(r, kind)); err != nil {
+			if err := f.send(records); err != nil {
 				return err
 			}
 		}
+	})
+}
+
+// eventStream is one stream of events.
+type eventStream struct {
+	out   grpc.ServerStreamingServer[pb.SystemEvent]
+	guard *guard
+	types []string // empty = all
+	since int64    // unix seconds
+}
+
+func (f *eventStream) send(records []task.Record) error {
+	for _, r := range records {
+		if r.At.Time().Unix() < f.since {
+			continue
+		}
+		f.since = 0 // what was committed later is newer, whatever its clock said
+		kind := r.EventType()
+		if kind == "" || !wantsType(f.types, kind) {
+			continue
+		}
+		if err := send(f.guard, f.out, eventTo(r, kind)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // eventsFrom returns where in the event log the reading begins. For a time that

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -27,6 +29,8 @@ type fixture struct {
 	t      testing.TB
 	ctx    context.Context
 	q      *queue.Queue
+	m      *metrics.Metrics
+	srv    *api.Server
 	out    *outputs
 	socket string
 	client *api.Client
@@ -39,12 +43,12 @@ type fixture struct {
 func setup(tb testing.TB, change ...func(*api.Options)) *fixture {
 	tb.Helper()
 	dir := shortDir(tb)
-	q, err := queue.Open(tb.Context(), queue.Options{Dir: filepath.Join(dir, "queue")})
+	q, m, err := openQueue(tb.Context(), filepath.Join(dir, "queue"))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f := &fixture{t: tb, ctx: tb.Context(), q: q, out: newOutputs(), socket: filepath.Join(dir, "s")}
-	f.info = api.Info{Healthy: true, Version: "1.2.3", Limit: 4, Services: map[string]string{"queue": "ok"}, Classes: []api.ClassInfo{{Name: "cpu_short"}}}
+	f := &fixture{t: tb, ctx: tb.Context(), q: q, m: m, out: newOutputs(), socket: filepath.Join(dir, "s")}
+	f.info = api.Info{Healthy: true, Version: "1.2.3", Services: map[string]string{"queue": "ok"}, Classes: []api.ClassInfo{{Name: "cpu_short"}}}
 	opts := f.options()
 	for _, c := range change {
 		c(&opts)
@@ -67,6 +71,21 @@ func setup(tb testing.TB, change ...func(*api.Options)) *fixture {
 	return f
 }
 
+// openQueue opens a queue, and makes the numbers that it tells.
+func openQueue(ctx context.Context, dir string) (q *queue.Queue, m *metrics.Metrics, err error) {
+	m, err = metrics.New(metrics.Options{
+		Classes: []string{"cpu_short", "cpu_long"}, Version: "1.2.3",
+		Counts:  func() task.Counts { return q.Counts() },
+		Machine: func() metrics.Machine { return metrics.Machine{Limit: 4} },
+		Paused:  func() map[string]task.Pause { return q.Paused() },
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err = queue.Open(ctx, queue.Options{Dir: dir, OnCommit: m.Committed})
+	return q, m, err
+}
+
 // shortDir returns a directory whose path fits a socket's.
 func shortDir(tb testing.TB) string {
 	tb.Helper()
@@ -80,7 +99,8 @@ func shortDir(tb testing.TB) string {
 
 func (f *fixture) options() api.Options {
 	return api.Options{
-		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out,
+		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out, Metrics: f.m,
+		Pauser: pauser{f.q}, Stats: statsOf(f.q),
 		Class: classes, Info: f.tell,
 		Workspace: "/w", Logger: slog.New(slog.DiscardHandler), StopTimeout: 2 * time.Second,
 	}
@@ -89,6 +109,12 @@ func (f *fixture) options() api.Options {
 func (f *fixture) tell() api.Info {
 	info := f.info
 	info.Healthy = info.Healthy && !f.ill.Load()
+	info.Classes = slices.Clone(info.Classes)
+	for i, k := range info.Classes {
+		if p, ok := f.q.Paused()[k.Name]; ok {
+			info.Classes[i].Paused = &p
+		}
+	}
 	return info
 }
 
@@ -98,6 +124,7 @@ func (f *fixture) serve(opts api.Options) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.srv = srv
 	lis, err := api.ListenUnix(f.socket)
 	if err != nil {
 		f.t.Fatal(err)
@@ -237,6 +264,40 @@ func (m mover) Retry(ctx context.Context, id, by string) (task.Task, error) {
 func (m mover) Explain(_ context.Context, id string) (string, task.Task, error) {
 	t, err := m.q.Lookup(id)
 	return "it waits for its turn", t, err
+}
+
+// pauser does what the engine would, for classes of which nothing is ever started.
+type pauser struct{ *queue.Queue }
+
+func (p pauser) PauseClass(ctx context.Context, class, by, reason string) (task.Pause, bool, error) {
+	return p.Pause(ctx, class, task.Pause{At: task.At(time.Now()), By: by, Reason: reason})
+}
+
+func (p pauser) ResumeClass(ctx context.Context, class, _ string) (task.Pause, bool, error) {
+	return p.Resume(ctx, class)
+}
+
+// statsOf tells of cpu_short, and of what has tasks.
+func statsOf(q *queue.Queue) func() (api.QueueStats, error) {
+	return func() (api.QueueStats, error) {
+		st, err := q.Stats()
+		if err != nil {
+			return api.QueueStats{}, err
+		}
+		oldest, err := q.OldestWaiting()
+		out := api.QueueStats{QueueID: q.ID(), Dir: "/q", LastIndex: st.LastIndex, FirstIndex: st.FirstIndex, FileBytes: st.DBBytes, MaxWaiting: st.MaxWaiting, Window: time.Minute}
+		for _, name := range []string{"cpu_short", "cpu_long"} {
+			k := api.ClassStats{
+				Name: name, Parallel: 3, States: st.Counts[name], Waiting: q.Waiting()[name], Oldest: oldest[name],
+				Recent: api.Recent{Started: 5, Ended: 4, WaitP50: time.Second, WaitP95: 2 * time.Second},
+			}
+			if p, ok := q.Paused()[name]; ok {
+				k.Paused = &p
+			}
+			out.Classes = append(out.Classes, k)
+		}
+		return out, err
+	}
 }
 
 // outputs keeps what tasks print in memory.

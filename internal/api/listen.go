@@ -9,8 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -88,18 +87,13 @@ func checkSocketPath(path string) error {
 }
 
 // lockSocket takes the lock, which the kernel releases when the process dies.
-// The file stays: removing it would let two processes lock two files of one name.
 func lockSocket(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the socket: %w", err)
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	f, err := host.Lock(path)
 	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return nil, errors.Join(task.Errorf(task.CodeConflict, "another orchestrator holds %s", path), f.Close())
+	case errors.Is(err, host.ErrLocked):
+		return nil, task.Errorf(task.CodeConflict, "another daemon holds %s", path)
 	case err != nil:
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		return nil, fmt.Errorf("lock of the socket: %w", err)
 	}
 	return f, nil
 }

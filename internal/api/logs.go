@@ -31,10 +31,16 @@ func (s service) StreamLogs(req *pb.StreamLogsRequest, out grpc.ServerStreamingS
 	if req.GetOffset() < 0 || req.GetTail() < 0 || f.attempt < 1 {
 		return task.Errorf(task.CodeInvalid, "attempt, offset and tail cannot be negative")
 	}
-	changed, forget := s.watchers.watch(t.Seq)
-	defer forget()
-	f.changed = changed
-	offset, tail := req.GetOffset(), int(req.GetTail())
+	return s.guarded(out.Context(), func(g *guard) error {
+		changed, forget := s.feed.watch(t.Seq)
+		defer forget()
+		f.guard, f.changed = g, changed
+		return f.run(req.GetOffset(), int(req.GetTail()))
+	})
+}
+
+// run sends the attempt, and those that follow.
+func (f *logStream) run(offset int64, tail int) error {
 	for {
 		more, err := f.sendAttempt(offset, tail)
 		if err != nil || !more {
@@ -88,6 +94,7 @@ type logStream struct {
 	service
 	ctx     context.Context
 	out     grpc.ServerStreamingServer[pb.LogChunk]
+	guard   *guard
 	id      string
 	attempt int
 	follow  bool
@@ -114,7 +121,7 @@ func (f *logStream) sendAttempt(offset int64, tail int) (more bool, err error) {
 			return false, err
 		}
 	}
-	if err := f.out.Send(&pb.LogChunk{TaskId: text(f.id), Attempt: int32(f.attempt), NextOffset: offset, Stream: "output"}); err != nil {
+	if err := send(f.guard, f.out, &pb.LogChunk{TaskId: text(f.id), Attempt: int32(f.attempt), NextOffset: offset, Stream: "output"}); err != nil {
 		return false, err
 	}
 	if t, err = f.copy(output, offset); err != nil {
@@ -176,7 +183,7 @@ func (f *logStream) drain(output Output, offset int64, buf []byte) (int64, error
 		n, next, err := output.Read(buf, offset)
 		offset = next
 		if n > 0 {
-			if err := f.out.Send(&pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: "output"}); err != nil {
+			if err := send(f.guard, f.out, &pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: "output"}); err != nil {
 				return offset, err
 			}
 		}

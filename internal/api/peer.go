@@ -6,11 +6,11 @@ import (
 	"net"
 	"os/user"
 	"strconv"
-	"syscall"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/peer"
 
+	"github.com/dspy-agent/dspy-agent/internal/access"
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -18,7 +18,7 @@ import (
 type Peer struct {
 	UID uint32
 	PID int32  // 0 when it is not known
-	Via string // by which door: "socket"
+	Via string // by which door: "socket", "grpc" or "http"
 }
 
 // String names the peer for people: "uid 1000 (alice)".
@@ -29,15 +29,30 @@ func (p Peer) String() string {
 	return fmt.Sprintf("uid %d", p.UID)
 }
 
+// peerKey finds the Peer of an HTTP request in its context; that of a gRPC call is
+// where gRPC keeps it.
+type peerKey struct{}
+
 // PeerFrom returns who sent the request that is being handled.
 func PeerFrom(ctx context.Context) (Peer, bool) {
+	if who, ok := ctx.Value(peerKey{}).(Peer); ok {
+		return who, true
+	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return Peer{}, false
 	}
-	info, ok := p.AuthInfo.(authInfo)
-	return info.Peer, ok
+	switch info := p.AuthInfo.(type) {
+	case authInfo:
+		return info.Peer, true
+	default:
+		who, ok := access.PeerFrom(ctx)
+		return Peer{UID: who.UID, Via: viaTCP}, ok
+	}
 }
+
+// viaTCP is the door for programs that speak gRPC over TCP.
+const viaTCP = "grpc"
 
 // door decides whether the other end of a connection may talk to us. Each kind
 // of listener has its own.
@@ -61,40 +76,15 @@ func (d doors) admit(conn net.Conn) (Peer, error) {
 // submits does not run as it.
 func sameUser(uid uint32) door {
 	return func(conn net.Conn) (Peer, error) {
-		cred, err := peerCredentials(conn)
+		p, err := host.PeerOf(conn)
 		if err != nil {
 			return Peer{}, err
 		}
-		if cred.Uid != uid {
-			return Peer{}, task.Errorf(task.CodeConflict, "the process at the other end belongs to uid %d, and this one to uid %d", cred.Uid, uid)
+		if p.UID != uid {
+			return Peer{}, task.Errorf(task.CodeConflict, "the process at the other end belongs to uid %d, and this one to uid %d", p.UID, uid)
 		}
-		return Peer{UID: cred.Uid, PID: cred.Pid, Via: "socket"}, nil
+		return Peer{UID: p.UID, PID: p.PID, Via: "socket"}, nil
 	}
-}
-
-// peerCredentials asks the kernel. On the server's side it names the process
-// that connected; on the client's side the one that called listen.
-func peerCredentials(conn net.Conn) (*unix.Ucred, error) {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil, fmt.Errorf("peer of a %T cannot be looked up", conn)
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("peer credentials: %w", err)
-	}
-	var cred *unix.Ucred
-	var getErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, getErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err == nil {
-		err = getErr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("peer credentials: %w", err)
-	}
-	return cred, nil
 }
 
 func userName(uid uint32) string {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -82,6 +83,20 @@ type Output interface {
 	io.Closer
 }
 
+// Metrics is what the server needs of the numbers, and what it tells them.
+type Metrics interface {
+	// Values returns all that have no label, by name. The caller owns the map.
+	Values() map[string]float64
+	// Handler answers a scrape.
+	http.Handler
+	// RPC is told of a gRPC call that has ended: "package.Service/Method", and the
+	// name of its code.
+	RPC(method, code string)
+	// HTTP is told of a request that was answered: the path as the documentation
+	// writes it, "" for none of ours, and the status.
+	HTTP(path string, code int)
+}
+
 // Info is what the daemon tells about itself.
 type Info struct {
 	Healthy   bool              // tasks can be accepted
@@ -94,14 +109,11 @@ type Info struct {
 	QueueDir  string
 	LogFile   string
 	Classes   []ClassInfo
-	// Limit is how many tasks this machine runs at once.
-	Limit int
-	// GPUWait is how long the task at the head of the line for a GPU has waited.
-	GPUWait time.Duration
 }
 
 // ClassInfo is what the daemon tells about a class of tasks.
 type ClassInfo struct {
 	Name     string
 	Parallel int // 0 = bounded only by the machine
+	Paused   *task.Pause
 }

@@ -15,26 +15,10 @@ import (
 func (s service) StreamTaskResults(req *pb.StreamTaskResultsRequest, out grpc.ServerStreamingServer[pb.TaskResult]) error {
 	ctx, cancel := s.untilStop(out.Context())
 	defer cancel()
-	// The place is taken before the tasks are looked at: what ends between is in
-	// both, and sent once.
-	at, err := s.resultsFrom(req)
-	if err != nil {
-		return err
-	}
-	f := &resultStream{service: s, ctx: ctx, out: out, cursor: at}
-	if err := f.choose(req.GetTaskIds()); err != nil {
-		return err
-	}
-	// The header tells the caller that nothing from here on will be missed.
-	if err := out.SendHeader(metadata.MD{}); err != nil {
-		return err
-	}
-	if req.GetIncludeCompleted() && req.GetAfterIndex() == 0 && f.chosen != nil {
-		if err := f.replay(); err != nil {
-			return err
-		}
-	}
-	return f.follow()
+	return s.guarded(out.Context(), func(g *guard) error {
+		f := &resultStream{service: s, ctx: ctx, out: out, guard: g}
+		return f.run(req)
+	})
 }
 
 // resultsFrom returns where in the event log the stream begins. The endings of
@@ -56,7 +40,8 @@ type resultStream struct {
 	service
 	ctx    context.Context
 	out    grpc.ServerStreamingServer[pb.TaskResult]
-	cursor cursor
+	guard  *guard
+	cursor cursor // up to where the log was read
 
 	// The rest is for a stream of chosen tasks; nil for one of all.
 	chosen []task.Task       // as they were when the stream began
@@ -64,6 +49,30 @@ type resultStream struct {
 	left   int               // how many ends are still to come
 	until  uint64            // the log contains every end that chosen shows up to here
 	sent   map[task.Seq]int  // the attempt whose end was replayed
+}
+
+func (f *resultStream) run(req *pb.StreamTaskResultsRequest) (err error) {
+	// The place is taken before the tasks are looked at: what ends between is in
+	// both, and sent once.
+	if f.cursor, err = f.resultsFrom(req); err != nil {
+		return err
+	}
+	if err := f.choose(req.GetTaskIds()); err != nil {
+		return err
+	}
+	// The header tells the caller that nothing from here on will be missed.
+	if err := f.out.SendHeader(metadata.MD{}); err != nil {
+		return err
+	}
+	if req.GetIncludeCompleted() && req.GetAfterIndex() == 0 && f.chosen != nil {
+		if err := f.replay(); err != nil {
+			return err
+		}
+	}
+	if err := f.catchUp(); err != nil {
+		return err
+	}
+	return f.follow()
 }
 
 // choose looks up the tasks that the caller wants to hear of.
@@ -119,24 +128,54 @@ func (f *resultStream) replay() error {
 			return err
 		}
 		f.sent[t.Seq] = t.Attempt()
-		if err := f.out.Send(resultTo(endingOf(t, result), f.cursor.at)); err != nil {
+		if err := send(f.guard, f.out, resultTo(endingOf(t, result), f.cursor.at)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// follow sends the ends that the log tells of, until all chosen tasks have ended.
-func (f *resultStream) follow() error {
-	for f.chosen == nil || f.left > 0 || f.cursor.at < f.until {
-		records, err := f.cursor.next(f.ctx)
+// catchUp sends what the log contains already.
+func (f *resultStream) catchUp() error {
+	for last := max(f.until, f.opts.Log.LastIndex()); f.cursor.at < last; {
+		if f.ctx.Err() != nil {
+			return context.Cause(f.ctx)
+		}
+		records, err := f.cursor.ready()
 		if err != nil {
 			return err
 		}
-		for _, r := range records {
-			if err := f.take(r); err != nil {
-				return err
-			}
+		if err := f.takeAll(records); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow sends the ends that are still to come, until all chosen tasks have ended.
+func (f *resultStream) follow() error {
+	in := interest{ends: f.chosen == nil}
+	for seq := range f.wanted {
+		in.seqs = append(in.seqs, seq)
+	}
+	sub := f.feed.subscribe(f.cursor.at, in)
+	defer sub.close()
+	for f.chosen == nil || f.left > 0 {
+		records, err := sub.next(f.ctx)
+		if err != nil {
+			return err
+		}
+		if err := f.takeAll(records); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *resultStream) takeAll(records []task.Record) error {
+	for _, r := range records {
+		if err := f.take(r); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -160,25 +199,9 @@ func (f *resultStream) take(r task.Record) error {
 			return nil
 		}
 	}
-	e, err := f.endingIn(r)
+	result, err := f.resultIn(r)
 	if err != nil {
 		return err
 	}
-	return f.out.Send(resultTo(e, r.Index))
-}
-
-// endingIn reads the end that a record tells of. The task has more to say about
-// it, unless it was removed since, or has begun another attempt.
-func (s service) endingIn(r task.Record) (ending, error) {
-	t, err := s.opts.Queue.Lookup(r.ID)
-	switch {
-	case task.CodeOf(err) == task.CodeNotFound:
-		return endingOfRecord(r), nil
-	case err != nil:
-		return ending{}, err
-	case t.Seq != r.Seq || t.Attempt() != r.Attempt || !t.State().Terminal():
-		return endingOfRecord(r), nil
-	}
-	result, err := s.opts.Queue.Result(t.Seq)
-	return endingOf(t, result), err
+	return send(f.guard, f.out, result)
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,7 +16,10 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
+	"github.com/dspy-agent/dspy-agent/internal/access"
+	"github.com/dspy-agent/dspy-agent/internal/payload"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -26,16 +31,30 @@ type Options struct {
 	Log     Log
 	Mover   Mover
 	Outputs Outputs
+	Metrics Metrics
+	Pauser  Pauser
+	// Stats tells how the queue is, by class.
+	Stats func() (QueueStats, error)
 	// Class resolves the name of a class ("" = the default one), or refuses it.
 	Class func(name string) (Class, error)
+	// Types are the task types that a payload may name. May be nil.
+	Types payload.Types
 	// Info tells about the daemon, now.
 	Info func() Info
+	// Machine is what there is for tasks; one that needs more is warned about.
+	Machine Machine
 	// Workspace is the working directory of tasks that name none.
 	Workspace string
 	Logger    *slog.Logger
 
+	// Token is what callers over TLS have to present. The zero Token lets nobody in
+	// by TLS.
+	Token access.Token
 	// StopTimeout bounds how long a stop waits for calls to end. Defaults to 5 s.
 	StopTimeout time.Duration
+	// SendTimeout is how long a message of a stream waits for its reader, before
+	// the stream is cut off. Defaults to 30 s.
+	SendTimeout time.Duration
 	// Now tells the time. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -49,10 +68,12 @@ type Class struct {
 
 // Server serves OrchestratorService, grpc.health.v1 and reflection.
 type Server struct {
-	opts     Options
-	log      *slog.Logger
-	grpc     *grpc.Server
-	watchers *watchers
+	opts    Options
+	log     *slog.Logger
+	grpc    *grpc.Server
+	feed    *feed
+	endings endings
+	streams sync.WaitGroup // what guarded left behind
 
 	// serving ends when the server begins to stop. It is set once, before the
 	// first call is taken.
@@ -68,21 +89,25 @@ type service struct {
 
 // errStopping ends long calls when the server stops.
 var errStopping = task.Errorf(task.CodeUnavailable,
-	"the orchestrator is stopping; running tasks go on: connect again, and resume a stream behind the last index or offset it gave")
+	"the daemon is stopping; running tasks go on: connect again, and resume a stream behind the last index or offset it gave")
 
 // New makes a Server that does not serve yet.
 func New(opts Options) (*Server, error) {
 	if opts.Queue == nil || opts.Log == nil || opts.Mover == nil || opts.Outputs == nil ||
-		opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
+		opts.Metrics == nil || opts.Pauser == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
 		return nil, errors.New("api: an option that is needed is missing")
 	}
 	if opts.StopTimeout == 0 {
 		opts.StopTimeout = 5 * time.Second
 	}
+	if opts.SendTimeout == 0 {
+		opts.SendTimeout = 30 * time.Second
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), watchers: newWatchers(opts.Log)}
+	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log)}
+	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid())}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
@@ -90,8 +115,8 @@ func New(opts Options) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second),
-		grpc.UnaryInterceptor(s.unary),
-		grpc.StreamInterceptor(s.stream),
+		grpc.ChainUnaryInterceptor(token.Unary, s.unary),
+		grpc.ChainStreamInterceptor(token.Stream, s.stream),
 	)
 	pb.RegisterOrchestratorServiceServer(s.grpc, service{Server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{info: opts.Info})
@@ -105,8 +130,8 @@ func New(opts Options) (*Server, error) {
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s.serving = ctx
-	from := s.opts.Log.LastIndex()
-	g.Go(func() error { return s.watchers.follow(ctx, from) })
+	s.feed.begin()
+	g.Go(func() error { return s.feed.follow(ctx) })
 	for _, lis := range listeners {
 		g.Go(func() error {
 			if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -120,7 +145,9 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		s.stop()
 		return nil
 	})
-	return g.Wait()
+	err := g.Wait()
+	s.streams.Wait()
+	return err
 }
 
 // stop lets calls end by themselves, and cuts off those that do not in time,
@@ -157,13 +184,14 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	return s.answer(stream.Context(), info.FullMethod, handle(srv, stream))
 }
 
-// answer turns the error of a call into what travels, and logs what is a fault
-// of ours.
+// answer turns the error of a call into what travels, counts the call, and logs
+// what is a fault of ours.
 func (s *Server) answer(ctx context.Context, method string, err error) error {
+	travels := toStatus(err)
+	s.opts.Metrics.RPC(strings.TrimPrefix(method, "/"), status.Code(travels).String())
 	if err == nil {
 		return nil
 	}
-	travels := toStatus(err)
 	if task.CodeOf(err) == task.CodeInternal && !isStatus(err) && ctx.Err() == nil {
 		s.log.Error("call failed", "method", method, "error", err)
 	}

@@ -118,14 +118,18 @@ func TestNoDaemon(t *testing.T) {
 	for _, socket := range []string{dir + "/none", dir + "/dead", dir + "/no/dir"} {
 		_, err := api.Dial(t.Context(), api.Target{Socket: socket, Workspace: "/home/me/lab"})
 		wantCode(t, err, task.CodeUnavailable)
-		if !errors.Is(err, api.ErrNoDaemon) || err.Error() != "no orchestrator is running for workspace /home/me/lab; start one with: dspy-agent start --workspace /home/me/lab" {
+		if !errors.Is(err, api.ErrNoDaemon) || err.Error() != "no daemon is running for workspace /home/me/lab; start one with: dspy-agent start --workspace /home/me/lab" {
 			t.Errorf("got %v", err)
 		}
 	}
 	_, err = api.Dial(t.Context(), api.Target{Socket: dir + "/" + strings.Repeat("x", 108)})
 	wantCode(t, err, task.CodeInvalid)
-	_, err = api.Dial(t.Context(), api.Target{Addr: "127.0.0.1:50052"})
-	wantCode(t, err, task.CodeUnsupported)
+	_, err = api.Dial(t.Context(), api.Target{Addr: "127.0.0.1:1"}) // nobody but root could listen there
+	if wantCode(t, err, task.CodeUnavailable); !errors.Is(err, api.ErrNoDaemon) {
+		t.Errorf("got %v", err)
+	}
+	_, err = api.Dial(t.Context(), api.Target{Addr: "192.0.2.1:50052"})
+	wantCode(t, err, task.CodeInvalid) // it needs a certificate and a token
 }
 
 func TestProxyIsIgnored(t *testing.T) {

@@ -3,10 +3,16 @@ package api_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -250,4 +256,78 @@ func TestSlowReader(t *testing.T) {
 		}
 		last = e.GetIndex()
 	}
+}
+
+// TestAReaderThatTakesNothingIsCutOff has a stream stand still for longer than it
+// may: it is ended, and its reader comes back and has missed nothing.
+func TestAReaderThatTakesNothingIsCutOff(t *testing.T) {
+	cut := make(logged, 64)
+	f := setup(t, func(o *api.Options) {
+		o.SendTimeout = 100 * time.Millisecond
+		o.Logger = slog.New(cut)
+	})
+	const n, rounds = 200, 30 // more than fits on the way
+	slow := f.events(&pb.StreamEventsRequest{})
+	quick := f.events(&pb.StreamEventsRequest{})
+	for round := range rounds {
+		req := &pb.SubmitTasksRequest{}
+		for i := range n {
+			req.Tasks = append(req.Tasks, &pb.SubmitTaskRequest{Id: fmt.Sprintf("%s-%d-%d", strings.Repeat("t", 100), round, i)})
+		}
+		if _, err := f.SubmitTasks(f.ctx, req); err != nil {
+			t.Fatal(err)
+		}
+		for range n {
+			recv(t, quick)
+		}
+	}
+	cut.await("slow reader cut off")
+	var last uint64
+	for {
+		e, err := slow.Recv()
+		if err != nil {
+			if status.Code(err) != codes.ResourceExhausted {
+				t.Fatalf("the stream ended with %v", err)
+			}
+			break
+		}
+		if last != 0 && e.GetIndex() != last+1 {
+			t.Fatalf("index %d came after %d", e.GetIndex(), last)
+		}
+		last = e.GetIndex()
+	}
+	if last == 0 || last >= n*rounds {
+		t.Fatalf("the reader was cut off behind index %d of %d", last, n*rounds)
+	}
+	again := f.events(&pb.StreamEventsRequest{AfterIndex: last})
+	for last < n*rounds {
+		e := recv(t, again)
+		if e.GetIndex() != last+1 {
+			t.Fatalf("index %d came after %d", e.GetIndex(), last)
+		}
+		last = e.GetIndex()
+	}
+}
+
+// logged is a logger whose lines a test can wait for.
+type logged chan string
+
+func (l logged) await(line string) {
+	for said := range l {
+		if said == line {
+			return
+		}
+	}
+}
+
+func (l logged) Enabled(context.Context, slog.Level) bool { return true }
+func (l logged) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l logged) WithGroup(string) slog.Handler            { return l }
+
+func (l logged) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case l <- r.Message:
+	default: // nobody waits
+	}
+	return nil
 }

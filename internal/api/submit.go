@@ -33,15 +33,37 @@ func (s service) SubmitTasks(ctx context.Context, req *pb.SubmitTasksRequest) (*
 	return &pb.SubmitTasksResponse{Results: answers}, nil
 }
 
-// submit answers every request, in order: those that cannot become a spec at
+// order is a submission, whichever door it came through.
+type order struct {
+	*pb.SubmitTaskRequest
+	// fields are the payload where the door takes JSON; nil = it is in the request.
+	fields payload.Fields
+}
+
+// submit answers every request, in order.
+// The checks come on top of what is asked of every task.
+func (s service) submit(ctx context.Context, reqs []*pb.SubmitTaskRequest, checks ...func(*task.Spec) error) ([]*pb.SubmitTaskResponse, error) {
+	orders := make([]order, len(reqs))
+	for i, req := range reqs {
+		orders[i].SubmitTaskRequest = req
+	}
+	return s.accept(ctx, orders, checks...)
+}
+
+// accept answers every submission, in order: those that cannot become a spec at
 // once, the others with what the queue says.
-func (s service) submit(ctx context.Context, reqs []*pb.SubmitTaskRequest) ([]*pb.SubmitTaskResponse, error) {
+func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.Spec) error) ([]*pb.SubmitTaskResponse, error) {
 	answers := make([]*pb.SubmitTaskResponse, len(reqs))
 	specs := make([]*task.Spec, 0, len(reqs))
 	place := make([]int, 0, len(reqs)) // of each spec among the answers
 	who, _ := PeerFrom(ctx)
 	for i, req := range reqs {
 		spec, err := s.resolve(req, who)
+		for _, check := range checks {
+			if err == nil {
+				err = check(spec)
+			}
+		}
 		if err != nil {
 			answers[i] = refusedTo(req.GetId(), err)
 			continue
@@ -57,15 +79,27 @@ func (s service) submit(ctx context.Context, reqs []*pb.SubmitTaskRequest) ([]*p
 		return nil, err
 	}
 	for i, a := range accepted {
-		answers[place[i]] = acceptedTo(specs[i].ID, a)
+		answer := acceptedTo(specs[i].ID, a)
+		if a.Err == nil {
+			answer.Warning = s.warning(a.Task)
+		}
+		answers[place[i]] = answer
 	}
 	return answers, nil
 }
 
 // resolve makes the spec of a submission, or says why it is refused. The queue
 // validates it, gives it an id where it has none, and dates it.
-func (s service) resolve(req *pb.SubmitTaskRequest, who Peer) (*task.Spec, error) {
-	class, err := s.opts.Class(req.GetClass())
+func (s service) resolve(req order, who Peer) (*task.Spec, error) {
+	fields, err := fieldsOf(req)
+	if err != nil {
+		return nil, err
+	}
+	className := req.GetClass()
+	if className == "" && readsPayload(req, fields) {
+		className = payload.Class(fields, s.opts.Types)
+	}
+	class, err := s.opts.Class(className)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +110,13 @@ func (s service) resolve(req *pb.SubmitTaskRequest, who Peer) (*task.Spec, error
 	spec.ID, spec.Name, spec.Class, spec.Priority = req.GetId(), req.GetName(), class.Name, req.GetPriority()
 	spec.WorkflowID = req.GetWorkflowId()
 	spec.SubmitUID, spec.Via = who.UID, who.Via
-	if err := fillProgram(spec, req); err != nil {
+	if spec.Payload, err = fields.JSON(); err != nil {
 		return nil, err
+	}
+	if readsPayload(req, fields) {
+		if err := payload.Resolve(fields, s.opts.Types, spec); err != nil {
+			return nil, err
+		}
 	}
 	if spec.Dir == "" && spec.Builtin == "" {
 		spec.Dir = s.opts.Workspace
@@ -88,23 +127,23 @@ func (s service) resolve(req *pb.SubmitTaskRequest, who Peer) (*task.Spec, error
 	return spec, refuseLater(spec)
 }
 
-// fillProgram merges the two payloads of a request, and reads from them what to
-// run unless the spec says it.
-func fillProgram(spec *task.Spec, req *pb.SubmitTaskRequest) error {
+// fieldsOf merges the two payloads of a request.
+func fieldsOf(req order) (payload.Fields, error) {
+	if req.fields != nil {
+		return req.fields, nil
+	}
 	below, err := payload.Parse(req.GetSpec().GetPayloadJson())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fields := payload.FromText(req.GetPayload()).Over(below)
-	if spec.Payload, err = fields.JSON(); err != nil {
-		return err
-	}
-	// A spec says itself what to run; one that says nothing may leave it to the
-	// payload, but never comes to be echoed.
-	if req.GetSpec() != nil && (len(spec.Argv) > 0 || !fields.NamesCommand()) {
-		return nil
-	}
-	return payload.Resolve(fields, spec)
+	return payload.FromText(req.GetPayload()).Over(below), nil
+}
+
+// readsPayload says whether the payload is read for what to run. A spec says it
+// itself; one that says nothing may leave it to the payload, but never comes to
+// be echoed.
+func readsPayload(req order, fields payload.Fields) bool {
+	return req.GetSpec() == nil || len(req.GetSpec().GetArgv()) == 0 && fields.NamesProgram()
 }
 
 // refuseLater refuses what the wire can say and this release cannot do, instead

@@ -51,6 +51,29 @@ func TestSubmitInFull(t *testing.T) {
 	}
 }
 
+// TestSubmitWarns: what this machine has not got is accepted, and said to be in vain.
+func TestSubmitWarns(t *testing.T) {
+	f := setup(t, func(o *api.Options) { o.Machine = api.Machine{CPUMilli: 4000, MemBytes: 8 << 30} })
+	for id, tc := range map[string]struct {
+		needs *pb.Resources
+		want  string
+	}{
+		"fits":  {&pb.Resources{CpuMillicores: 4000, MemBytes: 8 << 30}, ""},
+		"plain": {nil, ""},
+		"cpus":  {&pb.Resources{CpuMillicores: 4500}, "it needs 4.5 CPUs; this machine has 4 for tasks, so it does not start here"},
+		"mem":   {&pb.Resources{MemBytes: 1 << 40}, "it needs 1.0 TiB of memory; this machine has 8.0 GiB for tasks, so it does not start here"},
+	} {
+		answer, err := f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Id: id, Spec: &pb.TaskSpec{Argv: []string{"true"}, Resources: tc.needs}})
+		if err != nil || !answer.GetSuccess() || answer.GetWarning() != tc.want {
+			t.Errorf("%s: got %v, %v", id, answer, err)
+		}
+		why, err := f.ExplainTask(f.ctx, &pb.ExplainTaskRequest{TaskId: id})
+		if err != nil || strings.Contains(why.GetReason(), "in vain") != (tc.want != "") {
+			t.Errorf("%s: explained as %v, %v", id, why, err)
+		}
+	}
+}
+
 func TestSubmitByPayload(t *testing.T) {
 	f := setup(t)
 	for _, tc := range []struct {
@@ -99,8 +122,8 @@ func TestSubmitRefusals(t *testing.T) {
 		"nothing to run":  {&pb.SubmitTaskRequest{Class: "cpu_long"}, task.CodeInvalid, "command"},
 		"action":          {&pb.SubmitTaskRequest{Payload: map[string]string{"action": "x"}}, task.CodeInvalid, "command"},
 		"python":          {&pb.SubmitTaskRequest{Payload: map[string]string{"command": "['python', 'x.py']"}}, task.CodeInvalid, "json.dumps"},
-		"execution":       {&pb.SubmitTaskRequest{Payload: map[string]string{"execution": `{"command":["x"]}`}}, task.CodeUnsupported, "later"},
-		"type":            {&pb.SubmitTaskRequest{Payload: map[string]string{"type": "rl_sweep"}}, task.CodeUnsupported, "later"},
+		"execution":       {&pb.SubmitTaskRequest{Payload: map[string]string{"execution": `{"command":["x"],"image":"alpine"}`}}, task.CodeUnsupported, "image"},
+		"type":            {&pb.SubmitTaskRequest{Payload: map[string]string{"type": "rl_sweep"}}, task.CodeInvalid, "[types.rl_sweep]"},
 		"image":           {spec(&pb.TaskSpec{Image: "alpine"}), task.CodeUnsupported, "image"},
 		"gpus":            {spec(&pb.TaskSpec{Resources: &pb.Resources{Gpus: 1}}), task.CodeUnsupported, "CUDA_VISIBLE_DEVICES"},
 		"needs":           {spec(&pb.TaskSpec{Needs: []string{"redis"}}), task.CodeUnsupported, "services"},

@@ -36,7 +36,7 @@ func (s service) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.Tas
 	if err != nil {
 		return nil, err
 	}
-	changed, forget := s.watchers.watch(t.Seq)
+	changed, forget := s.feed.watch(t.Seq)
 	defer forget()
 	// Looked up again after the watch began, so that no change falls between.
 	for {
@@ -71,6 +71,7 @@ func (s service) lookup(id string) (task.Task, task.Result, error) {
 // whole converts a task with all there is to know.
 func (s service) whole(t task.Task, result task.Result) *pb.TaskInfo {
 	p := taskTo(t)
+	notePause(p, s.opts.Pauser.Paused())
 	p.Spec = specTo(t.Spec)
 	p.ResultJson = result
 	p.LogPath = text(s.opts.Outputs.Path(t, t.Attempt()))
@@ -112,6 +113,9 @@ func (s service) ExplainTask(ctx context.Context, req *pb.ExplainTaskRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if lacks := s.lacks(t); lacks != "" {
+		reason = "waiting in vain: " + lacks // whatever else it waits for
+	}
 	return &pb.ExplainTaskResponse{Reason: text(reason), Task: taskTo(t)}, nil
 }
 
@@ -132,6 +136,7 @@ func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.L
 		return nil, err
 	}
 	want, size := f.Limit, 0
+	paused := s.opts.Pauser.Paused()
 	reply := &pb.ListTasksResponse{}
 	for ctx.Err() == nil {
 		f.Limit = min(want-len(reply.Tasks), readPage)
@@ -141,6 +146,7 @@ func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.L
 		}
 		for _, t := range tasks {
 			p := taskTo(t)
+			notePause(p, paused)
 			size += proto.Size(p)
 			reply.Tasks = append(reply.Tasks, p)
 			if size > maxPageBytes {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
+	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/scheduler"
@@ -38,27 +40,40 @@ type Options struct {
 
 // App is a running orchestrator.
 type App struct {
-	conf    config.Config
-	log     *slog.Logger
-	down    teardown
-	started time.Time
-	runtime string // directory of sockets
+	conf     config.Config
+	capacity scheduler.Capacity
+	log      *slog.Logger
+	down     teardown
+	started  time.Time
+	runtime  string // directory of sockets
 
+	metrics   *metrics.Metrics
 	queue     *queue.Queue
 	process   *process.Backend
 	engine    *engine.Engine
 	server    *api.Server
+	http      *api.HTTPServer
+	doors     doors
 	listeners []net.Listener
 	sockets   []string
 }
 
+// collectAt is how much the heap may grow, in percent, before garbage is
+// collected. What the daemon keeps is small (megabytes), and what a call or a
+// task leaves behind is much in comparison: at Go's 100 a sixth of all its CPU
+// time, which on this machine is taken from tasks, went into collecting.
+const collectAt = 400
+
 // Run starts the orchestrator, serves until ctx ends or a part fails, and stops.
 func Run(ctx context.Context, o Options) (err error) {
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
+	}
 	if err := os.MkdirAll(o.Config.LogDir, 0o700); err != nil {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
-	a := &App{conf: o.Config, log: log, started: time.Now(), down: teardown{log: log}}
+	a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {
 		if stopErr := a.down.run(); stopErr != nil {
@@ -71,6 +86,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	log.Info("orchestrator started", "version", version.String(), "workspace", a.conf.Workspace, "queue", a.queue.ID(), "sockets", a.sockets)
 	err = a.serve(ctx, o.Ready)
+	if damaged := a.queue.Err(); damaged != nil {
+		err = damaged // every part that has met it says so in its own words
+	}
 	log.Info("orchestrator stopping; running tasks go on", "error", err)
 	return err
 }
@@ -80,8 +98,12 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if a.runtime, err = runtimedir.Dir(a.conf.RuntimeDir, os.Geteuid()); err != nil {
 		return err
 	}
+	if a.metrics, err = a.newMetrics(); err != nil {
+		return err
+	}
 	q, err := queue.Open(ctx, queue.Options{
-		Dir: a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention),
+		OnCommit: a.metrics.Committed,
+		Dir:      a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	})
 	if err != nil {
 		return err
@@ -92,7 +114,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	a.process, err = process.New(process.Options{
 		QueueID: q.ID(), TasksDir: a.tasksDir(), SpoolDir: a.spoolDir(), RuntimeDir: a.runtime,
 		Logger: a.log.With("component", "process"),
-		Pool:   a.pool, BaseEnv: baseEnv(o.Environ),
+		Pool:   a.pool, BaseEnv: baseEnv(o.Environ), Known: a.known,
 		Nice: a.conf.Nice, LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})
 	if err != nil {
@@ -102,8 +124,9 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		Store:    q,
 		Backends: []engine.Registration{{Backend: a.process, Local: true, NoImage: true}},
 		Classes:  a.classes(),
-		Capacity: a.capacity(),
+		Capacity: a.capacity,
 		Wake:     q.Changed(),
+		Meter:    a.metrics,
 		Logger:   a.log.With("component", "engine"),
 	})
 	if err != nil {
@@ -112,10 +135,19 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err := a.listen(); err != nil {
 		return err
 	}
+	if err := a.openDoors(ctx); err != nil {
+		return err
+	}
 	a.server, err = api.New(api.Options{
-		Queue: queuePort{q}, Log: logPort{q}, Mover: moverPort{a.engine, q}, Outputs: outputs{a.process.Layout()},
-		Class: a.class, Info: a.info, Workspace: a.conf.Workspace, Logger: a.log,
+		Queue: queuePort{q}, Log: logPort{q}, Mover: moverPort{a.engine, q}, Outputs: outputs{a.process.Layout()}, Metrics: a.metrics,
+		Pauser: pauser{a.engine, q}, Stats: a.stats,
+		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
+		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 	})
+	if err != nil {
+		return err
+	}
+	a.http, err = a.newHTTP()
 	return err
 }
 
@@ -124,13 +156,18 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if ready != nil {
 		g.Go(func() error {
-			a.awaitParts(ctx)
-			ready(a.sockets[0])
+			if a.awaitParts(ctx) {
+				ready(a.sockets[0])
+			}
 			return nil
 		})
 	}
 	g.Go(func() error { return a.engine.Run(ctx) })
-	g.Go(func() error { return a.server.Serve(ctx, a.listeners...) })
+	g.Go(func() error { return a.watchDatabase(ctx) })
+	g.Go(func() error { return a.server.Serve(ctx, append(a.listeners, a.doors.grpc.listeners...)...) })
+	if len(a.doors.http.listeners) > 0 {
+		g.Go(func() error { return a.http.Serve(ctx, a.doors.http.listeners...) })
+	}
 	g.Go(func() error {
 		h := housekeeper{queue: a.queue, paths: a.process.Layout().Files, log: a.log.With("component", "housekeeping")}
 		h.run(ctx)
@@ -157,8 +194,10 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 // accepted without it, so it does not hold up the start for good.
 const readyPatience = 3 * time.Second
 
-// awaitParts returns when all parts work, or after readyPatience.
-func (a *App) awaitParts(ctx context.Context) {
+// awaitParts returns when all parts work, or after readyPatience. false says that
+// ctx has ended: a part failed, or somebody asked us to leave. Then nobody may be
+// told that we are ready, even if the supervisor was reached at the same moment.
+func (a *App) awaitParts(ctx context.Context) bool {
 	t := time.NewTimer(readyPatience)
 	defer t.Stop()
 	select {
@@ -167,6 +206,7 @@ func (a *App) awaitParts(ctx context.Context) {
 		a.log.Warn("the process supervisor is not there yet; tasks are accepted and wait", "reason", a.process.Down())
 	case <-ctx.Done():
 	}
+	return ctx.Err() == nil
 }
 
 func (a *App) spoolDir() string { return filepath.Join(a.conf.QueueDir, "spool") }
@@ -182,12 +222,13 @@ func (a *App) pool(t task.Task) (string, int) {
 	if t.Spec.Resources.CPU() != 1000 {
 		return "", 0
 	}
-	return localPool, int(a.capacity().CPUMilli / 1000)
+	return localPool, int(a.capacity.CPUMilli / 1000)
 }
 
-// capacity is what this machine has for tasks.
-func (a *App) capacity() scheduler.Capacity {
-	c := scheduler.Capacity{CPUMilli: a.conf.CPUMilli, MemBytes: a.conf.MemBytes}
+// capacityOf is what this machine has for tasks. To find it takes a dozen files,
+// so it is found once.
+func capacityOf(conf config.Config) scheduler.Capacity {
+	c := scheduler.Capacity{CPUMilli: conf.CPUMilli, MemBytes: conf.MemBytes}
 	if c.CPUMilli == 0 {
 		c.CPUMilli = int64(config.MachineCPUs()) * 1000
 	}

@@ -4,10 +4,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
+	"github.com/dspy-agent/dspy-agent/internal/payload"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -16,13 +18,32 @@ import (
 // This file translates the configuration into what each part wants to know.
 
 func retention(r config.Retention) queue.Retention {
-	return queue.Retention{Age: r.Age, Count: r.Count, TombstoneAge: r.TombstoneAge, EventAge: r.EventAge, EventMax: r.EventMax}
+	return queue.Retention{
+		Age: bound(r.Age), Count: bound(r.Count), TombstoneAge: bound(r.TombstoneAge), EventAge: bound(r.EventAge), EventMax: bound(r.EventMax),
+	}
+}
+
+// bound translates "no bound", which is 0 in the configuration, and for the queue,
+// where 0 is a default, a negative number.
+func bound[T int | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
 }
 
 func (a *App) classes() map[string]engine.Class {
 	out := make(map[string]engine.Class, len(a.conf.Classes))
-	for n, c := range a.conf.Classes {
-		out[n] = engine.Class{Name: c.Name, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends}
+	for n := range a.conf.Classes {
+		c, err := a.conf.Class(n) // another name runs as the class it stands for
+		if err != nil {
+			continue // no configuration is loaded with a name that leads nowhere
+		}
+		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends}
+		if c.Name != n {
+			k.Of = c.Name
+		}
+		out[n] = k
 	}
 	return out
 }
@@ -65,25 +86,42 @@ func (a *App) info() api.Info {
 		Healthy: a.engine.Trouble() == "",
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
+			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
 			"docker": notYet, "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
 		},
 		Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
-		Limit: int(a.capacity().CPUMilli / 1000),
 	}
 	if trouble := a.engine.Trouble(); trouble != "" {
 		info.Services["queue"] = "down: " + trouble
+	} else if bad := a.queue.Damaged(); len(bad) > 0 {
+		info.Services["queue"] = damageText(bad)
 	}
 	if down := a.process.Down(); down != "" {
 		info.Services["process"] = "down: " + down
 	}
-	for _, n := range a.conf.ClassNames() {
-		c := a.conf.Classes[n]
-		if c.AliasOf == "" {
-			info.Classes = append(info.Classes, api.ClassInfo{Name: n, Parallel: c.Parallel})
-		}
+	paused := a.queue.Paused()
+	for _, n := range a.ownClasses() {
+		info.Classes = append(info.Classes, api.ClassInfo{Name: n, Parallel: a.conf.Classes[n].Parallel, Paused: pauseOf(paused, n)})
 	}
 	return info
 }
 
+// ownClasses are the configured classes, without other names for them.
+func (a *App) ownClasses() []string {
+	return slices.DeleteFunc(a.conf.ClassNames(), func(n string) bool { return a.conf.Classes[n].AliasOf != "" })
+}
+
 const notYet = "not in this release yet"
+
+// taskTypes are the task types that the site configured, as payloads name them.
+func (a *App) taskTypes() payload.Types {
+	types := make(payload.Types, len(a.conf.Types))
+	for name, t := range a.conf.Types {
+		types[name] = payload.TaskType{
+			Argv: t.Command, Image: t.Image, Class: t.Class, Dir: t.Dir, Env: t.Env,
+			Timeout: t.Timeout, Retries: t.Retries, Resources: t.Resources,
+		}
+	}
+	return types
+}

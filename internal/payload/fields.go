@@ -3,8 +3,11 @@ package payload
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -14,7 +17,8 @@ type Fields map[string]json.RawMessage
 
 // FromText makes fields of values that came as text. Text that is a JSON object
 // or array becomes that; everything else stays text, so that "007" keeps its
-// zeros and "true" remains a word.
+// zeros and "true" remains a word. Text that is not UTF-8 is for the caller to
+// refuse, as gRPC does before it gets here.
 func FromText(values map[string]string) Fields {
 	f := make(Fields, len(values))
 	for k, v := range values {
@@ -33,19 +37,41 @@ func structured(s string) bool {
 	return s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s))
 }
 
-// Parse makes fields of a JSON object. No bytes at all are no fields.
+// Parse makes fields of a JSON object. No bytes at all are no fields. Of a key
+// that is there twice the last counts, as in Python.
 func Parse(object []byte) (Fields, error) {
 	f := Fields{}
 	if len(object) == 0 {
 		return f, nil
 	}
-	if err := json.Unmarshal(object, &f); err != nil {
+	if len(object) > task.MaxPayloadBytes {
+		return nil, tooLarge(len(object))
+	}
+	err := json.Unmarshal(object, &f)
+	if other, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return nil, task.Errorf(task.CodeInvalid, "the payload is not a JSON object: it is of the kind %q", other.Value)
+	}
+	if err != nil {
 		return nil, task.Errorf(task.CodeInvalid, "the payload is not a JSON object: %w", err)
 	}
 	if f == nil { // "null"
 		return nil, task.Errorf(task.CodeInvalid, "the payload is not a JSON object: it is null")
 	}
+	if !utf8.Valid(object) {
+		return nil, f.notText()
+	}
 	return f, nil
+}
+
+// notText names the first member of a payload that is not UTF-8.
+func (f Fields) notText() error {
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		// A key that was not UTF-8 has become one with a replacement in it.
+		if !utf8.Valid(f[key]) || strings.ContainsRune(key, utf8.RuneError) {
+			return refuse(key, "is not UTF-8", "send other bytes as base64, or put them into a file")
+		}
+	}
+	return task.Errorf(task.CodeInvalid, "the payload is not UTF-8: send other bytes as base64, or put them into a file")
 }
 
 // Over returns the fields of f and of below; where both have one, that of f.
@@ -59,10 +85,14 @@ func (f Fields) Over(below Fields) Fields {
 }
 
 // JSON returns the object, its keys sorted, so that equal fields are equal
-// bytes; nil when there are no fields.
+// bytes; nil when there are no fields. It refuses what is too large or too deep,
+// so nothing of that kind comes to be stored.
 func (f Fields) JSON() (json.RawMessage, error) {
 	if len(f) == 0 {
 		return nil, nil
+	}
+	if err := f.check(); err != nil {
+		return nil, err
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -72,9 +102,6 @@ func (f Fields) JSON() (json.RawMessage, error) {
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
-
-// NamesCommand says whether the payload has a command.
-func (f Fields) NamesCommand() bool { return f.has(keyCommand) }
 
 // has says whether the field is there and is not null.
 func (f Fields) has(key string) bool {

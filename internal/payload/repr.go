@@ -1,10 +1,6 @@
 package payload
 
-import (
-	"regexp"
-
-	"github.com/dspy-agent/dspy-agent/internal/task"
-)
+import "regexp"
 
 // How str() of a Python list, tuple or dict of texts begins and ends. The test
 // command of a shell line, "[ -f x ]", has a space behind its bracket, and a
@@ -22,6 +18,6 @@ func pythonRepr(s string) bool {
 	return reprList.MatchString(s) || reprTuple.MatchString(s) || reprDict.MatchString(s)
 }
 
-func reprError(key string) error {
-	return task.Errorf(task.CodeInvalid, "%q looks like a Python value turned into text with str(); send json.dumps(value) instead", key)
+func refuseRepr(key string) error {
+	return refuse(key, "looks like a Python value turned into text with str()", "send json.dumps(value) instead")
 }

@@ -1,11 +1,10 @@
 package payload
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
-	"path/filepath"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -16,6 +15,8 @@ const (
 	keyCommand   = "command"
 	keyImage     = "image"
 	keyWorkdir   = "workdir"
+	keyGPUs      = "gpus"
+	keyGPUMemory = "gpu_memory"
 	keyTimeout   = "timeout"
 	keyType      = "type"
 	keyTaskType  = "task_type"
@@ -25,104 +26,127 @@ const (
 // echoClass is the class in which a payload that names nothing to run is echoed.
 const echoClass = "cpu_short"
 
-// Resolve fills in what the payload says about the program: Builtin or Argv, and
-// Dir and Timeout where the spec does not say them itself. The spec's class must
-// be the resolved one. It refuses with CodeInvalid what can never work, and with
-// CodeUnsupported what this release cannot do yet.
-func Resolve(f Fields, spec *task.Spec) error {
-	if err := refuseLater(f); err != nil {
-		return err
-	}
-	if err := program(f, spec); err != nil {
-		return err
-	}
-	return manner(f, spec)
-}
+// form is one of the ways in which a payload says what to run.
+type form uint8
 
-// refuseLater refuses the keys whose meaning is defined and not yet there, so
-// that a task never runs without the container or the GPU that it asked for.
-func refuseLater(f Fields) error {
-	if f.has(keyExecution) {
-		if s, ok := f.text(keyExecution); ok && pythonRepr(s) {
-			return reprError(keyExecution)
-		}
-		return later("\"execution\" objects")
-	}
-	if !f.has(keyCommand) {
-		for _, key := range []string{keyType, keyTaskType} {
-			if f.has(key) {
-				return later(fmt.Sprintf("task types (%q)", key))
-			}
-		}
-	}
-	for _, key := range []string{keyImage, "gpus", "gpu_memory"} {
-		if f.has(key) {
-			return later(fmt.Sprintf("%q in a payload", key))
-		}
-	}
-	return nil
-}
+const (
+	formNone form = iota
+	formExecution
+	formFlat
+	formType
+)
 
-func later(what string) error {
-	return task.Errorf(task.CodeUnsupported,
-		"%s will be understood by a later release; this one runs \"command\" (a JSON array of words, or one shell line) with \"workdir\" and \"timeout\"", what)
-}
-
-func program(f Fields, spec *task.Spec) error {
+// formOf returns the form that decides, in the order of the contract. An image
+// alone runs what the image says, and beside a type it is the program's.
+func formOf(f Fields) form {
+	alone := f.has(keyGPUs) || f.has(keyGPUMemory)
+	if s, ok := f.text(keyImage); f.has(keyImage) && (!ok || s != "") {
+		alone = true
+	}
 	switch {
+	case f.has(keyExecution):
+		return formExecution
 	case f.has(keyCommand):
-		argv, err := command(f)
-		spec.Argv = argv
-		return err
-	case !f.has(keyAction) && spec.Class == echoClass:
-		spec.Builtin = task.BuiltinEcho
-		return nil
+		return formFlat
+	case typeKey(f) != "":
+		return formType
+	case alone:
+		return formFlat
 	default:
-		return task.Errorf(task.CodeInvalid,
-			"the payload names nothing to run: add \"command\", a JSON array of words (json.dumps([\"python\", \"train.py\"])) or one shell line")
+		return formNone
 	}
 }
 
-// command reads the words of an array, or makes a shell line of a text.
-func command(f Fields) ([]string, error) {
-	if line, ok := f.text(keyCommand); ok {
-		switch {
-		case strings.TrimSpace(line) == "":
-			return nil, task.Errorf(task.CodeInvalid, "\"command\" is empty")
-		case pythonRepr(line):
-			return nil, reprError(keyCommand)
-		}
-		return []string{"/bin/sh", "-c", line}, nil
+// NamesProgram says whether the payload means to say what to run, rightly or
+// not.
+func (f Fields) NamesProgram() bool { return formOf(f) != formNone }
+
+// Class returns the class that the payload's task type asks for; "" when it
+// names no type, or one without a class. It counts where the submission itself
+// names no class.
+func Class(f Fields, types Types) string {
+	if formOf(f) != formType {
+		return ""
 	}
-	var words []*string // null must not become an empty word
-	if err := json.Unmarshal(f[keyCommand], &words); err != nil || slices.Contains(words, nil) {
-		return nil, task.Errorf(task.CodeInvalid, "\"command\" must be an array of texts, or one text for the shell")
-	}
-	if len(words) == 0 {
-		return nil, task.Errorf(task.CodeInvalid, "\"command\" is empty")
-	}
-	argv := make([]string, len(words))
-	for i, w := range words {
-		argv[i] = *w
-	}
-	return argv, nil
+	name, _ := f.text(typeKey(f))
+	return types[name].Class
 }
 
-// manner reads where and for how long.
-func manner(f Fields, spec *task.Spec) error {
-	if f.has(keyWorkdir) && spec.Dir == "" {
-		dir, ok := f.text(keyWorkdir)
-		if !ok || !filepath.IsAbs(dir) {
-			return task.Errorf(task.CodeInvalid, "\"workdir\" is %s; it must be an absolute path", f[keyWorkdir])
-		}
-		spec.Dir = dir
+// Resolve fills in what the payload says about the program: Builtin or Argv, and
+// where the spec does not say it itself its image, mounts, directories,
+// environment, resources, time limit, retries, tenant and workflow. The spec's
+// class must be the resolved one. What can never work is refused with
+// CodeInvalid, and leaves the spec as it is. What this release cannot run yet is
+// filled in all the same: to refuse it is for whoever admits the task.
+func Resolve(f Fields, types Types, spec *task.Spec) error {
+	asked, err := read(f, types, spec.Class)
+	if err != nil {
+		return err
 	}
-	if f.has(keyTimeout) && spec.Timeout == 0 {
-		limit, err := timeout(f)
-		if err != nil {
-			return err
+	fill(spec, asked)
+	return nil
+}
+
+// read returns what the deciding form asks for, as the parts of a spec.
+func read(f Fields, types Types, class string) (*task.Spec, error) {
+	switch formOf(f) {
+	case formExecution:
+		return execution(f)
+	case formFlat:
+		return flat(f)
+	case formType:
+		return typed(f, types)
+	case formNone:
+		if err := misspelt(f); err != nil {
+			return nil, err
 		}
-		spec.Timeout = limit
+		if class != echoClass || f.has(keyAction) {
+			return nil, namesNothing(f)
+		}
+	}
+	return &task.Spec{Builtin: task.BuiltinEcho}, nil
+}
+
+// misspelt refuses a payload that would be echoed for a slip in the key that
+// says what to run.
+func misspelt(f Fields) error {
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		meant := cmp.Or(nearest(key, []string{keyCommand, keyExecution, keyTaskType}, 1), nearest(key, []string{keyType}, 0))
+		if meant != "" && f.has(key) {
+			return refuse(key, "names nothing to run", fmt.Sprintf("did you mean %q?", meant))
+		}
 	}
 	return nil
+}
+
+// namesNothing says what to add to a payload.
+func namesNothing(f Fields) error {
+	const add = `add "command", a list of words (json.dumps(["python", "train.py"])) or one shell line, or "execution", or "type", a configured task type`
+	if f.has(keyAction) {
+		return refuse(keyAction, "alone names nothing to run", add)
+	}
+	return task.Errorf(task.CodeInvalid, "the payload names nothing to run; %s", add)
+}
+
+// fill puts what was asked into the spec, below what the spec says itself.
+func fill(spec, asked *task.Spec) {
+	spec.Builtin, spec.Argv = asked.Builtin, slices.Clone(asked.Argv)
+	spec.Image = cmp.Or(spec.Image, asked.Image)
+	if len(spec.Mounts) == 0 {
+		spec.Mounts = asked.Mounts
+	}
+	spec.Dir = cmp.Or(spec.Dir, asked.Dir)
+	spec.ContainerDir = cmp.Or(spec.ContainerDir, asked.ContainerDir)
+	spec.Env = mergeEnv(spec.Env, asked.Env)
+	spec.Timeout = cmp.Or(spec.Timeout, asked.Timeout)
+	spec.Retries = cmp.Or(spec.Retries, asked.Retries)
+	spec.Tenant = cmp.Or(spec.Tenant, asked.Tenant)
+	spec.WorkflowID = cmp.Or(spec.WorkflowID, asked.WorkflowID)
+	to, from := &spec.Resources, asked.Resources
+	to.CPUMilli = cmp.Or(to.CPUMilli, from.CPUMilli)
+	to.MemBytes = cmp.Or(to.MemBytes, from.MemBytes)
+	to.GPUs = cmp.Or(to.GPUs, from.GPUs)
+	to.GPUMem = cmp.Or(to.GPUMem, from.GPUMem)
+	to.GPUModel = cmp.Or(to.GPUModel, from.GPUModel)
+	to.MIG = cmp.Or(to.MIG, from.MIG)
 }

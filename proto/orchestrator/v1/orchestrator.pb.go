@@ -430,6 +430,7 @@ type SubmitTaskResponse struct {
 	Existing      bool                   `protobuf:"varint,16,opt,name=existing,proto3" json:"existing,omitempty"` // the task had been submitted before
 	Code          string                 `protobuf:"bytes,17,opt,name=code,proto3" json:"code,omitempty"`          // why it was refused: invalid, conflict, exhausted, unsupported ...
 	Seq           uint64                 `protobuf:"varint,18,opt,name=seq,proto3" json:"seq,omitempty"`
+	Warning       string                 `protobuf:"bytes,19,opt,name=warning,proto3" json:"warning,omitempty"` // accepted, but it cannot start as things are: why
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +505,13 @@ func (x *SubmitTaskResponse) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *SubmitTaskResponse) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
 }
 
 type SubmitTasksRequest struct {
@@ -594,6 +602,170 @@ func (x *SubmitTasksResponse) GetResults() []*SubmitTaskResponse {
 	return nil
 }
 
+type SubmitTaskStreamRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*SubmitTaskRequest   `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"` // one or some hundreds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitTaskStreamRequest) Reset() {
+	*x = SubmitTaskStreamRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitTaskStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitTaskStreamRequest) ProtoMessage() {}
+
+func (x *SubmitTaskStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitTaskStreamRequest.ProtoReflect.Descriptor instead.
+func (*SubmitTaskStreamRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SubmitTaskStreamRequest) GetTasks() []*SubmitTaskRequest {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+type SubmitTaskStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      int64                  `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // that were new
+	Existing      int64                  `protobuf:"varint,2,opt,name=existing,proto3" json:"existing,omitempty"` // that had been submitted before
+	Refused       int64                  `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refusals      []*RefusedTask         `protobuf:"bytes,4,rep,name=refusals,proto3" json:"refusals,omitempty"` // the first thousand
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitTaskStreamResponse) Reset() {
+	*x = SubmitTaskStreamResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitTaskStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitTaskStreamResponse) ProtoMessage() {}
+
+func (x *SubmitTaskStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitTaskStreamResponse.ProtoReflect.Descriptor instead.
+func (*SubmitTaskStreamResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SubmitTaskStreamResponse) GetAccepted() int64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *SubmitTaskStreamResponse) GetExisting() int64 {
+	if x != nil {
+		return x.Existing
+	}
+	return 0
+}
+
+func (x *SubmitTaskStreamResponse) GetRefused() int64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *SubmitTaskStreamResponse) GetRefusals() []*RefusedTask {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+type RefusedTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      int64                  `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"` // in the stream, from 0
+	Answer        *SubmitTaskResponse    `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedTask) Reset() {
+	*x = RefusedTask{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedTask) ProtoMessage() {}
+
+func (x *RefusedTask) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedTask.ProtoReflect.Descriptor instead.
+func (*RefusedTask) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RefusedTask) GetPosition() int64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *RefusedTask) GetAnswer() *SubmitTaskResponse {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
 type StreamTaskResultsRequest struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	TaskIds          []string               `protobuf:"bytes,1,rep,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"`                             // empty: all
@@ -605,7 +777,7 @@ type StreamTaskResultsRequest struct {
 
 func (x *StreamTaskResultsRequest) Reset() {
 	*x = StreamTaskResultsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +789,7 @@ func (x *StreamTaskResultsRequest) String() string {
 func (*StreamTaskResultsRequest) ProtoMessage() {}
 
 func (x *StreamTaskResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +802,7 @@ func (x *StreamTaskResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamTaskResultsRequest.ProtoReflect.Descriptor instead.
 func (*StreamTaskResultsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{7}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StreamTaskResultsRequest) GetTaskIds() []string {
@@ -676,7 +848,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +860,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +873,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{8}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TaskResult) GetTaskId() string {
@@ -811,7 +983,7 @@ type GetTaskStatusRequest struct {
 
 func (x *GetTaskStatusRequest) Reset() {
 	*x = GetTaskStatusRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +995,7 @@ func (x *GetTaskStatusRequest) String() string {
 func (*GetTaskStatusRequest) ProtoMessage() {}
 
 func (x *GetTaskStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1008,7 @@ func (x *GetTaskStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskStatusRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{9}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetTaskStatusRequest) GetTaskId() string {
@@ -860,7 +1032,7 @@ type GetTaskStatusResponse struct {
 
 func (x *GetTaskStatusResponse) Reset() {
 	*x = GetTaskStatusResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1044,7 @@ func (x *GetTaskStatusResponse) String() string {
 func (*GetTaskStatusResponse) ProtoMessage() {}
 
 func (x *GetTaskStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1057,7 @@ func (x *GetTaskStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskStatusResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{10}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetTaskStatusResponse) GetTaskId() string {
@@ -942,7 +1114,7 @@ type CreateWorkflowRequest struct {
 
 func (x *CreateWorkflowRequest) Reset() {
 	*x = CreateWorkflowRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1126,7 @@ func (x *CreateWorkflowRequest) String() string {
 func (*CreateWorkflowRequest) ProtoMessage() {}
 
 func (x *CreateWorkflowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1139,7 @@ func (x *CreateWorkflowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkflowRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkflowRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{11}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateWorkflowRequest) GetId() string {
@@ -1009,7 +1181,7 @@ type CreateWorkflowResponse struct {
 
 func (x *CreateWorkflowResponse) Reset() {
 	*x = CreateWorkflowResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1193,7 @@ func (x *CreateWorkflowResponse) String() string {
 func (*CreateWorkflowResponse) ProtoMessage() {}
 
 func (x *CreateWorkflowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1206,7 @@ func (x *CreateWorkflowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkflowResponse.ProtoReflect.Descriptor instead.
 func (*CreateWorkflowResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{12}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateWorkflowResponse) GetSuccess() bool {
@@ -1069,7 +1241,7 @@ type StartWorkflowRunRequest struct {
 
 func (x *StartWorkflowRunRequest) Reset() {
 	*x = StartWorkflowRunRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1253,7 @@ func (x *StartWorkflowRunRequest) String() string {
 func (*StartWorkflowRunRequest) ProtoMessage() {}
 
 func (x *StartWorkflowRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1266,7 @@ func (x *StartWorkflowRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartWorkflowRunRequest.ProtoReflect.Descriptor instead.
 func (*StartWorkflowRunRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{13}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartWorkflowRunRequest) GetWorkflowId() string {
@@ -1129,7 +1301,7 @@ type StartWorkflowRunResponse struct {
 
 func (x *StartWorkflowRunResponse) Reset() {
 	*x = StartWorkflowRunResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1313,7 @@ func (x *StartWorkflowRunResponse) String() string {
 func (*StartWorkflowRunResponse) ProtoMessage() {}
 
 func (x *StartWorkflowRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1326,7 @@ func (x *StartWorkflowRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartWorkflowRunResponse.ProtoReflect.Descriptor instead.
 func (*StartWorkflowRunResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{14}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartWorkflowRunResponse) GetSuccess() bool {
@@ -1187,7 +1359,7 @@ type StreamWorkflowStatusRequest struct {
 
 func (x *StreamWorkflowStatusRequest) Reset() {
 	*x = StreamWorkflowStatusRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1371,7 @@ func (x *StreamWorkflowStatusRequest) String() string {
 func (*StreamWorkflowStatusRequest) ProtoMessage() {}
 
 func (x *StreamWorkflowStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1384,7 @@ func (x *StreamWorkflowStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamWorkflowStatusRequest.ProtoReflect.Descriptor instead.
 func (*StreamWorkflowStatusRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{15}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StreamWorkflowStatusRequest) GetRunId() string {
@@ -1237,7 +1409,7 @@ type WorkflowStatusUpdate struct {
 
 func (x *WorkflowStatusUpdate) Reset() {
 	*x = WorkflowStatusUpdate{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1421,7 @@ func (x *WorkflowStatusUpdate) String() string {
 func (*WorkflowStatusUpdate) ProtoMessage() {}
 
 func (x *WorkflowStatusUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1434,7 @@ func (x *WorkflowStatusUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkflowStatusUpdate.ProtoReflect.Descriptor instead.
 func (*WorkflowStatusUpdate) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{16}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WorkflowStatusUpdate) GetRunId() string {
@@ -1323,7 +1495,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1507,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1520,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{17}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetMetricsRequest) GetMetricNames() []string {
@@ -1368,7 +1540,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1552,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1565,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{18}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MetricsResponse) GetMetrics() map[string]float64 {
@@ -1421,7 +1593,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1605,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1618,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{19}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StreamEventsRequest) GetEventTypes() []string {
@@ -1484,7 +1656,7 @@ type SystemEvent struct {
 
 func (x *SystemEvent) Reset() {
 	*x = SystemEvent{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1668,7 @@ func (x *SystemEvent) String() string {
 func (*SystemEvent) ProtoMessage() {}
 
 func (x *SystemEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1681,7 @@ func (x *SystemEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemEvent.ProtoReflect.Descriptor instead.
 func (*SystemEvent) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{20}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SystemEvent) GetEventType() string {
@@ -1562,7 +1734,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1746,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1759,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{21}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{24}
 }
 
 type HealthResponse struct {
@@ -1608,7 +1780,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1792,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1805,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{22}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HealthResponse) GetHealthy() bool {
@@ -1712,13 +1884,17 @@ type ClassStatus struct {
 	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
 	States        map[string]int64       `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Parallel      int32                  `protobuf:"varint,3,opt,name=parallel,proto3" json:"parallel,omitempty"` // 0: bounded only by the machine
+	Paused        bool                   `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
+	PausedBy      string                 `protobuf:"bytes,5,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
+	PausedReason  string                 `protobuf:"bytes,6,opt,name=paused_reason,json=pausedReason,proto3" json:"paused_reason,omitempty"`
+	PausedAtMs    int64                  `protobuf:"varint,7,opt,name=paused_at_ms,json=pausedAtMs,proto3" json:"paused_at_ms,omitempty"` // unix milliseconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClassStatus) Reset() {
 	*x = ClassStatus{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1906,7 @@ func (x *ClassStatus) String() string {
 func (*ClassStatus) ProtoMessage() {}
 
 func (x *ClassStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1919,7 @@ func (x *ClassStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassStatus.ProtoReflect.Descriptor instead.
 func (*ClassStatus) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{23}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ClassStatus) GetClass() string {
@@ -1767,6 +1943,34 @@ func (x *ClassStatus) GetParallel() int32 {
 	return 0
 }
 
+func (x *ClassStatus) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *ClassStatus) GetPausedBy() string {
+	if x != nil {
+		return x.PausedBy
+	}
+	return ""
+}
+
+func (x *ClassStatus) GetPausedReason() string {
+	if x != nil {
+		return x.PausedReason
+	}
+	return ""
+}
+
+func (x *ClassStatus) GetPausedAtMs() int64 {
+	if x != nil {
+		return x.PausedAtMs
+	}
+	return 0
+}
+
 type GetTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -1776,7 +1980,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1992,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +2005,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{24}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetTaskRequest) GetTaskId() string {
@@ -1822,7 +2026,7 @@ type TaskInfo struct {
 	Status      string                 `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"` // pending, running, completed, failed
 	Attempt     int32                  `protobuf:"varint,8,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Backend     string                 `protobuf:"bytes,9,opt,name=backend,proto3" json:"backend,omitempty"`
-	Detail      string                 `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"` // the backend's word about the state
+	Detail      string                 `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"` // the backend's word about the state, or that the class is paused
 	CancelAsked bool                   `protobuf:"varint,11,opt,name=cancel_asked,json=cancelAsked,proto3" json:"cancel_asked,omitempty"`
 	// Unix nanoseconds; 0: not yet.
 	SubmittedAtNs int64          `protobuf:"varint,12,opt,name=submitted_at_ns,json=submittedAtNs,proto3" json:"submitted_at_ns,omitempty"`
@@ -1845,7 +2049,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2061,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2074,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{25}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TaskInfo) GetId() string {
@@ -2063,7 +2267,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2279,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2292,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{26}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Outcome) GetExitCode() int32 {
@@ -2155,7 +2359,7 @@ type AttemptInfo struct {
 
 func (x *AttemptInfo) Reset() {
 	*x = AttemptInfo{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2371,7 @@ func (x *AttemptInfo) String() string {
 func (*AttemptInfo) ProtoMessage() {}
 
 func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2384,7 @@ func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInfo.ProtoReflect.Descriptor instead.
 func (*AttemptInfo) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{27}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AttemptInfo) GetNumber() int32 {
@@ -2244,7 +2448,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2460,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2473,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{28}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListTasksRequest) GetClass() string {
@@ -2310,7 +2514,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2526,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2539,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{29}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListTasksResponse) GetTasks() []*TaskInfo {
@@ -2361,7 +2565,7 @@ type WaitTaskRequest struct {
 
 func (x *WaitTaskRequest) Reset() {
 	*x = WaitTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2577,7 @@ func (x *WaitTaskRequest) String() string {
 func (*WaitTaskRequest) ProtoMessage() {}
 
 func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2590,7 @@ func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitTaskRequest.ProtoReflect.Descriptor instead.
 func (*WaitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{30}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WaitTaskRequest) GetTaskId() string {
@@ -2406,7 +2610,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2622,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2635,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{31}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -2457,7 +2661,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2673,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2686,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{32}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelTaskResponse) GetTask() *TaskInfo {
@@ -2501,7 +2705,7 @@ type RetryTaskRequest struct {
 
 func (x *RetryTaskRequest) Reset() {
 	*x = RetryTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2717,7 @@ func (x *RetryTaskRequest) String() string {
 func (*RetryTaskRequest) ProtoMessage() {}
 
 func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2730,7 @@ func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskRequest.ProtoReflect.Descriptor instead.
 func (*RetryTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RetryTaskRequest) GetTaskId() string {
@@ -2545,7 +2749,7 @@ type RetryTaskResponse struct {
 
 func (x *RetryTaskResponse) Reset() {
 	*x = RetryTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2761,7 @@ func (x *RetryTaskResponse) String() string {
 func (*RetryTaskResponse) ProtoMessage() {}
 
 func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2774,7 @@ func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskResponse.ProtoReflect.Descriptor instead.
 func (*RetryTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RetryTaskResponse) GetTask() *TaskInfo {
@@ -2589,7 +2793,7 @@ type ExplainTaskRequest struct {
 
 func (x *ExplainTaskRequest) Reset() {
 	*x = ExplainTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2805,7 @@ func (x *ExplainTaskRequest) String() string {
 func (*ExplainTaskRequest) ProtoMessage() {}
 
 func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2818,7 @@ func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainTaskRequest) GetTaskId() string {
@@ -2634,7 +2838,7 @@ type ExplainTaskResponse struct {
 
 func (x *ExplainTaskResponse) Reset() {
 	*x = ExplainTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2850,7 @@ func (x *ExplainTaskResponse) String() string {
 func (*ExplainTaskResponse) ProtoMessage() {}
 
 func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2863,7 @@ func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainTaskResponse) GetReason() string {
@@ -2689,7 +2893,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +2905,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +2918,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StreamLogsRequest) GetTaskId() string {
@@ -2765,7 +2969,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2981,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2994,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LogChunk) GetData() []byte {
@@ -2826,6 +3030,572 @@ func (x *LogChunk) GetStream() string {
 		return x.Stream
 	}
 	return ""
+}
+
+type PauseClassRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // for people; shown to those who ask why a task waits
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseClassRequest) Reset() {
+	*x = PauseClassRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseClassRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseClassRequest) ProtoMessage() {}
+
+func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseClassRequest.ProtoReflect.Descriptor instead.
+func (*PauseClassRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *PauseClassRequest) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *PauseClassRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type PauseClassResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         *ClassStats            `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`      // as it is now; paused_by and so on are of the first pause
+	Already       bool                   `protobuf:"varint,2,opt,name=already,proto3" json:"already,omitempty"` // it was paused before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseClassResponse) Reset() {
+	*x = PauseClassResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseClassResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseClassResponse) ProtoMessage() {}
+
+func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseClassResponse.ProtoReflect.Descriptor instead.
+func (*PauseClassResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PauseClassResponse) GetClass() *ClassStats {
+	if x != nil {
+		return x.Class
+	}
+	return nil
+}
+
+func (x *PauseClassResponse) GetAlready() bool {
+	if x != nil {
+		return x.Already
+	}
+	return false
+}
+
+type ResumeClassRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeClassRequest) Reset() {
+	*x = ResumeClassRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeClassRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeClassRequest) ProtoMessage() {}
+
+func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeClassRequest.ProtoReflect.Descriptor instead.
+func (*ResumeClassRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ResumeClassRequest) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+type ResumeClassResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         *ClassStats            `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	Already       bool                   `protobuf:"varint,2,opt,name=already,proto3" json:"already,omitempty"` // it was not paused
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeClassResponse) Reset() {
+	*x = ResumeClassResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeClassResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeClassResponse) ProtoMessage() {}
+
+func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeClassResponse.ProtoReflect.Descriptor instead.
+func (*ResumeClassResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ResumeClassResponse) GetClass() *ClassStats {
+	if x != nil {
+		return x.Class
+	}
+	return nil
+}
+
+func (x *ResumeClassResponse) GetAlready() bool {
+	if x != nil {
+		return x.Already
+	}
+	return false
+}
+
+type GetQueueStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQueueStatsRequest) Reset() {
+	*x = GetQueueStatsRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQueueStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQueueStatsRequest) ProtoMessage() {}
+
+func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
+}
+
+type QueueStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Classes       []*ClassStats          `protobuf:"bytes,1,rep,name=classes,proto3" json:"classes,omitempty"`
+	QueueId       string                 `protobuf:"bytes,2,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
+	Dir           string                 `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
+	FileBytes     int64                  `protobuf:"varint,4,opt,name=file_bytes,json=fileBytes,proto3" json:"file_bytes,omitempty"`    // of the database
+	FreeBytes     int64                  `protobuf:"varint,5,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`    // of these, in pages that nothing uses
+	LastIndex     uint64                 `protobuf:"varint,6,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`    // of the event log
+	FirstIndex    uint64                 `protobuf:"varint,7,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"` // 0: the log is empty
+	Tombstones    int64                  `protobuf:"varint,8,opt,name=tombstones,proto3" json:"tombstones,omitempty"`                   // ids of removed tasks that are still known; not told yet: 0
+	MaxWaiting    int64                  `protobuf:"varint,9,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"` // tasks that may wait at once; 0: no bound
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueStats) Reset() {
+	*x = QueueStats{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueStats) ProtoMessage() {}
+
+func (x *QueueStats) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
+func (*QueueStats) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *QueueStats) GetClasses() []*ClassStats {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *QueueStats) GetQueueId() string {
+	if x != nil {
+		return x.QueueId
+	}
+	return ""
+}
+
+func (x *QueueStats) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *QueueStats) GetFileBytes() int64 {
+	if x != nil {
+		return x.FileBytes
+	}
+	return 0
+}
+
+func (x *QueueStats) GetFreeBytes() int64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *QueueStats) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *QueueStats) GetFirstIndex() uint64 {
+	if x != nil {
+		return x.FirstIndex
+	}
+	return 0
+}
+
+func (x *QueueStats) GetTombstones() int64 {
+	if x != nil {
+		return x.Tombstones
+	}
+	return 0
+}
+
+func (x *QueueStats) GetMaxWaiting() int64 {
+	if x != nil {
+		return x.MaxWaiting
+	}
+	return 0
+}
+
+type ClassStats struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	States map[string]int64       `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // how many tasks are in each state
+	// How long the one that waits longest has waited, since it was submitted or since
+	// the end of its last attempt; 0: none waits.
+	OldestWaitingMs int64  `protobuf:"varint,3,opt,name=oldest_waiting_ms,json=oldestWaitingMs,proto3" json:"oldest_waiting_ms,omitempty"`
+	Paused          bool   `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
+	PausedBy        string `protobuf:"bytes,5,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
+	PausedReason    string `protobuf:"bytes,6,opt,name=paused_reason,json=pausedReason,proto3" json:"paused_reason,omitempty"`
+	PausedAtMs      int64  `protobuf:"varint,7,opt,name=paused_at_ms,json=pausedAtMs,proto3" json:"paused_at_ms,omitempty"` // unix milliseconds
+	Parallel        int32  `protobuf:"varint,8,opt,name=parallel,proto3" json:"parallel,omitempty"`                         // tasks at once; 0: as many as the machine allows
+	// What the pending ones wait for. One that is about to be cancelled is in none.
+	Ready         int64        `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`      // their turn, and room
+	Blocked       int64        `protobuf:"varint,10,opt,name=blocked,proto3" json:"blocked,omitempty"` // other tasks
+	Delayed       int64        `protobuf:"varint,11,opt,name=delayed,proto3" json:"delayed,omitempty"` // the time of their next attempt
+	Held          int64        `protobuf:"varint,12,opt,name=held,proto3" json:"held,omitempty"`       // a person
+	Recent        *RecentStats `protobuf:"bytes,13,opt,name=recent,proto3" json:"recent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassStats) Reset() {
+	*x = ClassStats{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassStats) ProtoMessage() {}
+
+func (x *ClassStats) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassStats.ProtoReflect.Descriptor instead.
+func (*ClassStats) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ClassStats) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClassStats) GetStates() map[string]int64 {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ClassStats) GetOldestWaitingMs() int64 {
+	if x != nil {
+		return x.OldestWaitingMs
+	}
+	return 0
+}
+
+func (x *ClassStats) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *ClassStats) GetPausedBy() string {
+	if x != nil {
+		return x.PausedBy
+	}
+	return ""
+}
+
+func (x *ClassStats) GetPausedReason() string {
+	if x != nil {
+		return x.PausedReason
+	}
+	return ""
+}
+
+func (x *ClassStats) GetPausedAtMs() int64 {
+	if x != nil {
+		return x.PausedAtMs
+	}
+	return 0
+}
+
+func (x *ClassStats) GetParallel() int32 {
+	if x != nil {
+		return x.Parallel
+	}
+	return 0
+}
+
+func (x *ClassStats) GetReady() int64 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *ClassStats) GetBlocked() int64 {
+	if x != nil {
+		return x.Blocked
+	}
+	return 0
+}
+
+func (x *ClassStats) GetDelayed() int64 {
+	if x != nil {
+		return x.Delayed
+	}
+	return 0
+}
+
+func (x *ClassStats) GetHeld() int64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *ClassStats) GetRecent() *RecentStats {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+// RecentStats are about the last minutes.
+type RecentStats struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WindowMs int64                  `protobuf:"varint,1,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"` // how many; fewer after a start
+	Started  int64                  `protobuf:"varint,2,opt,name=started,proto3" json:"started,omitempty"`                   // attempts that began to run
+	Ended    int64                  `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`                       // tasks that ended for good, of those that had run
+	// How long half, and all but one of twenty, of those attempts had waited for their
+	// turn, to about a tenth; 0: none began. Tasks that wait for others are left out.
+	WaitP50Ms     int64 `protobuf:"varint,4,opt,name=wait_p50_ms,json=waitP50Ms,proto3" json:"wait_p50_ms,omitempty"`
+	WaitP95Ms     int64 `protobuf:"varint,5,opt,name=wait_p95_ms,json=waitP95Ms,proto3" json:"wait_p95_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecentStats) Reset() {
+	*x = RecentStats{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecentStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecentStats) ProtoMessage() {}
+
+func (x *RecentStats) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecentStats.ProtoReflect.Descriptor instead.
+func (*RecentStats) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RecentStats) GetWindowMs() int64 {
+	if x != nil {
+		return x.WindowMs
+	}
+	return 0
+}
+
+func (x *RecentStats) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *RecentStats) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *RecentStats) GetWaitP50Ms() int64 {
+	if x != nil {
+		return x.WaitP50Ms
+	}
+	return 0
+}
+
+func (x *RecentStats) GetWaitP95Ms() int64 {
+	if x != nil {
+		return x.WaitP95Ms
+	}
+	return 0
 }
 
 var File_orchestrator_v1_orchestrator_proto protoreflect.FileDescriptor
@@ -2876,18 +3646,29 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x04gpus\x18\x03 \x01(\x05R\x04gpus\x12\"\n" +
 	"\rgpu_mem_bytes\x18\x04 \x01(\x03R\vgpuMemBytes\x12\x1b\n" +
 	"\tgpu_model\x18\x05 \x01(\tR\bgpuModel\x12\x10\n" +
-	"\x03mig\x18\x06 \x01(\tR\x03mig\"\x9f\x01\n" +
+	"\x03mig\x18\x06 \x01(\tR\x03mig\"\xb9\x01\n" +
 	"\x12SubmitTaskResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x17\n" +
 	"\atask_id\x18\x02 \x01(\tR\x06taskId\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1a\n" +
 	"\bexisting\x18\x10 \x01(\bR\bexisting\x12\x12\n" +
 	"\x04code\x18\x11 \x01(\tR\x04code\x12\x10\n" +
-	"\x03seq\x18\x12 \x01(\x04R\x03seq\"N\n" +
+	"\x03seq\x18\x12 \x01(\x04R\x03seq\x12\x18\n" +
+	"\awarning\x18\x13 \x01(\tR\awarning\"N\n" +
 	"\x12SubmitTasksRequest\x128\n" +
 	"\x05tasks\x18\x01 \x03(\v2\".orchestrator.v1.SubmitTaskRequestR\x05tasks\"T\n" +
 	"\x13SubmitTasksResponse\x12=\n" +
-	"\aresults\x18\x01 \x03(\v2#.orchestrator.v1.SubmitTaskResponseR\aresults\"\x83\x01\n" +
+	"\aresults\x18\x01 \x03(\v2#.orchestrator.v1.SubmitTaskResponseR\aresults\"S\n" +
+	"\x17SubmitTaskStreamRequest\x128\n" +
+	"\x05tasks\x18\x01 \x03(\v2\".orchestrator.v1.SubmitTaskRequestR\x05tasks\"\xa6\x01\n" +
+	"\x18SubmitTaskStreamResponse\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\x03R\baccepted\x12\x1a\n" +
+	"\bexisting\x18\x02 \x01(\x03R\bexisting\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\x03R\arefused\x128\n" +
+	"\brefusals\x18\x04 \x03(\v2\x1c.orchestrator.v1.RefusedTaskR\brefusals\"f\n" +
+	"\vRefusedTask\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x03R\bposition\x12;\n" +
+	"\x06answer\x18\x02 \x01(\v2#.orchestrator.v1.SubmitTaskResponseR\x06answer\"\x83\x01\n" +
 	"\x18StreamTaskResultsRequest\x12\x19\n" +
 	"\btask_ids\x18\x01 \x03(\tR\ataskIds\x12+\n" +
 	"\x11include_completed\x18\x02 \x01(\bR\x10includeCompleted\x12\x1f\n" +
@@ -3002,11 +3783,16 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\aclasses\x18\x16 \x03(\v2\x1c.orchestrator.v1.ClassStatusR\aclasses\x1a;\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
 	"\vClassStatus\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12@\n" +
 	"\x06states\x18\x02 \x03(\v2(.orchestrator.v1.ClassStatus.StatesEntryR\x06states\x12\x1a\n" +
-	"\bparallel\x18\x03 \x01(\x05R\bparallel\x1a9\n" +
+	"\bparallel\x18\x03 \x01(\x05R\bparallel\x12\x16\n" +
+	"\x06paused\x18\x04 \x01(\bR\x06paused\x12\x1b\n" +
+	"\tpaused_by\x18\x05 \x01(\tR\bpausedBy\x12#\n" +
+	"\rpaused_reason\x18\x06 \x01(\tR\fpausedReason\x12 \n" +
+	"\fpaused_at_ms\x18\a \x01(\x03R\n" +
+	"pausedAtMs\x1a9\n" +
 	"\vStatesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\")\n" +
@@ -3093,7 +3879,63 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"nextOffset\x12\x17\n" +
 	"\atask_id\x18\x03 \x01(\tR\x06taskId\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\x05R\aattempt\x12\x16\n" +
-	"\x06stream\x18\x05 \x01(\tR\x06stream2\xed\v\n" +
+	"\x06stream\x18\x05 \x01(\tR\x06stream\"A\n" +
+	"\x11PauseClassRequest\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"a\n" +
+	"\x12PauseClassResponse\x121\n" +
+	"\x05class\x18\x01 \x01(\v2\x1b.orchestrator.v1.ClassStatsR\x05class\x12\x18\n" +
+	"\aalready\x18\x02 \x01(\bR\aalready\"*\n" +
+	"\x12ResumeClassRequest\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\"b\n" +
+	"\x13ResumeClassResponse\x121\n" +
+	"\x05class\x18\x01 \x01(\v2\x1b.orchestrator.v1.ClassStatsR\x05class\x12\x18\n" +
+	"\aalready\x18\x02 \x01(\bR\aalready\"\x16\n" +
+	"\x14GetQueueStatsRequest\"\xaf\x02\n" +
+	"\n" +
+	"QueueStats\x125\n" +
+	"\aclasses\x18\x01 \x03(\v2\x1b.orchestrator.v1.ClassStatsR\aclasses\x12\x19\n" +
+	"\bqueue_id\x18\x02 \x01(\tR\aqueueId\x12\x10\n" +
+	"\x03dir\x18\x03 \x01(\tR\x03dir\x12\x1d\n" +
+	"\n" +
+	"file_bytes\x18\x04 \x01(\x03R\tfileBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x05 \x01(\x03R\tfreeBytes\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x06 \x01(\x04R\tlastIndex\x12\x1f\n" +
+	"\vfirst_index\x18\a \x01(\x04R\n" +
+	"firstIndex\x12\x1e\n" +
+	"\n" +
+	"tombstones\x18\b \x01(\x03R\n" +
+	"tombstones\x12\x1f\n" +
+	"\vmax_waiting\x18\t \x01(\x03R\n" +
+	"maxWaiting\"\xf4\x03\n" +
+	"\n" +
+	"ClassStats\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12?\n" +
+	"\x06states\x18\x02 \x03(\v2'.orchestrator.v1.ClassStats.StatesEntryR\x06states\x12*\n" +
+	"\x11oldest_waiting_ms\x18\x03 \x01(\x03R\x0foldestWaitingMs\x12\x16\n" +
+	"\x06paused\x18\x04 \x01(\bR\x06paused\x12\x1b\n" +
+	"\tpaused_by\x18\x05 \x01(\tR\bpausedBy\x12#\n" +
+	"\rpaused_reason\x18\x06 \x01(\tR\fpausedReason\x12 \n" +
+	"\fpaused_at_ms\x18\a \x01(\x03R\n" +
+	"pausedAtMs\x12\x1a\n" +
+	"\bparallel\x18\b \x01(\x05R\bparallel\x12\x14\n" +
+	"\x05ready\x18\t \x01(\x03R\x05ready\x12\x18\n" +
+	"\ablocked\x18\n" +
+	" \x01(\x03R\ablocked\x12\x18\n" +
+	"\adelayed\x18\v \x01(\x03R\adelayed\x12\x12\n" +
+	"\x04held\x18\f \x01(\x03R\x04held\x124\n" +
+	"\x06recent\x18\r \x01(\v2\x1c.orchestrator.v1.RecentStatsR\x06recent\x1a9\n" +
+	"\vStatesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9a\x01\n" +
+	"\vRecentStats\x12\x1b\n" +
+	"\twindow_ms\x18\x01 \x01(\x03R\bwindowMs\x12\x18\n" +
+	"\astarted\x18\x02 \x01(\x03R\astarted\x12\x14\n" +
+	"\x05ended\x18\x03 \x01(\x03R\x05ended\x12\x1e\n" +
+	"\vwait_p50_ms\x18\x04 \x01(\x03R\twaitP50Ms\x12\x1e\n" +
+	"\vwait_p95_ms\x18\x05 \x01(\x03R\twaitP95Ms2\xde\x0e\n" +
 	"\x13OrchestratorService\x12U\n" +
 	"\n" +
 	"SubmitTask\x12\".orchestrator.v1.SubmitTaskRequest\x1a#.orchestrator.v1.SubmitTaskResponse\x12]\n" +
@@ -3106,7 +3948,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"GetMetrics\x12\".orchestrator.v1.GetMetricsRequest\x1a .orchestrator.v1.MetricsResponse\x12T\n" +
 	"\fStreamEvents\x12$.orchestrator.v1.StreamEventsRequest\x1a\x1c.orchestrator.v1.SystemEvent0\x01\x12I\n" +
 	"\x06Health\x12\x1e.orchestrator.v1.HealthRequest\x1a\x1f.orchestrator.v1.HealthResponse\x12X\n" +
-	"\vSubmitTasks\x12#.orchestrator.v1.SubmitTasksRequest\x1a$.orchestrator.v1.SubmitTasksResponse\x12E\n" +
+	"\vSubmitTasks\x12#.orchestrator.v1.SubmitTasksRequest\x1a$.orchestrator.v1.SubmitTasksResponse\x12i\n" +
+	"\x10SubmitTaskStream\x12(.orchestrator.v1.SubmitTaskStreamRequest\x1a).orchestrator.v1.SubmitTaskStreamResponse(\x01\x12E\n" +
 	"\aGetTask\x12\x1f.orchestrator.v1.GetTaskRequest\x1a\x19.orchestrator.v1.TaskInfo\x12R\n" +
 	"\tListTasks\x12!.orchestrator.v1.ListTasksRequest\x1a\".orchestrator.v1.ListTasksResponse\x12G\n" +
 	"\bWaitTask\x12 .orchestrator.v1.WaitTaskRequest\x1a\x19.orchestrator.v1.TaskInfo\x12U\n" +
@@ -3115,7 +3958,11 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\tRetryTask\x12!.orchestrator.v1.RetryTaskRequest\x1a\".orchestrator.v1.RetryTaskResponse\x12X\n" +
 	"\vExplainTask\x12#.orchestrator.v1.ExplainTaskRequest\x1a$.orchestrator.v1.ExplainTaskResponse\x12M\n" +
 	"\n" +
-	"StreamLogs\x12\".orchestrator.v1.StreamLogsRequest\x1a\x19.orchestrator.v1.LogChunk0\x01BGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
+	"StreamLogs\x12\".orchestrator.v1.StreamLogsRequest\x1a\x19.orchestrator.v1.LogChunk0\x01\x12U\n" +
+	"\n" +
+	"PauseClass\x12\".orchestrator.v1.PauseClassRequest\x1a#.orchestrator.v1.PauseClassResponse\x12X\n" +
+	"\vResumeClass\x12#.orchestrator.v1.ResumeClassRequest\x1a$.orchestrator.v1.ResumeClassResponse\x12S\n" +
+	"\rGetQueueStats\x12%.orchestrator.v1.GetQueueStatsRequest\x1a\x1b.orchestrator.v1.QueueStatsBGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
 
 var (
 	file_orchestrator_v1_orchestrator_proto_rawDescOnce sync.Once
@@ -3129,7 +3976,7 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
@@ -3138,111 +3985,139 @@ var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskResponse)(nil),          // 4: orchestrator.v1.SubmitTaskResponse
 	(*SubmitTasksRequest)(nil),          // 5: orchestrator.v1.SubmitTasksRequest
 	(*SubmitTasksResponse)(nil),         // 6: orchestrator.v1.SubmitTasksResponse
-	(*StreamTaskResultsRequest)(nil),    // 7: orchestrator.v1.StreamTaskResultsRequest
-	(*TaskResult)(nil),                  // 8: orchestrator.v1.TaskResult
-	(*GetTaskStatusRequest)(nil),        // 9: orchestrator.v1.GetTaskStatusRequest
-	(*GetTaskStatusResponse)(nil),       // 10: orchestrator.v1.GetTaskStatusResponse
-	(*CreateWorkflowRequest)(nil),       // 11: orchestrator.v1.CreateWorkflowRequest
-	(*CreateWorkflowResponse)(nil),      // 12: orchestrator.v1.CreateWorkflowResponse
-	(*StartWorkflowRunRequest)(nil),     // 13: orchestrator.v1.StartWorkflowRunRequest
-	(*StartWorkflowRunResponse)(nil),    // 14: orchestrator.v1.StartWorkflowRunResponse
-	(*StreamWorkflowStatusRequest)(nil), // 15: orchestrator.v1.StreamWorkflowStatusRequest
-	(*WorkflowStatusUpdate)(nil),        // 16: orchestrator.v1.WorkflowStatusUpdate
-	(*GetMetricsRequest)(nil),           // 17: orchestrator.v1.GetMetricsRequest
-	(*MetricsResponse)(nil),             // 18: orchestrator.v1.MetricsResponse
-	(*StreamEventsRequest)(nil),         // 19: orchestrator.v1.StreamEventsRequest
-	(*SystemEvent)(nil),                 // 20: orchestrator.v1.SystemEvent
-	(*HealthRequest)(nil),               // 21: orchestrator.v1.HealthRequest
-	(*HealthResponse)(nil),              // 22: orchestrator.v1.HealthResponse
-	(*ClassStatus)(nil),                 // 23: orchestrator.v1.ClassStatus
-	(*GetTaskRequest)(nil),              // 24: orchestrator.v1.GetTaskRequest
-	(*TaskInfo)(nil),                    // 25: orchestrator.v1.TaskInfo
-	(*Outcome)(nil),                     // 26: orchestrator.v1.Outcome
-	(*AttemptInfo)(nil),                 // 27: orchestrator.v1.AttemptInfo
-	(*ListTasksRequest)(nil),            // 28: orchestrator.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),           // 29: orchestrator.v1.ListTasksResponse
-	(*WaitTaskRequest)(nil),             // 30: orchestrator.v1.WaitTaskRequest
-	(*CancelTaskRequest)(nil),           // 31: orchestrator.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),          // 32: orchestrator.v1.CancelTaskResponse
-	(*RetryTaskRequest)(nil),            // 33: orchestrator.v1.RetryTaskRequest
-	(*RetryTaskResponse)(nil),           // 34: orchestrator.v1.RetryTaskResponse
-	(*ExplainTaskRequest)(nil),          // 35: orchestrator.v1.ExplainTaskRequest
-	(*ExplainTaskResponse)(nil),         // 36: orchestrator.v1.ExplainTaskResponse
-	(*StreamLogsRequest)(nil),           // 37: orchestrator.v1.StreamLogsRequest
-	(*LogChunk)(nil),                    // 38: orchestrator.v1.LogChunk
-	nil,                                 // 39: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 40: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 41: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 42: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 43: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 44: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 45: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 46: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 47: orchestrator.v1.ClassStatus.StatesEntry
+	(*SubmitTaskStreamRequest)(nil),     // 7: orchestrator.v1.SubmitTaskStreamRequest
+	(*SubmitTaskStreamResponse)(nil),    // 8: orchestrator.v1.SubmitTaskStreamResponse
+	(*RefusedTask)(nil),                 // 9: orchestrator.v1.RefusedTask
+	(*StreamTaskResultsRequest)(nil),    // 10: orchestrator.v1.StreamTaskResultsRequest
+	(*TaskResult)(nil),                  // 11: orchestrator.v1.TaskResult
+	(*GetTaskStatusRequest)(nil),        // 12: orchestrator.v1.GetTaskStatusRequest
+	(*GetTaskStatusResponse)(nil),       // 13: orchestrator.v1.GetTaskStatusResponse
+	(*CreateWorkflowRequest)(nil),       // 14: orchestrator.v1.CreateWorkflowRequest
+	(*CreateWorkflowResponse)(nil),      // 15: orchestrator.v1.CreateWorkflowResponse
+	(*StartWorkflowRunRequest)(nil),     // 16: orchestrator.v1.StartWorkflowRunRequest
+	(*StartWorkflowRunResponse)(nil),    // 17: orchestrator.v1.StartWorkflowRunResponse
+	(*StreamWorkflowStatusRequest)(nil), // 18: orchestrator.v1.StreamWorkflowStatusRequest
+	(*WorkflowStatusUpdate)(nil),        // 19: orchestrator.v1.WorkflowStatusUpdate
+	(*GetMetricsRequest)(nil),           // 20: orchestrator.v1.GetMetricsRequest
+	(*MetricsResponse)(nil),             // 21: orchestrator.v1.MetricsResponse
+	(*StreamEventsRequest)(nil),         // 22: orchestrator.v1.StreamEventsRequest
+	(*SystemEvent)(nil),                 // 23: orchestrator.v1.SystemEvent
+	(*HealthRequest)(nil),               // 24: orchestrator.v1.HealthRequest
+	(*HealthResponse)(nil),              // 25: orchestrator.v1.HealthResponse
+	(*ClassStatus)(nil),                 // 26: orchestrator.v1.ClassStatus
+	(*GetTaskRequest)(nil),              // 27: orchestrator.v1.GetTaskRequest
+	(*TaskInfo)(nil),                    // 28: orchestrator.v1.TaskInfo
+	(*Outcome)(nil),                     // 29: orchestrator.v1.Outcome
+	(*AttemptInfo)(nil),                 // 30: orchestrator.v1.AttemptInfo
+	(*ListTasksRequest)(nil),            // 31: orchestrator.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),           // 32: orchestrator.v1.ListTasksResponse
+	(*WaitTaskRequest)(nil),             // 33: orchestrator.v1.WaitTaskRequest
+	(*CancelTaskRequest)(nil),           // 34: orchestrator.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),          // 35: orchestrator.v1.CancelTaskResponse
+	(*RetryTaskRequest)(nil),            // 36: orchestrator.v1.RetryTaskRequest
+	(*RetryTaskResponse)(nil),           // 37: orchestrator.v1.RetryTaskResponse
+	(*ExplainTaskRequest)(nil),          // 38: orchestrator.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),         // 39: orchestrator.v1.ExplainTaskResponse
+	(*StreamLogsRequest)(nil),           // 40: orchestrator.v1.StreamLogsRequest
+	(*LogChunk)(nil),                    // 41: orchestrator.v1.LogChunk
+	(*PauseClassRequest)(nil),           // 42: orchestrator.v1.PauseClassRequest
+	(*PauseClassResponse)(nil),          // 43: orchestrator.v1.PauseClassResponse
+	(*ResumeClassRequest)(nil),          // 44: orchestrator.v1.ResumeClassRequest
+	(*ResumeClassResponse)(nil),         // 45: orchestrator.v1.ResumeClassResponse
+	(*GetQueueStatsRequest)(nil),        // 46: orchestrator.v1.GetQueueStatsRequest
+	(*QueueStats)(nil),                  // 47: orchestrator.v1.QueueStats
+	(*ClassStats)(nil),                  // 48: orchestrator.v1.ClassStats
+	(*RecentStats)(nil),                 // 49: orchestrator.v1.RecentStats
+	nil,                                 // 50: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 51: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 52: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 53: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 54: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 55: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 56: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 57: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 58: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 59: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	39, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	50, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
 	2,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
 	3,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
 	0,  // 4: orchestrator.v1.SubmitTasksRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
 	4,  // 5: orchestrator.v1.SubmitTasksResponse.results:type_name -> orchestrator.v1.SubmitTaskResponse
-	40, // 6: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	41, // 7: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	42, // 8: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	43, // 9: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	44, // 10: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	45, // 11: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	46, // 12: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
-	23, // 13: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	47, // 14: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
-	26, // 15: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
-	27, // 16: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
-	1,  // 17: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
-	26, // 18: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
-	25, // 19: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
-	25, // 20: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	25, // 21: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	25, // 22: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	0,  // 23: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	7,  // 24: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	9,  // 25: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	11, // 26: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	13, // 27: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	15, // 28: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	17, // 29: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	19, // 30: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	21, // 31: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	5,  // 32: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	24, // 33: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	28, // 34: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	30, // 35: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	31, // 36: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	33, // 37: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	35, // 38: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	37, // 39: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	4,  // 40: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	8,  // 41: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	10, // 42: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	12, // 43: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	14, // 44: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	16, // 45: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	18, // 46: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	20, // 47: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	22, // 48: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	6,  // 49: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	25, // 50: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	29, // 51: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	25, // 52: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	32, // 53: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	34, // 54: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	36, // 55: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	38, // 56: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	40, // [40:57] is the sub-list for method output_type
-	23, // [23:40] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	0,  // 6: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
+	9,  // 7: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
+	4,  // 8: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
+	51, // 9: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	52, // 10: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	53, // 11: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	54, // 12: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	55, // 13: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	56, // 14: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	57, // 15: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	26, // 16: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
+	58, // 17: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	29, // 18: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
+	30, // 19: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
+	1,  // 20: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
+	29, // 21: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
+	28, // 22: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
+	28, // 23: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	28, // 24: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	28, // 25: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	48, // 26: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	48, // 27: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	48, // 28: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
+	59, // 29: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	49, // 30: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
+	0,  // 31: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	10, // 32: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	12, // 33: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	14, // 34: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	16, // 35: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	18, // 36: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	20, // 37: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	22, // 38: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	24, // 39: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	5,  // 40: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	7,  // 41: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	27, // 42: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	31, // 43: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	33, // 44: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	34, // 45: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	36, // 46: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	38, // 47: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	40, // 48: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	42, // 49: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	44, // 50: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	46, // 51: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	4,  // 52: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	11, // 53: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	13, // 54: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	15, // 55: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	17, // 56: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	19, // 57: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	21, // 58: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	23, // 59: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	25, // 60: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	6,  // 61: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	8,  // 62: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	28, // 63: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	32, // 64: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	28, // 65: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	35, // 66: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	37, // 67: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	39, // 68: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	41, // 69: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	43, // 70: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	45, // 71: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	47, // 72: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	52, // [52:73] is the sub-list for method output_type
+	31, // [31:52] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -3256,7 +4131,7 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,7 @@ const (
 	OrchestratorService_StreamEvents_FullMethodName         = "/orchestrator.v1.OrchestratorService/StreamEvents"
 	OrchestratorService_Health_FullMethodName               = "/orchestrator.v1.OrchestratorService/Health"
 	OrchestratorService_SubmitTasks_FullMethodName          = "/orchestrator.v1.OrchestratorService/SubmitTasks"
+	OrchestratorService_SubmitTaskStream_FullMethodName     = "/orchestrator.v1.OrchestratorService/SubmitTaskStream"
 	OrchestratorService_GetTask_FullMethodName              = "/orchestrator.v1.OrchestratorService/GetTask"
 	OrchestratorService_ListTasks_FullMethodName            = "/orchestrator.v1.OrchestratorService/ListTasks"
 	OrchestratorService_WaitTask_FullMethodName             = "/orchestrator.v1.OrchestratorService/WaitTask"
@@ -41,6 +42,9 @@ const (
 	OrchestratorService_RetryTask_FullMethodName            = "/orchestrator.v1.OrchestratorService/RetryTask"
 	OrchestratorService_ExplainTask_FullMethodName          = "/orchestrator.v1.OrchestratorService/ExplainTask"
 	OrchestratorService_StreamLogs_FullMethodName           = "/orchestrator.v1.OrchestratorService/StreamLogs"
+	OrchestratorService_PauseClass_FullMethodName           = "/orchestrator.v1.OrchestratorService/PauseClass"
+	OrchestratorService_ResumeClass_FullMethodName          = "/orchestrator.v1.OrchestratorService/ResumeClass"
+	OrchestratorService_GetQueueStats_FullMethodName        = "/orchestrator.v1.OrchestratorService/GetQueueStats"
 )
 
 // OrchestratorServiceClient is the client API for OrchestratorService service.
@@ -68,6 +72,12 @@ type OrchestratorServiceClient interface {
 	Health(ctx context.Context, in *HealthRequest, opts ...grpc.CallOption) (*HealthResponse, error)
 	// SubmitTasks accepts many tasks in one commit; one answer per task, in order.
 	SubmitTasks(ctx context.Context, in *SubmitTasksRequest, opts ...grpc.CallOption) (*SubmitTasksResponse, error)
+	// SubmitTaskStream accepts any number of tasks, and answers when the client has
+	// sent the last and all are on disk. Those that arrive while a commit is written
+	// share the next one; a client that sends faster than tasks can be written is
+	// held back. Each task needs an id, so that a stream that breaks can be sent
+	// again: what was accepted before then counts as existing.
+	SubmitTaskStream(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SubmitTaskStreamRequest, SubmitTaskStreamResponse], error)
 	// GetTask tells everything that is known about a task.
 	GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*TaskInfo, error)
 	// ListTasks lists tasks, newest first, a page at a time.
@@ -84,6 +94,15 @@ type OrchestratorServiceClient interface {
 	ExplainTask(ctx context.Context, in *ExplainTaskRequest, opts ...grpc.CallOption) (*ExplainTaskResponse, error)
 	// StreamLogs sends a task's output, and follows it until the task ends.
 	StreamLogs(ctx context.Context, in *StreamLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogChunk], error)
+	// PauseClass keeps the waiting tasks of a class waiting; those that run go on, and
+	// new ones are accepted. It is on disk when it is answered, and holds until
+	// ResumeClass, also when the orchestrator is restarted. An unknown class is
+	// INVALID_ARGUMENT. A class that is paused already stays so as it was.
+	PauseClass(ctx context.Context, in *PauseClassRequest, opts ...grpc.CallOption) (*PauseClassResponse, error)
+	ResumeClass(ctx context.Context, in *ResumeClassRequest, opts ...grpc.CallOption) (*ResumeClassResponse, error)
+	// GetQueueStats tells how many tasks there are, by class and state, and how
+	// the queue's file does. It reads numbers that are kept, and no tasks.
+	GetQueueStats(ctx context.Context, in *GetQueueStatsRequest, opts ...grpc.CallOption) (*QueueStats, error)
 }
 
 type orchestratorServiceClient struct {
@@ -221,6 +240,19 @@ func (c *orchestratorServiceClient) SubmitTasks(ctx context.Context, in *SubmitT
 	return out, nil
 }
 
+func (c *orchestratorServiceClient) SubmitTaskStream(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SubmitTaskStreamRequest, SubmitTaskStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OrchestratorService_ServiceDesc.Streams[3], OrchestratorService_SubmitTaskStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubmitTaskStreamRequest, SubmitTaskStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OrchestratorService_SubmitTaskStreamClient = grpc.ClientStreamingClient[SubmitTaskStreamRequest, SubmitTaskStreamResponse]
+
 func (c *orchestratorServiceClient) GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*TaskInfo, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TaskInfo)
@@ -283,7 +315,7 @@ func (c *orchestratorServiceClient) ExplainTask(ctx context.Context, in *Explain
 
 func (c *orchestratorServiceClient) StreamLogs(ctx context.Context, in *StreamLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &OrchestratorService_ServiceDesc.Streams[3], OrchestratorService_StreamLogs_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &OrchestratorService_ServiceDesc.Streams[4], OrchestratorService_StreamLogs_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -299,6 +331,36 @@ func (c *orchestratorServiceClient) StreamLogs(ctx context.Context, in *StreamLo
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OrchestratorService_StreamLogsClient = grpc.ServerStreamingClient[LogChunk]
+
+func (c *orchestratorServiceClient) PauseClass(ctx context.Context, in *PauseClassRequest, opts ...grpc.CallOption) (*PauseClassResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseClassResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_PauseClass_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) ResumeClass(ctx context.Context, in *ResumeClassRequest, opts ...grpc.CallOption) (*ResumeClassResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeClassResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_ResumeClass_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) GetQueueStats(ctx context.Context, in *GetQueueStatsRequest, opts ...grpc.CallOption) (*QueueStats, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(QueueStats)
+	err := c.cc.Invoke(ctx, OrchestratorService_GetQueueStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 // OrchestratorServiceServer is the server API for OrchestratorService service.
 // All implementations must embed UnimplementedOrchestratorServiceServer
@@ -325,6 +387,12 @@ type OrchestratorServiceServer interface {
 	Health(context.Context, *HealthRequest) (*HealthResponse, error)
 	// SubmitTasks accepts many tasks in one commit; one answer per task, in order.
 	SubmitTasks(context.Context, *SubmitTasksRequest) (*SubmitTasksResponse, error)
+	// SubmitTaskStream accepts any number of tasks, and answers when the client has
+	// sent the last and all are on disk. Those that arrive while a commit is written
+	// share the next one; a client that sends faster than tasks can be written is
+	// held back. Each task needs an id, so that a stream that breaks can be sent
+	// again: what was accepted before then counts as existing.
+	SubmitTaskStream(grpc.ClientStreamingServer[SubmitTaskStreamRequest, SubmitTaskStreamResponse]) error
 	// GetTask tells everything that is known about a task.
 	GetTask(context.Context, *GetTaskRequest) (*TaskInfo, error)
 	// ListTasks lists tasks, newest first, a page at a time.
@@ -341,6 +409,15 @@ type OrchestratorServiceServer interface {
 	ExplainTask(context.Context, *ExplainTaskRequest) (*ExplainTaskResponse, error)
 	// StreamLogs sends a task's output, and follows it until the task ends.
 	StreamLogs(*StreamLogsRequest, grpc.ServerStreamingServer[LogChunk]) error
+	// PauseClass keeps the waiting tasks of a class waiting; those that run go on, and
+	// new ones are accepted. It is on disk when it is answered, and holds until
+	// ResumeClass, also when the orchestrator is restarted. An unknown class is
+	// INVALID_ARGUMENT. A class that is paused already stays so as it was.
+	PauseClass(context.Context, *PauseClassRequest) (*PauseClassResponse, error)
+	ResumeClass(context.Context, *ResumeClassRequest) (*ResumeClassResponse, error)
+	// GetQueueStats tells how many tasks there are, by class and state, and how
+	// the queue's file does. It reads numbers that are kept, and no tasks.
+	GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error)
 	mustEmbedUnimplementedOrchestratorServiceServer()
 }
 
@@ -381,6 +458,9 @@ func (UnimplementedOrchestratorServiceServer) Health(context.Context, *HealthReq
 func (UnimplementedOrchestratorServiceServer) SubmitTasks(context.Context, *SubmitTasksRequest) (*SubmitTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SubmitTasks not implemented")
 }
+func (UnimplementedOrchestratorServiceServer) SubmitTaskStream(grpc.ClientStreamingServer[SubmitTaskStreamRequest, SubmitTaskStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method SubmitTaskStream not implemented")
+}
 func (UnimplementedOrchestratorServiceServer) GetTask(context.Context, *GetTaskRequest) (*TaskInfo, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTask not implemented")
 }
@@ -401,6 +481,15 @@ func (UnimplementedOrchestratorServiceServer) ExplainTask(context.Context, *Expl
 }
 func (UnimplementedOrchestratorServiceServer) StreamLogs(*StreamLogsRequest, grpc.ServerStreamingServer[LogChunk]) error {
 	return status.Error(codes.Unimplemented, "method StreamLogs not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) PauseClass(context.Context, *PauseClassRequest) (*PauseClassResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseClass not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) ResumeClass(context.Context, *ResumeClassRequest) (*ResumeClassResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeClass not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetQueueStats not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) mustEmbedUnimplementedOrchestratorServiceServer() {}
 func (UnimplementedOrchestratorServiceServer) testEmbeddedByValue()                             {}
@@ -582,6 +671,13 @@ func _OrchestratorService_SubmitTasks_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrchestratorService_SubmitTaskStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(OrchestratorServiceServer).SubmitTaskStream(&grpc.GenericServerStream[SubmitTaskStreamRequest, SubmitTaskStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OrchestratorService_SubmitTaskStreamServer = grpc.ClientStreamingServer[SubmitTaskStreamRequest, SubmitTaskStreamResponse]
+
 func _OrchestratorService_GetTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetTaskRequest)
 	if err := dec(in); err != nil {
@@ -701,6 +797,60 @@ func _OrchestratorService_StreamLogs_Handler(srv interface{}, stream grpc.Server
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OrchestratorService_StreamLogsServer = grpc.ServerStreamingServer[LogChunk]
 
+func _OrchestratorService_PauseClass_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseClassRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).PauseClass(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_PauseClass_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).PauseClass(ctx, req.(*PauseClassRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_ResumeClass_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeClassRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).ResumeClass(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_ResumeClass_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).ResumeClass(ctx, req.(*ResumeClassRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_GetQueueStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetQueueStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).GetQueueStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_GetQueueStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).GetQueueStats(ctx, req.(*GetQueueStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OrchestratorService_ServiceDesc is the grpc.ServiceDesc for OrchestratorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -760,6 +910,18 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ExplainTask",
 			Handler:    _OrchestratorService_ExplainTask_Handler,
 		},
+		{
+			MethodName: "PauseClass",
+			Handler:    _OrchestratorService_PauseClass_Handler,
+		},
+		{
+			MethodName: "ResumeClass",
+			Handler:    _OrchestratorService_ResumeClass_Handler,
+		},
+		{
+			MethodName: "GetQueueStats",
+			Handler:    _OrchestratorService_GetQueueStats_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -776,6 +938,11 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "StreamEvents",
 			Handler:       _OrchestratorService_StreamEvents_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "SubmitTaskStream",
+			Handler:       _OrchestratorService_SubmitTaskStream_Handler,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "StreamLogs",

@@ -1,0 +1,83 @@
+package api
+
+import (
+	"errors"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// Bounds of what endings keeps: 16 MiB at most.
+const (
+	endingSlots    = 256
+	endingMaxBytes = 64 << 10
+)
+
+// endings keeps the latest results as they go out, so that the task of an end
+// that a thousand streams send is read from the queue once. It is a cache of the
+// log's last records: what is not in it is read again.
+type endings struct {
+	mu    sync.Mutex
+	slots [endingSlots]ended // the result of record i is at i % endingSlots
+}
+
+type ended struct {
+	index  uint64
+	result *pb.TaskResult // sent as it is, never changed
+}
+
+func (e *endings) get(index uint64) *pb.TaskResult {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if slot := e.slots[index%endingSlots]; slot.index == index {
+		return slot.result
+	}
+	return nil
+}
+
+func (e *endings) put(index uint64, result *pb.TaskResult) {
+	if proto.Size(result) > endingMaxBytes {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if slot := &e.slots[index%endingSlots]; slot.index < index {
+		*slot = ended{index, result}
+	}
+}
+
+// resultIn returns what is sent for a record that ends a task.
+func (s *Server) resultIn(r task.Record) (*pb.TaskResult, error) {
+	if result := s.endings.get(r.Index); result != nil {
+		return result, nil
+	}
+	e, err := s.endingIn(r)
+	if err != nil {
+		return nil, err
+	}
+	result := resultTo(e, r.Index)
+	s.endings.put(r.Index, result)
+	return result, nil
+}
+
+// endingIn reads the end that a record tells of. The task has more to say about
+// it, unless it was removed since, has begun another attempt, or is damaged.
+func (s *Server) endingIn(r task.Record) (ending, error) {
+	t, err := s.opts.Queue.Lookup(r.ID)
+	switch {
+	case task.CodeOf(err) == task.CodeNotFound, errors.Is(err, task.ErrDamaged):
+		return endingOfRecord(r), nil
+	case err != nil:
+		return ending{}, err
+	case t.Seq != r.Seq || t.Attempt() != r.Attempt || !t.State().Terminal():
+		return endingOfRecord(r), nil
+	}
+	result, err := s.opts.Queue.Result(t.Seq)
+	if errors.Is(err, task.ErrDamaged) {
+		return endingOfRecord(r), nil // asked for by its id, the task says what is wrong
+	}
+	return endingOf(t, result), err
+}

@@ -1,0 +1,62 @@
+package api
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// guard knows since when a stream waits for its reader to take what was sent.
+type guard struct {
+	now   func() time.Time
+	since atomic.Int64 // unix nanoseconds; 0 = it does not wait
+}
+
+// send sends one message, and waits while the reader's window is full.
+func send[T any](g *guard, out interface{ Send(*T) error }, m *T) error {
+	g.since.Store(g.now().UnixNano())
+	defer g.since.Store(0)
+	return out.Send(m)
+}
+
+func (g *guard) stalled(limit time.Duration) bool {
+	since := g.since.Load()
+	return since != 0 && g.now().Sub(time.Unix(0, since)) >= limit
+}
+
+// errSlowReader ends a stream whose reader takes nothing. What it has not read
+// is still in the event log or in the output, and is sent when it comes back.
+var errSlowReader = task.Errorf(task.CodeExhausted,
+	"this stream was cut off, because its reader took nothing for too long; connect again, and resume behind the last index or offset that you read")
+
+// guarded runs a stream, and cuts it off when a message waits for its reader
+// longer than Options.SendTimeout: it holds memory, and whoever reads so slowly
+// is mostly not there any more.
+//
+// A send that waits cannot be ended but by ending its stream. So the stream runs
+// in a goroutine of its own, which a cut-off leaves behind for as long as gRPC
+// takes to end the send; Serve waits for it.
+func (s *Server) guarded(ctx context.Context, run func(*guard) error) error {
+	g := &guard{now: s.opts.Now}
+	done := make(chan error, 1)
+	s.streams.Go(func() { done <- run(g) })
+	look := time.NewTicker(s.opts.SendTimeout / 4)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+			if g.stalled(s.opts.SendTimeout) {
+				method, _ := grpc.Method(ctx)
+				who, _ := PeerFrom(ctx)
+				s.log.Warn("slow reader cut off", "method", method, "peer", who.String(), "after", s.opts.SendTimeout)
+				return errSlowReader
+			}
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// problem is the body of every answer that is not a success, after RFC 9457. The
+// key error is what clients read that are older than that.
+type problem struct {
+	OK     *bool  `json:"ok,omitempty"`
+	Error  string `json:"error"`
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+}
+
+// httpTable is the status for each task.Code.
+var httpTable = map[task.Code]int{
+	task.CodeInternal:    http.StatusInternalServerError,
+	task.CodeInvalid:     http.StatusBadRequest,
+	task.CodeNotFound:    http.StatusNotFound,
+	task.CodeConflict:    http.StatusConflict,
+	task.CodeExhausted:   http.StatusTooManyRequests,
+	task.CodeUnavailable: http.StatusServiceUnavailable,
+	task.CodeUnsupported: http.StatusNotImplemented,
+}
+
+// httpError is a refusal with a status that no task.Code has.
+type httpError struct {
+	status int
+	code   string // one word, for programs
+	detail string
+}
+
+// Error returns the detail.
+func (e *httpError) Error() string { return e.detail }
+
+func httpErrorf(status int, code, format string, args ...any) error {
+	return &httpError{status: status, code: code, detail: fmt.Sprintf(format, args...)}
+}
+
+var errBusy = httpErrorf(http.StatusServiceUnavailable, "unavailable", "too many requests are being worked on; try again in a moment")
+
+// problemOf describes an error.
+func problemOf(err error) problem {
+	p := problem{Type: "about:blank", Detail: text(err.Error())}
+	if own, ok := errors.AsType[*httpError](err); ok {
+		p.Status, p.Code = own.status, own.code
+	} else {
+		code := task.CodeOf(err)
+		p.Status, p.Code = orDefault(httpTable[code], http.StatusInternalServerError), code.String()
+	}
+	p.Title, p.Error = http.StatusText(p.Status), p.Detail
+	return p
+}
+
+// retryAfter is how many seconds a client that was sent away should stay away.
+const retryAfter = 1
+
+// refuse answers with a problem; old says that it has to say "ok": false.
+func (h *HTTPServer) refuse(w http.ResponseWriter, r *http.Request, err error, old bool) {
+	p := problemOf(err)
+	if old {
+		p.OK = new(bool)
+	}
+	switch p.Status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	case http.StatusInternalServerError:
+		if r.Context().Err() == nil {
+			h.log.Error("call failed", "method", r.Method+" "+shortened(r.URL.Path), "error", err)
+		}
+	}
+	writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+// writeJSON sends a whole answer. Nobody is to keep it, or to take it for
+// something else than what it says it is.
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
+		panic(fmt.Sprintf("api: an answer cannot be written as JSON: %v", err)) // it is made of ours alone
+	}
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(b.Len()))
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // when the client has gone there is nobody to tell
+}
+
+func answerOK(w http.ResponseWriter, v any) error {
+	writeJSON(w, http.StatusOK, "application/json", v)
+	return nil
+}

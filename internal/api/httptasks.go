@@ -1,0 +1,63 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// taskAnswer is the body of GET /tasks/{id}. The first three are the contract's.
+type taskAnswer struct {
+	Status  string         `json:"status"` // one of the wire's four
+	Error   string         `json:"error"`  // "" = none
+	Result  map[string]any `json:"result"` // empty until the task has ended
+	TaskID  string         `json:"task_id"`
+	Class   string         `json:"class"`
+	State   string         `json:"state"` // the exact one
+	Attempt int            `json:"attempt"`
+}
+
+func (h *HTTPServer) getTask(w http.ResponseWriter, r *http.Request) error {
+	t, result, err := h.lookup(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	answer := taskAnswer{
+		Status: t.State().Wire(), Result: map[string]any{},
+		TaskID: text(t.Spec.ID), Class: text(t.Spec.Class), State: t.State().String(), Attempt: t.Attempt(),
+	}
+	if t.State().Terminal() {
+		e := endingOf(t, result)
+		answer.Result, answer.Error = e.members(), e.failure()
+	}
+	return answerOK(w, answer)
+}
+
+// members are the result as JSON has it: under the same keys as values, each with
+// the value that the program gave it. data_json stays text.
+func (e ending) members() map[string]any {
+	out := map[string]any{}
+	var given map[string]json.RawMessage
+	if len(e.result) > 0 && json.Unmarshal([]byte(text(string(e.result))), &given) == nil {
+		for k, v := range given {
+			out[k] = v
+		}
+		out["data_json"] = text(string(e.result))
+	}
+	out["exit_code"] = e.outcome.ExitCode
+	out["duration_ms"] = e.milliseconds()
+	out["backend"] = text(e.backend)
+	out["class"] = text(e.class)
+	out["attempt"] = e.attempt
+	return out
+}
+
+// getSlurmStatus knows no task yet that Slurm has.
+func (h *HTTPServer) getSlurmStatus(_ http.ResponseWriter, r *http.Request) error {
+	t, _, err := h.lookup(r.PathValue("task_id"))
+	if err != nil {
+		return err
+	}
+	return task.Errorf(task.CodeNotFound, "task %s was not given to Slurm; GET /tasks/%s tells about it", t.Spec.ID, t.Spec.ID)
+}

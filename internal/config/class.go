@@ -1,0 +1,158 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Class is a kind of task: its limits and where it may run.
+type Class struct {
+	Name string
+	// Limit is how long a task of the class is expected to run at most; 0 = no
+	// expectation. It plans, warns and sorts; it kills only with Enforce.
+	Limit   time.Duration
+	Enforce bool
+	// Parallel is how many of the class may be active at once; 0 = as many as
+	// the machine's capacity allows.
+	Parallel int
+	// Short says that tasks of the class are expected to be so short that they
+	// may be placed ahead of a free slot.
+	Short bool
+	// GPUs a task of the class needs unless it says otherwise.
+	GPUs int
+	// Backends it may go to, best first.
+	Backends []string
+	// AliasOf is the class that this one is another name of; all else is empty then.
+	AliasOf string
+	// Later says which part, not yet there, the class waits for.
+	Later string
+}
+
+// Names of the classes that every queue has.
+const (
+	ClassCPUShort = "cpu_short"
+	ClassCPULong  = "cpu_long"
+	ClassGPUShort = "gpu_short"
+	ClassGPULong  = "gpu_long"
+	ClassGPU      = "gpu"
+	ClassGPUSlurm = "gpu_slurm"
+)
+
+// DefaultClass is the class of a task that names none.
+const DefaultClass = ClassCPUShort
+
+// builtinClasses are the classes that are always there, in the order in which
+// people think of them.
+var builtinClasses = []string{ClassCPUShort, ClassCPULong, ClassGPUShort, ClassGPULong, ClassGPU, ClassGPUSlurm}
+
+// Names of the backends that a class may list.
+const (
+	BackendProcess   = "process"
+	BackendContainer = "container"
+	BackendSlurm     = "slurm"
+)
+
+// laterBackends has every backend that there will be, and for those that are
+// not in this release the reason why a class cannot use them.
+var laterBackends = map[string]string{
+	BackendProcess:   "",
+	BackendContainer: "containers are not in this release yet; give the class the backend \"process\"",
+	BackendSlurm:     "the Slurm backend is not in this release yet; use cpu_short or cpu_long",
+}
+
+const laterGPU = "GPU scheduling is not in this release yet; use cpu_short or cpu_long, or select GPUs yourself with --env CUDA_VISIBLE_DEVICES=..."
+
+var className = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+
+const classNameRule = "the name of a class has small letters, digits and _ only, at most 64"
+
+// classFields are the keys of [classes.NAME].
+var classFields = []field[Class]{
+	at("limit", duration(task.MaxDuration), func(c *Class) *time.Duration { return &c.Limit }, Setting{
+		Meaning: "how long a task of the class is expected to run at most; it plans, warns and sorts, and ends a task only with enforce",
+		Zero:    "no expectation", Example: `"10m"`,
+	}),
+	at("enforce", boolean(), func(c *Class) *bool { return &c.Enforce }, Setting{
+		Meaning: "end a task that runs longer than the limit, unless it has a time limit of its own", Example: `true`,
+	}),
+	at("parallel", integer(1_000_000), func(c *Class) *int { return &c.Parallel }, Setting{
+		Meaning: "how many tasks of the class may be active at once", Zero: "as many as fit", Example: `4`,
+	}),
+	at("short", boolean(), func(c *Class) *bool { return &c.Short }, Setting{
+		Meaning: "tasks of the class are so short that a few are placed ahead of a free slot; they wait for that slot, also where another comes free sooner", Example: `true`,
+	}),
+	at("backends", backends(), func(c *Class) *[]string { return &c.Backends }, Setting{
+		Meaning: "where tasks of the class may run, best first", Example: `["slurm", "process"]`,
+	}),
+	at("gpus", integer(1024), func(c *Class) *int { return &c.GPUs }, Setting{
+		Meaning: "GPUs that a task of the class gets unless it says otherwise", Example: `2`,
+	}),
+	at(keyAliasOf, textual("the name of a class, or \"\"", classOrNone), func(c *Class) *string { return &c.AliasOf }, Setting{
+		Meaning: "the class is another name of this one, and has no other keys; \"\" makes a class of its own out of one that was another name",
+		Example: `"cpu_long"`,
+	}),
+}
+
+const keyAliasOf = "alias_of"
+
+func classOrNone(s string) bool { return s == "" || className.MatchString(s) }
+
+// newClass is a class that a site adds, before its keys are read.
+func newClass(name string) Class { return Class{Name: name, Backends: []string{BackendProcess}} }
+
+// Class returns the class with that name, an alias resolved. An unknown name is
+// refused with the list of known ones.
+func (c Config) Class(name string) (Class, error) {
+	if name == "" {
+		name = DefaultClass
+	}
+	k, ok := c.Classes[name]
+	if !ok {
+		return Class{}, task.Errorf(task.CodeInvalid, "unknown class %q; known are %s", name, strings.Join(c.ClassNames(), ", "))
+	}
+	if k.AliasOf != "" {
+		return c.Class(k.AliasOf)
+	}
+	return k, nil
+}
+
+// ClassNames lists the classes: first those that are always there, in the order
+// people think of them, then those of the site by name.
+func (c Config) ClassNames() []string {
+	out := make([]string, 0, len(c.Classes))
+	for _, n := range builtinClasses {
+		if _, ok := c.Classes[n]; ok {
+			out = append(out, n)
+		}
+	}
+	own := len(out)
+	for n := range c.Classes {
+		if !slices.Contains(builtinClasses, n) {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out[own:])
+	return out
+}
+
+// withLater fills in the names, and for each class the part that it waits for; one
+// that is another name is looked at under its own.
+func withLater(classes map[string]Class) map[string]Class {
+	for name, c := range classes {
+		c.Name, c.Later = name, ""
+		for _, b := range c.Backends {
+			if c.Later = laterBackends[b]; c.Later == "" {
+				break
+			}
+		}
+		if c.Later == "" && c.GPUs > 0 {
+			c.Later = laterGPU
+		}
+		classes[name] = c
+	}
+	return classes
+}

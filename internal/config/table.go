@@ -1,0 +1,151 @@
+package config
+
+import (
+	"math"
+	"time"
+)
+
+// Keys and flags that other code of this package has to know.
+const (
+	keyWorkspace = "workspace"
+	keyConfig    = "config"
+
+	flagWorkspace = "workspace"
+	flagConfig    = "config"
+
+	envConfig   = "DSPY_AGENT_CONFIG"
+	envGRPCAddr = "ORCHESTRATOR_GRPC_ADDR"
+)
+
+// Reasons for Setting.Outside and Setting.Later.
+const (
+	laterServices  = "supporting services are not in this release yet"
+	laterWorkflows = "workflows are not in this release yet"
+	laterKafka     = "Kafka is not in this release yet"
+	laterDocker    = "containers are not in this release yet"
+)
+
+// century is the bound of what is practically for ever, and can be counted in
+// nanoseconds.
+const century = 100 * 365 * oneDay
+
+// configFields is the table of all settings that are there once, in the order in
+// which people meet them; classFields and typeFields have the rest.
+var configFields = []field[Config]{
+	at(keyWorkspace, path(), func(c *Config) *string { return &c.Workspace }, Setting{
+		Meaning: "the folder whose queue is meant, and that relative paths are resolved against",
+		Flag:    flagWorkspace, Outside: "give --workspace, or change to the folder", Zero: "the current folder", Example: `"/home/ada/project"`,
+	}),
+	at(keyConfig, path(), func(c *Config) *string { return &c.File }, Setting{
+		Meaning: "the configuration file; unlike the default one, a file that is named has to be there. A relative path is that of the current folder in the flag, of the workspace in the variable",
+		Flag:    flagConfig, Env: []string{envConfig}, Outside: "give --config, or set " + envConfig,
+		Zero: "~/.dspy-agent/config.toml, if HOME is set", Example: `"/home/ada/gpu.toml"`,
+	}),
+	at("runtime_dir", absolute(), func(c *Config) *string { return &c.RuntimeDir }, Setting{
+		Meaning: "where the socket is", Env: []string{"XDG_RUNTIME_DIR"}, Outside: "it belongs to the login, which sets XDG_RUNTIME_DIR",
+		Zero: "/tmp/dspy-agent-UID", Example: `"/run/user/1000"`,
+	}),
+	at("dial_addr", address(), func(c *Config) *string { return &c.GRPCAddr }, Setting{
+		Meaning: "where commands call the daemon, instead of the workspace's socket",
+		Env:     []string{envGRPCAddr}, Outside: "commands on this host use the socket; set " + envGRPCAddr + " to call another address",
+		Zero: "the workspace's socket", Example: `"127.0.0.1:50099"`,
+	}),
+	at("queue_dir", path(), func(c *Config) *string { return &c.QueueDir }, Setting{
+		Meaning: "the folder of the queue: its database, the spool of running tasks and their output; on a local disk where there is one",
+		Env:     []string{"ENV_QUEUE_DIR"}, Example: `"/scratch/ada/queue"`,
+	}),
+	at("log_dir", path(), func(c *Config) *string { return &c.LogDir }, Setting{
+		Meaning: "the folder of the daemon's log", Example: `"/scratch/ada/logs"`,
+	}),
+	at("grpc_addr", address(), func(c *Config) *string { return &c.GRPCListen }, Setting{
+		Meaning: "where the daemon serves gRPC over TCP, beside its socket; \"none\" = not at all",
+		Env:     []string{envGRPCAddr}, Flag: "grpc-addr", Example: `"127.0.0.1:50099"`,
+	}),
+	at("http_addr", address(), func(c *Config) *string { return &c.HTTPListen }, Setting{
+		Meaning: "where the daemon serves HTTP; \"none\" = not at all",
+		Env:     []string{"ORCHESTRATOR_HTTP_ADDR"}, Flag: "http-addr", Example: `"127.0.0.1:9099"`,
+	}),
+
+	at("capacity.cpus", cpus(1), func(c *Config) *int64 { return &c.CPUMilli }, Setting{
+		Meaning: "CPUs that all tasks together may hold", Zero: "what the machine and its cgroup have", Example: `8`,
+	}),
+	at("capacity.memory", size(0, maxBytes), func(c *Config) *int64 { return &c.MemBytes }, Setting{
+		Meaning: "memory that all tasks together may hold", Zero: "what the machine and its cgroup have", Example: `"12GiB"`,
+	}),
+	at("capacity.nice", integer(19), func(c *Config) *int { return &c.Nice }, Setting{
+		Meaning: "added to the nice level of local tasks, so that people who work on the machine come first", Example: `10`,
+	}),
+
+	at("retention.task_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.Age }, Setting{
+		Meaning: "how long ended tasks are kept, with their output", Zero: "for ever", Example: `"30d"`,
+	}),
+	at("retention.task_count", integer(math.MaxInt32), func(c *Config) *int { return &c.Retention.Count }, Setting{
+		Meaning: "how many ended tasks are kept; the oldest go first", Zero: "all", Example: `20000`,
+	}),
+	at("retention.tombstone_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.TombstoneAge }, Setting{
+		Meaning: "how long the id of a removed task still answers, and cannot be used for another one", Zero: "for ever", Example: `"365d"`,
+	}),
+	at("retention.event_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.EventAge }, Setting{
+		Meaning: "how long the event log goes back", Zero: "for ever", Example: `"30d"`,
+	}),
+	at("retention.event_count", integer(math.MaxInt32), func(c *Config) *int { return &c.Retention.EventMax }, Setting{
+		Meaning: "how many records the event log has; the oldest go first", Zero: "all", Example: `200000`,
+	}),
+
+	at("output.max_log", size(1<<20, 1<<50), func(c *Config) *int64 { return &c.Output.MaxLogBytes }, Setting{
+		Meaning: "how much output of an attempt is kept; of more than that the middle is dropped", Example: `"200MiB"`,
+	}),
+	at("output.max_result", size(1<<10, 32<<20), func(c *Config) *int64 { return &c.Output.MaxResultBytes }, Setting{
+		Meaning: "how large the JSON object may be that a task returns", Example: `"1MiB"`,
+	}),
+
+	at("limits.max_waiting", integer(math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
+		Meaning: "how many tasks may wait at once; more are refused", Zero: "as many as the disk has room for", Example: `100000`,
+	}),
+
+	at("access.metrics_allow_uids", uids(), func(c *Config) *[]uint32 { return &c.Access.MetricsAllowUIDs }, Setting{
+		Meaning: "users beside the owner who may read /metrics and /health over TCP, and nothing else: a Prometheus, say", Zero: "nobody", Example: `[997]`,
+	}),
+	at("access.http_hosts", hosts(), func(c *Config) *[]string { return &c.Access.HTTPHosts }, Setting{
+		Meaning: "names of this host that requests of browsers may carry, beside those of the loopback", Zero: "none", Example: `["login1.example.org"]`,
+	}),
+	at("access.dir", path(), func(c *Config) *string { return &c.Access.Dir }, Setting{
+		Meaning: "folder with the certificate, the key and the token that callers from beyond the loopback need; made by: dspy-agent access tls, and: dspy-agent access token",
+		Zero:    "~/.dspy-agent/access, if HOME is set", Example: `"/home/ada/secrets"`,
+	}),
+
+	at("env_manager_addr", address(), func(c *Config) *string { return &c.EnvManagerAddr }, Setting{
+		Meaning: "where env-manager is called", Later: laterServices, Outside: laterServices,
+		Env: []string{"ENV_MANAGER_ADDR", "ENV_MANAGER_GRPC_ADDR"}, Example: `"127.0.0.1:50051"`,
+	}),
+	at("docker_host", textual("a text", anyText), func(c *Config) *string { return &c.DockerHost }, Setting{
+		Meaning: "where Docker is called", Later: laterDocker, Outside: laterDocker, Env: []string{"DOCKER_HOST"},
+		Zero: "Docker's own default", Example: `"unix:///run/user/1000/podman/podman.sock"`,
+	}),
+	at("workflows.store_dir", path(), func(c *Config) *string { return &c.Workflows.StoreDir }, Setting{
+		Meaning: "the folder of workflow definitions", Later: laterWorkflows, Outside: laterWorkflows, Env: []string{"WORKFLOW_STORE_DIR"}, Example: `"/scratch/ada/workflows"`,
+	}),
+	at("workflows.run_dir", path(), func(c *Config) *string { return &c.Workflows.RunDir }, Setting{
+		Meaning: "the folder of workflow runs", Later: laterWorkflows, Outside: laterWorkflows, Env: []string{"WORKFLOW_RUN_DIR"}, Example: `"/scratch/ada/runs"`,
+	}),
+	at("kafka.bootstrap_servers", textual("a text", anyText), func(c *Config) *string { return &c.Kafka.BootstrapServers }, Setting{
+		Meaning: "HOST:PORT of Kafka brokers, separated by commas", Later: laterKafka, Outside: laterKafka, Env: []string{"KAFKA_BOOTSTRAP_SERVERS"},
+		Zero: "events are not published", Example: `"127.0.0.1:9092"`,
+	}),
+	at("kafka.event_topic", textual("a text", anyText), func(c *Config) *string { return &c.Kafka.EventTopic }, Setting{
+		Meaning: "the topic of events", Later: laterKafka, Outside: laterKafka, Env: []string{"KAFKA_EVENT_TOPIC"}, Example: `"ada.events"`,
+	}),
+}
+
+// sections says what the tables of the file are about, in their order; "" has
+// the keys above the first.
+var sections = []struct{ name, about string }{
+	{"", "Places and addresses."},
+	{"capacity", "What this machine gives to tasks."},
+	{"retention", "How long the past is kept. 0 = for ever."},
+	{"output", "How much of a task's output is kept."},
+	{"limits", "Bounds that keep a loop in a script from filling the queue."},
+	{"access", "Who may use the TCP addresses, beside the programs of the user whose queue it is."},
+	{tableClasses, "Classes of tasks, [classes.NAME]. A name that is not here makes a new class, in which what is left out is as in cpu_long; in a class that is here, what is left out stays as it is."},
+	{tableTypes, `Task types, [types.NAME]: programs that a payload can name, as in {"type": "NAME"}, instead of bringing a command.`},
+}

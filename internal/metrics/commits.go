@@ -1,0 +1,105 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// commits are what the queue's commits tell.
+type commits struct {
+	took, changes prometheus.Histogram
+	ends, retries *prometheus.CounterVec
+}
+
+func newCommits() commits {
+	return commits{
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "dspy_commit_seconds", Help: "How long the queue's commits took until they were on disk.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16), // to 3.3 s
+		}),
+		changes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "dspy_commit_changes", Help: "How many changes of tasks shared one commit of the queue.",
+			Buckets: append([]float64{0}, prometheus.ExponentialBuckets(1, 2, 14)...), // to 8192
+		}),
+		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dspy_task_ends_total", Help: "Tasks that ended. The outcome is succeeded, cancelled, or the class of the failure.",
+		}, []string{"class", "outcome"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dspy_task_retries_total", Help: "Attempts that were followed by another, by policy or because somebody asked for it.",
+		}, []string{"class"}),
+	}
+}
+
+func (c commits) all() []prometheus.Collector {
+	return []prometheus.Collector{c.took, c.changes, c.ends, c.retries}
+}
+
+// Committed is told of each commit of the queue: how long it took, and what is new
+// in the event log. It does not keep the records. (It is for
+// queue.Options.OnCommit.)
+func (m *Metrics) Committed(took time.Duration, records []task.Record) {
+	m.commits.took.Observe(took.Seconds())
+	m.commits.changes.Observe(float64(len(records)))
+	sum := tally{}
+	for _, r := range records {
+		m.tell(&sum, r)
+	}
+	m.totals.submitted.Add(sum.submitted)
+	m.totals.processed.Add(sum.processed)
+	m.totals.completed.Add(sum.completed)
+	for to, n := range sum.ends {
+		m.commits.ends.WithLabelValues(to.class, to.outcome).Add(n)
+	}
+	for class, n := range sum.retries {
+		m.commits.retries.WithLabelValues(class).Add(n)
+	}
+}
+
+// tally sums up a commit first: most of its thousands of records count to the
+// same few numbers.
+type tally struct {
+	submitted, processed, completed uint64
+	ends                            map[end]float64
+	retries                         map[string]float64
+}
+
+type end struct{ class, outcome string }
+
+func (m *Metrics) tell(sum *tally, r task.Record) {
+	switch {
+	case r.Kind == task.EventSubmitted:
+		sum.submitted++
+	case r.Again, r.Kind == task.EventRetried:
+		if sum.retries == nil {
+			sum.retries = map[string]float64{}
+		}
+		sum.retries[m.class(r.Class)]++
+	}
+	if !r.Ended() {
+		return
+	}
+	sum.processed++
+	if r.To == task.Succeeded {
+		sum.completed++
+	}
+	if sum.ends == nil {
+		sum.ends = map[end]float64{}
+	}
+	sum.ends[end{m.class(r.Class), outcome(r.To, r.Outcome.Class)}]++
+}
+
+// outcome is the value of the label of that name: how an attempt ended, in one of
+// a few words.
+func outcome(s task.State, class task.FailureClass) string {
+	switch {
+	case s == task.Succeeded, s == task.Cancelled:
+		return s.String()
+	case class != task.NoFailure && int(class) <= len(task.FailureClasses()):
+		return class.String()
+	default:
+		return s.String()
+	}
+}

@@ -1,0 +1,18 @@
+package payload
+
+import "github.com/dspy-agent/dspy-agent/internal/task"
+
+// flat reads the form whose keys stand in the payload itself.
+func flat(f Fields) (*task.Spec, error) {
+	o := top(f)
+	s := &task.Spec{Image: o.image(keyImage), Dir: o.dir(keyWorkdir), Timeout: o.duration(keyTimeout)}
+	s.Resources.GPUs = int(o.whole(keyGPUs, task.MaxGPUs))
+	s.Resources.GPUMem = o.gpuMemory(keyGPUMemory)
+	switch {
+	case f.has(keyCommand):
+		s.Argv = o.command(keyCommand)
+	case s.Image == "":
+		o.keep(namesNothing(f)) // GPUs for no program
+	}
+	return s, o.err()
+}
