@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,11 +23,6 @@ func main() {
 
 // run hands the command line what it may see of the world.
 func run() int {
-	cwd, err := os.Getwd()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: the current folder is gone: %s\n", cli.Program, err)
-		return 1
-	}
 	executable, err := os.Executable()
 	if err != nil {
 		executable = "" // then only PATH says where the daemon is
@@ -36,9 +30,9 @@ func run() int {
 	ctx, stop := interruptible()
 	defer stop()
 	return cli.Main(ctx, cli.Env{
-		Args: os.Args, Environ: os.Environ(), Cwd: cwd,
+		Args: os.Args, Environ: os.Environ(), Getwd: os.Getwd,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Executable: executable, Exec: syscall.Exec,
+		Executable: executable, SupervisorSocket: process.SupervisorSocket, Exec: syscall.Exec,
 	})
 }
 

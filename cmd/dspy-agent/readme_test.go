@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,10 +70,12 @@ func TestReadmeTour(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	http := freeAddress(t) // other tests, or other people, may have the usual port
 	for i, block := range tour(t) {
+		block = strings.ReplaceAll(block, usualHTTP, http)
 		cmd := exec.CommandContext(ctx, "bash", "-e", "-u", "-o", "pipefail", "-c", block)
 		cmd.Dir = work
-		cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + root, "XDG_RUNTIME_DIR=" + runtime, "LANG=C.UTF-8"}
+		cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + root, "XDG_RUNTIME_DIR=" + runtime, "LANG=C.UTF-8", "ORCHESTRATOR_HTTP_ADDR=" + http}
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Run(); err != nil {
@@ -89,6 +92,22 @@ func TestReadmeTour(t *testing.T) {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		t.Errorf("pid %d is left: %s", pid, bytes.ReplaceAll(line, []byte{0}, []byte(" ")))
 	}
+}
+
+// usualHTTP is where the tour calls the daemon over HTTP.
+const usualHTTP = "127.0.0.1:9097"
+
+// freeAddress returns one that was free a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
 }
 
 // mentioning lists the processes that have the path in their command line,

@@ -78,6 +78,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("XDG_RUNTIME_DIR", run)
+			env.Setenv("RUN", run)
 			env.Defer(func() {
 				cmd := exec.Command(filepath.Join(bin, "dspy-agent"), "stop", "--workspace", env.WorkDir)
 				cmd.Env = env.Vars

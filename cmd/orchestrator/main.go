@@ -34,7 +34,7 @@ func main() {
 func run(args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("orchestrator", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	workspace := flags.String("workspace", "", "folder that relative paths are resolved against (default: the current one)")
+	given := settingFlags(flags)
 	readyFD := flags.Int("ready-fd", 0, "file descriptor that gets one JSON line once calls are accepted, or the reason why not")
 	foreground := flags.Bool("foreground", false, "write the log to standard error, too")
 	showVersion := flags.Bool("version", false, "print the version and exit")
@@ -57,7 +57,7 @@ func run(args []string, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, *workspace, *foreground, ready, stderr); err != nil {
+	if err := serve(ctx, given(), *foreground, ready, stderr); err != nil {
 		ready.failed(err)
 		fmt.Fprintln(stderr, "orchestrator:", err)
 		return 1
@@ -65,12 +65,38 @@ func run(args []string, stderr io.Writer) int {
 	return 0
 }
 
-func serve(ctx context.Context, workspace string, foreground bool, ready *announcer, stderr io.Writer) error {
+// settingFlags defines a flag for every setting that has one, and returns what
+// tells them after they were parsed.
+func settingFlags(flags *flag.FlagSet) (given func() config.Given) {
+	values := map[string]*string{}
+	for _, s := range config.Settings() {
+		if s.Flag != "" {
+			values[s.Flag] = flags.String(s.Flag, "", s.Meaning)
+		}
+	}
+	return func() config.Given {
+		g := config.Given{Flags: map[string]string{}, Lookup: os.Getenv}
+		for name, v := range values {
+			switch name {
+			case "workspace":
+				g.WorkspaceFlag = *v
+			case "config":
+				g.ConfigFlag = *v
+			default:
+				g.Flags[name] = *v
+			}
+		}
+		return g
+	}
+}
+
+func serve(ctx context.Context, given config.Given, foreground bool, ready *announcer, stderr io.Writer) error {
 	cwd, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("find the current folder: %w", err)
 	}
-	conf, err := config.Load(config.Given{WorkspaceFlag: workspace, Cwd: cwd, Lookup: os.Getenv})
+	given.Cwd = cwd
+	conf, err := config.Load(given)
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/taskid"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 )
 
@@ -21,7 +21,10 @@ type session struct {
 	env      Env
 	out, err *screen
 	now      func() time.Time
-	dial     func(ctx context.Context, cfg config.Config) (*client, error)
+	ids      taskid.Maker
+	// reconnectFor is how long a daemon that went away is waited for.
+	reconnectFor time.Duration
+	dial         func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
 }
 
 // Main runs the command line and returns its exit code. Cancelling ctx is
@@ -33,7 +36,7 @@ func Main(ctx context.Context, env Env) int {
 func newSession(env Env) *session {
 	return &session{
 		env: env, out: newScreen(env.Stdout, env), err: newScreen(env.Stderr, env),
-		now: time.Now, dial: dial,
+		now: time.Now, dial: dial, reconnectFor: reconnectFor,
 	}
 }
 
@@ -41,6 +44,9 @@ func (s *session) run(ctx context.Context) int {
 	app := s.app()
 	app.Setup() // adds --version, for arrange to know it
 	args, err := arrange(app, s.env.Args[min(1, len(s.env.Args)):])
+	if err == nil && !isDoctor(args) {
+		err = s.findFolder()
+	}
 	if err == nil {
 		err = app.RunContext(ctx, args)
 	}
@@ -61,11 +67,11 @@ func (s *session) complaint(ctx context.Context, err error) string {
 	case err == nil || brokenPipe(err):
 		return ""
 	case errors.As(err, &exit):
-		return exit.msg
+		return defuseLines(exit.msg)
 	case interrupted(ctx):
 		return ""
 	}
-	return err.Error()
+	return defuseLines(err.Error())
 }
 
 // app defines the command line. docs/cli.md is rendered from it.
@@ -77,16 +83,17 @@ func (s *session) app() *cli.App {
 		Description: "Tasks are submitted to a daemon that starts them when there is room, and keeps them,\n" +
 			"their output and their results on disk. Nothing is lost when it is stopped or killed.\n\n" +
 			"exit codes:\n" + exitHelp(),
-		UsageText: "dspy-agent [--workspace DIR] COMMAND [flags] [arguments]",
+		UsageText: "dspy-agent [--workspace DIR] [--config FILE] COMMAND [flags] [arguments]",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "workspace", Usage: "`DIR` whose queue is meant (default: the current folder)"},
+			&cli.StringFlag{Name: "workspace", Usage: "`DIR` whose queue is meant (default: the current folder, or the nearest above it that has a queue)"},
+			&cli.StringFlag{Name: cmdConfig, Usage: "configuration `FILE` (default: DSPY_AGENT_CONFIG, or ~/.dspy-agent/config.toml)"},
 			cli.HelpFlag, // added by the library only where there is no help command of ours
 		},
 		Commands: []*cli.Command{
-			s.startCommand(), s.stopCommand(), s.statusCommand(), s.doctorCommand(), s.versionCommand(),
+			s.startCommand(), s.stopCommand(), s.statusCommand(), s.queueCommand(), s.pauseCommand(), s.resumeCommand(), s.doctorCommand(), s.configCommand(), s.accessCommand(), s.versionCommand(),
 			s.submitCommand(), s.psCommand(), s.showCommand(), s.whyCommand(), s.resultCommand(), s.logsCommand(),
 			s.waitCommand(), s.cancelCommand(), s.retryCommand(),
-			s.completionCommand(), s.completeCommand(), s.helpCommand(),
+			s.completionCommand(), s.completeCommand(), s.examineCommand(), s.helpCommand(),
 		},
 		Reader: s.env.Stdin, Writer: s.out, ErrWriter: s.err,
 		HideHelpCommand:           true,
@@ -139,25 +146,18 @@ func boolFlag(name, usage string, aliases ...string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Usage: usage, Aliases: aliases, DisableDefaultText: true}
 }
 
-// config loads the configuration for the workspace that is meant.
-func (s *session) config(c *cli.Context) (config.Config, error) {
-	return config.Load(config.Given{
-		WorkspaceFlag: c.String("workspace"), Cwd: s.env.Cwd, Lookup: s.env.getenv,
-	})
-}
-
 // withClient calls fn with a connection to the daemon.
 func (s *session) withClient(c *cli.Context, fn func(ctx context.Context, cl *client) error) error {
 	cfg, err := s.config(c)
 	if err != nil {
 		return err
 	}
-	cl, err := s.dial(c.Context, cfg)
+	cl, err := s.dial(c.Context, cfg, c.Bool("json"))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = cl.close() }()
-	return fn(c.Context, cl)
+	return inWorkspace(cfg, fn(c.Context, cl))
 }
 
 // oneID returns the only argument of a command that takes one task.
@@ -166,17 +166,6 @@ func oneID(c *cli.Context) (string, error) {
 		return "", usagef("%s takes the id of one task; %s ps lists them", c.Command.Name, Program)
 	}
 	return c.Args().First(), nil
-}
-
-// someIDs returns the arguments of a command that takes tasks.
-func someIDs(c *cli.Context) ([]string, error) {
-	if c.NArg() == 0 {
-		return nil, usagef("%s takes the ids of one or more tasks; %s ps lists them", c.Command.Name, Program)
-	}
-	if slices.Contains(c.Args().Slice(), "") {
-		return nil, usagef("%s was given an empty id; is a variable of the shell not set?", c.Command.Name)
-	}
-	return c.Args().Slice(), nil
 }
 
 // noArgs refuses arguments of a command that takes none.

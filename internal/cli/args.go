@@ -69,8 +69,8 @@ func (a *arrangement) takeFlag(rest []string) (int, error) {
 	if a.cmd != nil && a.cmd.Name == cmdSubmit && len(a.args) > 0 {
 		// "submit python --wait": for us or for python? Guessing would run
 		// something else than was meant.
-		return 0, usagef("put -- before the command, since %s could be meant for %s or for submit:\n  dspy-agent submit [flags] -- %s ...",
-			word, a.args[0], strings.Join(a.args, " "))
+		return 0, usagef("put -- before the command, since %s could be meant for %s or for submit:\n  %s submit [flags] -- %s",
+			word, a.args[0], Program, shellWords(slices.Concat(a.args, rest)))
 	}
 	name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
 	dashes := len(word) - len(strings.TrimLeft(word, "-"))
@@ -128,7 +128,10 @@ func (a *arrangement) unknown(word, name string) error {
 		known = append(flagNames(a.cmd.Flags), known...)
 		where, help = " of "+a.cmd.Name, Program+" help "+a.cmd.Name
 	}
-	meant := nearest(name, known, 2)
+	meant := otherFlags[name]
+	if !slices.Contains(known, meant) {
+		meant = nearest(name, known)
+	}
 	if meant == "" {
 		meant = beginning(name, known)
 	}
@@ -141,13 +144,18 @@ func (a *arrangement) unknown(word, name string) error {
 // otherNames are what other programs call our commands. They are suggested and
 // not accepted: one name for one thing.
 var otherNames = map[string]string{
-	"list": "ps", "ls": "ps", "queue": "ps", "run": cmdSubmit, "add": cmdSubmit, "kill": "cancel", "rm": "cancel", "delete": "cancel", "tail": "logs",
+	"list": "ps", "ls": "ps", "run": cmdSubmit, "add": cmdSubmit, "kill": "cancel", "rm": "cancel", "delete": "cancel", "tail": "logs",
+	"stats": cmdQueue, "unpause": cmdResume, "continue": cmdResume,
 }
+
+// otherFlags are what flags are called elsewhere, as far as they are not spelled
+// alike.
+var otherFlags = map[string]string{"retry": "retries", "memory": "mem", "cwd": "workdir", "dir": "workdir"}
 
 func noCommand(app *cli.App, word string) error {
 	meant := otherNames[word]
 	if meant == "" {
-		meant = nearest(word, commandNames(app), 2)
+		meant = nearest(word, commandNames(app))
 	}
 	return usagef("there is no command %q%s", word, didYouMean(meant, ""))
 }

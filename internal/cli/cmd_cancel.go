@@ -12,59 +12,65 @@ import (
 func (s *session) cancelCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "cancel", Usage: "cancel tasks that wait or run", ArgsUsage: "ID...", Category: categorySubmit,
-		Description: "A task that runs is asked to end (SIGTERM), and made to after its grace; wait tells when it has.",
-		Flags:       []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "`TEXT` that is kept with the task"}, jsonFlag()},
+		UsageText: "dspy-agent cancel [flags] ID...\ndspy-agent cancel [flags] --state STATE --class CLASS",
+		Description: "A task that runs is asked to end (SIGTERM), and made to after its grace; wait tells when it has.\n" +
+			"One that has ended already is told as that and is no failure. --class alone means the tasks\n" +
+			"of the class that have not ended.",
+		Flags: append(targetFlags(), &cli.StringFlag{Name: "reason", Usage: "`TEXT` that is kept with the task"}, jsonFlag()),
 		Action: func(c *cli.Context) error {
 			reason := c.String("reason")
-			return s.forEach(c, func(ctx context.Context, cl *client, id string) (*pb.TaskInfo, string, error) {
+			// Newest first: what waits for others is cancelled before those are, and
+			// so does not fail for want of them.
+			return s.bulk(c, verb{states: unfinished(), newestFirst: true, atOnce: 32, would: wouldCancel, do: func(ctx context.Context, cl *client, id string) (verdict, error) {
+				began := s.now().UnixNano()
 				answer, err := cl.CancelTask(ctx, &pb.CancelTaskRequest{TaskId: id, Reason: reason})
-				return answer.GetTask(), cancelWord(answer.GetTask()), err
-			})
+				if err != nil && task.CodeOf(err) == task.CodeConflict {
+					return hadEnded(ctx, cl, id, err)
+				}
+				return cancelled(answer.GetTask(), began), err
+			}})
 		},
 	})
 }
 
-func cancelWord(t *pb.TaskInfo) string {
+// cancelled says what a cancel that was asked for at a time has done.
+func cancelled(t *pb.TaskInfo, asked int64) verdict {
+	v := verdict{info: t, said: "is being cancelled", kind: "being cancelled"}
 	switch {
+	case ended(t) && t.GetEndedAtNs() < asked:
+		v.said, v.kind = endedAlready(t), "already ended"
 	case t.GetState() == task.Cancelled.String():
-		return "cancelled"
-	case ended(t):
-		return "has " + t.GetState() + " already"
-	default:
-		return "is being cancelled"
+		v.said, v.kind = "cancelled", "cancelled"
+	case ended(t): // just now, by itself
+		v.said, v.kind = endedAlready(t), "already ended"
 	}
+	return v
 }
 
-// forEach does something to every task named, one line each. It goes on after a
-// failure, and ends with the worst exit code.
-func (s *session) forEach(c *cli.Context, do func(context.Context, *client, string) (*pb.TaskInfo, string, error)) error {
-	ids, err := someIDs(c)
-	if err != nil {
-		return err
+// hadEnded is the verdict on a task that could not be cancelled since it had ended;
+// where that is not the reason, refusal is.
+func hadEnded(ctx context.Context, cl *client, id string, refusal error) (verdict, error) {
+	t, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: id})
+	if err != nil || !ended(t) {
+		return verdict{}, refusal
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
-		worst := exitDone
-		for _, id := range ids {
-			info, said, err := do(ctx, cl, id)
-			switch {
-			case interrupted(ctx):
-				return err
-			case err != nil:
-				worst = max(worst, exitCode(ctx, err))
-				s.err.printf("%s: %s\n", id, err.Error())
-			case c.Bool("json"):
-				j := taskJSON(info, s.now())
-				j.Spec = nil
-				if err := writeJSONLine(s.out, j); err != nil {
-					return err
-				}
-			default:
-				s.out.printf("%s %s\n", id, said)
-			}
-		}
-		if worst != exitDone {
-			return &exitError{code: worst}
-		}
-		return nil
-	})
+	return verdict{info: t, said: endedAlready(t), kind: "already ended"}, nil
+}
+
+func wouldCancel(t *pb.TaskInfo) verdict {
+	if ended(t) {
+		return verdict{info: t, said: endedAlready(t), kind: "already ended"}
+	}
+	return verdict{info: t, said: "is " + t.GetState() + " and would be cancelled", kind: "would cancel"}
+}
+
+// endedAlready says how a task has ended: the rest of a sentence.
+func endedAlready(t *pb.TaskInfo) string {
+	switch t.GetState() {
+	case task.Cancelled.String():
+		return "was cancelled already"
+	case task.Lost.String():
+		return "is lost already"
+	}
+	return "has " + t.GetState() + " already"
 }

@@ -50,7 +50,9 @@ type completion struct {
 	ctx       context.Context
 	app       *cli.App
 	cmd       *cli.Command
+	args      []string // of the command, before the word that is typed
 	workspace string
+	file      string // --config
 }
 
 // candidates returns what may stand in the place of the current word.
@@ -97,13 +99,18 @@ func (c *completion) step(open cli.Flag, word string) cli.Flag {
 		}
 	case c.cmd == nil:
 		c.cmd = c.app.Command(word)
+	default:
+		c.args = append(c.args, word)
 	}
 	return nil
 }
 
 func (c *completion) note(f cli.Flag, value string) {
-	if f.Names()[0] == "workspace" {
+	switch f.Names()[0] {
+	case "workspace":
 		c.workspace = value
+	case cmdConfig:
+		c.file = value
 	}
 }
 
@@ -161,12 +168,22 @@ func (c *completion) arguments() []string {
 		return []string{"bash", "fish", "zsh"}
 	case "help":
 		return commandNames(c.app)
+	case cmdConfig:
+		return c.configWords(c.args)
+	case cmdQueue:
+		return queueActions
+	case cmdPause, cmdResume:
+		return c.config().ClassNames()
 	}
 	return nil
 }
 
 func (c *completion) config() config.Config {
-	cfg, err := config.Load(config.Given{WorkspaceFlag: c.workspace, Cwd: c.s.env.Cwd, Lookup: c.s.env.getenv})
+	given := config.Given{WorkspaceFlag: c.workspace, ConfigFlag: c.file, Cwd: c.s.env.Cwd, Lookup: c.s.env.getenv}
+	if c.workspace == "" {
+		given.Found = c.s.nearestWorkspace()
+	}
+	cfg, err := config.Load(given)
 	if err != nil {
 		return config.Default(c.s.env.Cwd)
 	}
@@ -175,7 +192,7 @@ func (c *completion) config() config.Config {
 
 // ids asks the daemon.
 func (c *completion) ids(states []string) []string {
-	cl, err := c.s.dial(c.ctx, c.config())
+	cl, err := c.s.dial(c.ctx, c.config(), false)
 	if err != nil {
 		return nil
 	}

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -19,7 +17,7 @@ func (s *session) logsCommand() *cli.Command {
 			"Ctrl-C is how --follow may be ended early: exit code 0, and the task goes on.",
 		Flags: []cli.Flag{
 			boolFlag("follow", "go on printing until the task ends", "f"),
-			&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "only the last `N` lines", DefaultText: "all"},
+			&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "only the last `N` lines; 0 for all", DefaultText: "all"},
 			&cli.IntFlag{Name: "attempt", Usage: "of attempt `N`", DefaultText: "the current one"},
 		},
 		Action: s.logs,
@@ -60,48 +58,38 @@ func (s *session) followOutput(ctx context.Context, cl *client, to *screen, id s
 // copyOutput prints a task's output. When the connection breaks while it
 // follows, it takes up again at the byte where it was.
 func (s *session) copyOutput(ctx context.Context, cl *client, to *screen, req *pb.StreamLogsRequest) error {
-	var lostAt time.Time
+	gone := absence{s: s, cl: cl}
 	for {
-		got, err := copyStream(ctx, cl, to, req)
-		if got {
-			lostAt = time.Time{}
-		}
-		switch {
-		case err == nil || interrupted(ctx) || !req.GetFollow() || task.CodeOf(err) != task.CodeUnavailable:
-			return err
-		case lostAt.IsZero():
-			lostAt = s.now()
-			s.tellAway()
-		case s.now().Sub(lostAt) > reconnectFor:
+		err := copyStream(ctx, cl, to, req)
+		if err == nil || !req.GetFollow() {
 			return err
 		}
-		if !pause(ctx, reconnectEvery) {
-			return ctx.Err()
+		if err := gone.over(ctx, err); err != nil {
+			return err
 		}
 	}
 }
 
 // copyStream prints one stream, and notes in req how far it came.
-func copyStream(ctx context.Context, cl *client, to *screen, req *pb.StreamLogsRequest) (got bool, err error) {
+func copyStream(ctx context.Context, cl *client, to *screen, req *pb.StreamLogsRequest) error {
 	stream, err := cl.StreamLogs(ctx, req)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for {
 		chunk, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return got, nil
+			return nil
 		}
 		if err != nil {
-			return got, err
+			return err
 		}
-		got = true
 		if id := chunk.GetTaskId(); id != "" {
 			req.TaskId, req.Attempt = id, chunk.GetAttempt()
 		}
 		req.Tail, req.Offset = 0, chunk.GetNextOffset()
 		if _, err := to.Write(chunk.GetData()); err != nil {
-			return got, err
+			return err
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -77,14 +78,14 @@ func newSelection(c *cli.Context, cfg config.Config) (selection, error) {
 	if sel.class != "" {
 		k, err := cfg.Class(sel.class)
 		if err != nil {
-			return sel, usagef("%s%s", err, hint(nearest(sel.class, cfg.ClassNames(), 2)))
+			return sel, usagef("%s%s", err, hint(nearest(sel.class, cfg.ClassNames())))
 		}
 		sel.class = k.Name
 	}
 	for _, given := range c.StringSlice("state") {
 		for st := range strings.SplitSeq(given, ",") {
 			if !slices.Contains(stateWords(), st) {
-				return sel, usagef("--state: there is no state %q; known are %s%s", st, strings.Join(stateWords(), ", "), hint(nearest(st, stateWords(), 3)))
+				return sel, usagef("--state: there is no state %q; known are %s%s", st, strings.Join(stateWords(), ", "), hint(nearest(st, stateWords())))
 			}
 			sel.states = append(sel.states, st)
 		}
@@ -121,11 +122,12 @@ func (s *session) list(ctx context.Context, cl *client, sel selection, asJSON bo
 	if err != nil {
 		return err
 	}
+	if len(tasks) == 0 {
+		s.out.printf("no tasks%s in %s\n", sel.describe(), cl.workspace)
+		return nil
+	}
 	s.taskGrid(tasks).write(s.out)
-	switch {
-	case len(tasks) == 0:
-		s.out.printf("no tasks%s\n", sel.describe())
-	case more:
+	if more {
 		s.out.printf("%s\n", s.out.paint(dim, s.footer(ctx, cl, sel, len(tasks))))
 	}
 	return nil
@@ -166,7 +168,11 @@ func (s *session) listJSON(ctx context.Context, cl *client, sel selection) error
 			buf.Truncate(buf.Len() - 1) // the encoder ends every value with a newline
 			before = ","
 		}
-		_, err := buf.WriteTo(s.out)
+		if !s.out.tty {
+			_, err := buf.WriteTo(s.out)
+			return err
+		}
+		_, err := buf.WriteTo(escaping{s.out})
 		return err
 	})
 	switch {
@@ -217,10 +223,10 @@ func (s *session) footer(ctx context.Context, cl *client, sel selection, shown i
 	text := "... and more"
 	if h, err := cl.Health(ctx, &pb.HealthRequest{}); err == nil {
 		if rest := sel.total(h) - int64(shown); rest > 0 {
-			text = "... and " + count(rest, "more task")
+			text = "... and " + humanize.Comma(rest) + " more"
 		}
 	}
-	return text + "; --limit N shows N, --limit 0 all"
+	return text + "; --limit 0: all"
 }
 
 // total counts the tasks that the selection means.
@@ -248,7 +254,10 @@ func (sel selection) describe() string {
 	if sel.class != "" {
 		text += " of class " + sel.class
 	}
-	if len(sel.states) > 0 {
+	switch {
+	case slices.Equal(sel.states, unfinished()):
+		text += " that have not ended"
+	case len(sel.states) > 0:
 		text += " that are " + strings.Join(sel.states, " or ")
 	}
 	return text

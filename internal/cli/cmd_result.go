@@ -33,7 +33,7 @@ func (s *session) resultCommand() *cli.Command {
 }
 
 func (s *session) result(info *pb.TaskInfo, oneLine bool) error {
-	raw := info.GetResultJson()
+	raw := bytes.TrimSpace(info.GetResultJson()) // a program may have ended it with a newline
 	switch {
 	case len(raw) == 0 && !ended(info):
 		return task.Errorf(task.CodeConflict, "task %s is %s and has no result yet; %s wait %s waits for it", info.GetId(), info.GetState(), Program, info.GetId())
@@ -51,6 +51,10 @@ func (s *session) result(info *pb.TaskInfo, oneLine bool) error {
 		out.Reset()
 		out.Write(raw) // the daemon checked it; if it erred, show what there is
 	}
-	s.out.printf("%s\n", out.Bytes())
+	text := out.Bytes()
+	if s.out.tty {
+		text = escapeJSON(text)
+	}
+	s.out.printf("%s\n", text)
 	return nil
 }

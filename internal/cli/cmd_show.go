@@ -72,9 +72,8 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 	}
 	s.field("command", oneLine(shellWords(spec.GetArgv())))
 	s.field("folder", oneLine(spec.GetDir()))
-	if n := len(spec.GetEnv()); n > 0 {
-		s.field("env", count(int64(n), "variable")+"; --json lists them")
-	}
+	s.field("needs", needs(spec.GetResources()))
+	s.field("env", environment(spec))
 	if n := len(spec.GetPayloadJson()); n > 0 {
 		s.field("payload", s.out.clip(oneLine(string(spec.GetPayloadJson())), 200))
 	}
@@ -89,6 +88,34 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 		after = append(after, d.GetId()+":"+d.GetWhen())
 	}
 	s.field("after", strings.Join(after, " "))
+}
+
+// needs says what a task asked for of the machine; "" where it asked for nothing.
+func needs(r *pb.Resources) string {
+	var parts []string
+	switch milli := r.GetCpuMillicores(); milli {
+	case 0:
+	case 1000:
+		parts = append(parts, "1 CPU")
+	default:
+		parts = append(parts, humanize.Ftoa(float64(milli)/1000)+" CPUs")
+	}
+	if mem := r.GetMemBytes(); mem > 0 {
+		parts = append(parts, humanize.IBytes(uint64(mem))+" of memory")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// environment says how many variables a task has, and where from.
+func environment(spec *pb.TaskSpec) string {
+	var parts []string
+	if n := len(spec.GetEnv()); n > 0 {
+		parts = append(parts, count(int64(n), "variable")+" of --env, which --json lists")
+	}
+	if n := len(spec.GetAmbientEnv()); n > 0 {
+		parts = append(parts, count(int64(n), "variable")+" taken along")
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (s *session) showTimes(t *pb.TaskInfo) {

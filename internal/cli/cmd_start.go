@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,10 +14,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
+
+const cmdStart = "start"
 
 // daemonProgram is the name of the daemon's binary.
 const daemonProgram = "orchestrator"
@@ -27,7 +31,7 @@ const startTimeout = 60 * time.Second
 
 func (s *session) startCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: "start", Usage: "start the daemon, and return when it accepts tasks", Category: categoryDaemon,
+		Name: cmdStart, Usage: "start the daemon, and return when it accepts tasks", Category: categoryDaemon,
 		Description: "Where a daemon runs already, says so and ends with 0. What the daemon prints goes to\n" +
 			"logs/orchestrator.out in the workspace, its log to logs/orchestrator.log.",
 		Flags: []cli.Flag{
@@ -53,15 +57,16 @@ func (s *session) start(c *cli.Context) error {
 	if info, err := os.Stat(cfg.Workspace); err != nil || !info.IsDir() {
 		return task.Errorf(task.CodeInvalid, "workspace %s is not a folder; make it first", cfg.Workspace)
 	}
-	if s.tellRunning(c.Context, cfg) {
-		return nil
+	if found, err := s.tellRunning(c.Context, cfg); found {
+		return err
 	}
 	program, err := s.findDaemon()
 	if err != nil {
 		return err
 	}
+	s.tellOtherWorkspace(c.String("workspace"), cfg)
 	if c.Bool("foreground") {
-		argv := []string{program, "--workspace", cfg.Workspace, "--foreground"}
+		argv := append(append([]string{program}, cfg.Args()...), "--foreground")
 		if err := s.env.Exec(program, argv, s.env.Environ); err != nil {
 			return fmt.Errorf("run %s: %w", program, err)
 		}
@@ -88,14 +93,18 @@ func (s *session) startLimit(c *cli.Context) (time.Duration, error) {
 	return startTimeout, nil
 }
 
-// tellRunning says so if a daemon runs already.
-func (s *session) tellRunning(ctx context.Context, cfg config.Config) bool {
+// tellRunning says so if a daemon runs already. One that does not answer is an
+// error: it holds the queue, so that another could not have it.
+func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found bool, err error) {
 	h, err := s.health(ctx, cfg)
-	if err != nil {
-		return false
+	switch {
+	case errors.Is(err, api.ErrSilent):
+		return true, err
+	case err != nil:
+		return false, nil //nolint:nilerr // none that could be spoken to: starting one will tell why
 	}
 	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
-	return true
+	return true, nil
 }
 
 // healthTimeout is how long a daemon may take to say how it is.
@@ -105,7 +114,7 @@ const healthTimeout = 5 * time.Second
 func (s *session) health(ctx context.Context, cfg config.Config) (*pb.HealthResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	cl, err := s.dial(ctx, cfg)
+	cl, err := s.dial(ctx, cfg, false)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +145,24 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
+// tellMoved says, of each TCP address that was taken, which one the daemon has
+// instead, in the form that makes other programs find it.
+func (s *session) tellMoved(cfg config.Config) {
+	o := liveOwner(cfg.QueueDir)
+	if o == nil {
+		return
+	}
+	for _, door := range []struct{ variable, wanted, has string }{
+		{"ORCHESTRATOR_GRPC_ADDR", cfg.GRPCListen, o.GRPC}, {"ORCHESTRATOR_HTTP_ADDR", cfg.HTTPListen, o.HTTP},
+	} {
+		_, wanted, err := net.SplitHostPort(door.wanted)
+		_, has, hasErr := net.SplitHostPort(door.has)
+		if err == nil && hasErr == nil && wanted != has && wanted != "0" {
+			s.err.printf("note: port %s is taken; for programs that use it: export %s=%s\n", wanted, door.variable, door.has)
+		}
+	}
+}
+
 // launch starts the daemon in the background and waits for its word.
 func (s *session) launch(ctx context.Context, cfg config.Config, program string, limit time.Duration) error {
 	d, err := spawnDaemon(cfg, program, s.env.Environ)
@@ -149,9 +176,13 @@ func (s *session) launch(ctx context.Context, cfg config.Config, program string,
 		return err
 	case err == nil && said.OK:
 		s.out.printf("started: pid %d, for %s\n", said.PID, cfg)
+		s.tellMoved(cfg)
 		return nil
-	case s.tellRunning(ctx, cfg):
-		return nil // somebody else's start was faster
+	}
+	if found, err := s.tellRunning(ctx, cfg); found {
+		return err // somebody else's start was faster
+	}
+	switch {
 	case err == nil:
 		code, _ := parseCode(said.Code)
 		return task.Errorf(code, "the daemon could not start: %s", said.Error)
@@ -233,7 +264,7 @@ func spawnDaemon(cfg config.Config, program string, environ []string) (*newborn,
 	}
 	defer w.Close()
 	const readyFD = 3 // the first of ExtraFiles
-	cmd := exec.Command(program, "--workspace", cfg.Workspace, "--ready-fd", strconv.Itoa(readyFD))
+	cmd := exec.Command(program, append(cfg.Args(), "--ready-fd", strconv.Itoa(readyFD))...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{w}
 	cmd.Dir, cmd.Env = cfg.Workspace, environ
 	cmd.SysProcAttr = ownSession()

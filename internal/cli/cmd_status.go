@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,7 +31,7 @@ func (s *session) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := s.dial(c.Context, cfg)
+	cl, err := s.dial(c.Context, cfg, c.Bool("json"))
 	if err != nil {
 		if c.Bool("json") {
 			_ = writeJSON(s.out, jsonStatus{Workspace: cfg.Workspace, QueueDir: cfg.QueueDir, Socket: socketPath(cfg)})
@@ -63,6 +64,14 @@ func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {
 			states[st.String()] = k.GetStates()[st.String()]
 		}
 		j.Queue[k.GetClass()] = states
+		if k.GetPaused() {
+			if j.Paused == nil {
+				j.Paused = map[string]jsonPause{}
+			}
+			j.Paused[k.GetClass()] = jsonPause{
+				At: jsonAt(k.GetPausedAtMs() * int64(time.Millisecond)), By: k.GetPausedBy(), Reason: k.GetPausedReason(),
+			}
+		}
 	}
 	return j
 }
@@ -102,7 +111,7 @@ func (s *session) showQueue(cfg config.Config, h *pb.HealthResponse) {
 		g.header = append(g.header, col.title)
 	}
 	for _, k := range h.GetClasses() {
-		if cfg.Classes[k.GetClass()].Later != "" && sumStates(k, task.States) == 0 {
+		if cfg.Classes[k.GetClass()].Later != "" && sumStates(k, task.States) == 0 && !k.GetPaused() {
 			continue // nothing can be in it yet
 		}
 		cells := []string{k.GetClass()}
@@ -117,6 +126,12 @@ func (s *session) showQueue(cfg config.Config, h *pb.HealthResponse) {
 		return
 	}
 	g.write(s.out)
+	for _, k := range h.GetClasses() {
+		if k.GetPaused() {
+			said := pauseOf(k.GetPausedAtMs(), k.GetPausedBy(), k.GetPausedReason()).Of(k.GetClass())
+			s.out.printf("%s\n", s.out.paint(yellow, oneLine(said)))
+		}
+	}
 }
 
 func sumStates(k *pb.ClassStatus, states []task.State) int64 {

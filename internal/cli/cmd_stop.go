@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -66,7 +67,7 @@ func (s *session) stop(c *cli.Context) error {
 	case err != nil && !errors.Is(err, errGone):
 		return err
 	}
-	s.out.printf("stopped%s\n", active)
+	s.out.printf("stopped: pid %d, for %s%s\n", pid, cfg, active)
 	return nil
 }
 
@@ -74,15 +75,46 @@ func (s *session) stop(c *cli.Context) error {
 // the tasks that go on without it.
 func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, active string, err error) {
 	h, err := s.health(c.Context, cfg)
-	if err == nil {
+	switch {
+	case err == nil:
 		return int(h.GetPid()), goesOn(h), nil
-	}
-	if cfg.GRPCAddr != "" || interrupted(c.Context) {
+	case cfg.GRPCAddr != "" || interrupted(c.Context):
 		return 0, "", err
+	case errors.Is(err, api.ErrSuspended):
+		return 0, "", err // a signal would wait as long as it does
 	}
 	// Nobody answers. A daemon that hangs, or that is just starting, has said in
 	// its queue's folder who it is.
-	return ownerPID(cfg.QueueDir), "", nil
+	o, err := readOwner(cfg.QueueDir)
+	if err != nil {
+		return 0, "", s.ownerUnknown(cfg, err)
+	}
+	pid = ownerPID(cfg.QueueDir)
+	if pid == 0 && lockHolder(cfg.QueueDir) != 0 {
+		return 0, "", s.ownerUnknown(cfg, notNamed(cfg, o))
+	}
+	return pid, "", nil
+}
+
+// notNamed is the error for a queue that somebody else has open than its folder says:
+// the last owner has ended without a word, and whoever is next has not spoken yet.
+func notNamed(cfg config.Config, o *owner) error {
+	path := filepath.Join(cfg.QueueDir, ownerFile)
+	if o == nil {
+		return fmt.Errorf("there is no %s, which would name the daemon", path)
+	}
+	return fmt.Errorf("%s names pid %d, which is gone", path, o.PID)
+}
+
+// ownerUnknown looks, where the file of the owner is of no use, whether there is
+// one at all. It returns nil where nobody has the queue.
+func (s *session) ownerUnknown(cfg config.Config, err error) error {
+	if pid := lockHolder(cfg.QueueDir); pid != 0 {
+		return &exitError{code: exitFailed, msg: fmt.Sprintf(
+			"%s.\nProcess %d has the queue open and cannot be reached; kill %d ends it as stop would have: running tasks go on", err, pid, pid)}
+	}
+	s.err.printf("note: %s; nobody has the queue open, and the next start writes it anew\n", oneLine(err.Error()))
+	return nil
 }
 
 func goesOn(h *pb.HealthResponse) string {

@@ -81,18 +81,26 @@ func (s *session) submit(c *cli.Context) error {
 		return err
 	}
 	return s.withClient(c, func(ctx context.Context, cl *client) error {
-		answer, err := cl.SubmitTask(ctx, req)
+		answer, err := s.send(ctx, cl, req)
 		if err != nil {
 			return err
 		}
 		if !answer.GetSuccess() {
 			return refused(answer, req.GetSpec().GetAfter())
 		}
+		s.warn(answer)
 		if c.Bool("wait") || c.Bool("follow") {
 			return s.submitAndWait(ctx, cl, answer, c.Bool("follow"), c.Bool("json"))
 		}
 		return s.submitted(ctx, cl, answer, c.Bool("json"))
 	})
+}
+
+// warn says that a task was accepted from which nothing will come.
+func (s *session) warn(answer *pb.SubmitTaskResponse) {
+	if w := answer.GetWarning(); w != "" {
+		s.err.printf("warning: task %s was accepted, but %s\n", answer.GetTaskId(), oneLine(w))
+	}
 }
 
 // checkGiven says what the daemon would refuse, as the slip in the command line

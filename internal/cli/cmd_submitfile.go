@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -72,7 +73,7 @@ func alone(c *cli.Context, but ...string) error {
 		switch name := f.Names()[0]; {
 		case !c.IsSet(name) || slices.Contains(but, name):
 		case name == "wait" || name == "follow":
-			return usagef("--%s waits for one task; to wait for those of a file: %s submit --from-file %s | xargs %s wait",
+			return usagef("--%s waits for one task; to wait for those of a file: %s submit --from-file %s | %s wait --from-file -",
 				name, Program, shellQuote(c.String("from-file")), Program)
 		default:
 			return usagef("--%s cannot be given together with --from-file; put it into the lines of the file", name)
@@ -159,23 +160,36 @@ const badLinesShown = 10
 // badLines are the lines of a file that are no tasks: the first of them, and
 // how many.
 type badLines struct {
-	first []*badLineError
-	count int
+	first   []*badLineError
+	count   int
+	refused int // those that are right, and that this release cannot do
 }
 
 func (b *badLines) add(line *badLineError) {
 	if b.count++; b.count <= badLinesShown {
 		b.first = append(b.first, line)
 	}
+	if task.CodeOf(line.err) == task.CodeUnsupported {
+		b.refused++
+	}
 }
 
-// complain is the error about the lines; nil if none is bad.
+// complain is the error about the lines; nil if none is bad. A file of which
+// nothing is wrong but what comes later ends as a single such task does.
 func (b *badLines) complain() error {
 	switch b.count {
 	case 0:
 		return nil
-	case 1:
-		return usagef("%s; nothing was submitted", b.first[0])
+	case b.refused:
+		return task.Errorf(task.CodeUnsupported, "%s", b.text())
+	}
+	return usagef("%s", b.text())
+}
+
+// text is what to say about the lines.
+func (b *badLines) text() string {
+	if b.count == 1 {
+		return fmt.Sprintf("%s; nothing was submitted", b.first[0])
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s of the file are no tasks; nothing was submitted", count(int64(b.count), "line"))
@@ -185,7 +199,7 @@ func (b *badLines) complain() error {
 	if rest := b.count - len(b.first); rest > 0 {
 		fmt.Fprintf(&text, "\n  ... and %s", count(int64(rest), "more line"))
 	}
-	return usagef("%s", text.String())
+	return text.String()
 }
 
 // progress shows how far a long submission is, to a person.
@@ -209,6 +223,9 @@ type batch struct {
 	chunk []taskLine
 	bytes int
 	done  jsonBatch
+	// Of the tasks that were accepted and cannot start: how many, and the first.
+	warned    int
+	firstWarn string
 }
 
 func (b *batch) run(ctx context.Context, r *lineReader) error {
@@ -242,11 +259,12 @@ func (b *batch) flush(ctx context.Context) error {
 	for _, l := range b.chunk {
 		req.Tasks = append(req.Tasks, l.req)
 	}
-	answer, err := b.cl.SubmitTasks(ctx, req)
+	answer, err := b.send(ctx, req)
 	if err != nil {
 		return err
 	}
 	for i, r := range answer.GetResults() {
+		b.note(b.chunk[i].number, r.GetWarning())
 		switch {
 		case !r.GetSuccess():
 			why := r.GetError() + conditionHint(r.GetError(), b.chunk[i].req.GetSpec().GetAfter())
@@ -262,6 +280,37 @@ func (b *batch) flush(ctx context.Context) error {
 	_ = b.bar.Add(len(b.chunk))
 	b.chunk, b.bytes = b.chunk[:0], 0
 	return nil
+}
+
+// note keeps a warning for the report: a file has them in one line or in all.
+func (b *batch) note(line int, warning string) {
+	if warning == "" {
+		return
+	}
+	if b.warned++; b.warned == 1 {
+		b.firstWarn = fmt.Sprintf("line %d: %s", line, oneLine(warning))
+	}
+}
+
+// tellWarned says of how many tasks nothing will come.
+func (b *batch) tellWarned() {
+	if b.warned > 0 {
+		b.session.err.printf("warning: %s cannot start as things are; the first of them, %s\n", count(int64(b.warned), "task"), b.firstWarn)
+	}
+}
+
+// send submits a chunk, once more when the connection broke before the answer: the
+// lines have ids, so that nothing is submitted twice.
+func (b *batch) send(ctx context.Context, req *pb.SubmitTasksRequest) (*pb.SubmitTasksResponse, error) {
+	answer, err := b.cl.SubmitTasks(ctx, req)
+	if !unanswered(ctx, err) {
+		return answer, err
+	}
+	gone := absence{s: b.session, cl: b.cl}
+	if err := gone.over(ctx, err); err != nil {
+		return nil, err
+	}
+	return b.cl.SubmitTasks(ctx, req)
 }
 
 // report says what became of the file. An error in the middle says how far it
@@ -291,6 +340,7 @@ func (b *batch) report(asJSON bool, total int, err error) error {
 	if n > refusedShown {
 		s.err.printf("  ... and %s\n", count(int64(n-refusedShown), "more line"))
 	}
+	b.tellWarned()
 	if n > 0 {
 		return &exitError{code: exitRefused}
 	}

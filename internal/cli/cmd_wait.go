@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -15,41 +16,114 @@ import (
 func (s *session) waitCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "wait", Usage: "wait for tasks to end", ArgsUsage: "ID...", Category: categorySubmit,
+		UsageText: "dspy-agent wait [flags] ID...\ndspy-agent wait [flags] --state STATE --class CLASS",
 		Description: "Ends with the exit code of the task, as docs/cli.md lists it; of several tasks, with that of\n" +
-			"the first, in the order given, that did not succeed. Ctrl-C leaves the tasks alone.",
-		Flags:  []cli.Flag{jsonFlag()},
+			"the first, in the order given, that did not succeed. Ctrl-C leaves the tasks alone.\n" +
+			"--state and --class mean the tasks that are so now; --class alone, those that have not ended.",
+		Flags:  append(targetFlags(), jsonFlag()),
 		Action: s.wait,
 	})
 }
 
 func (s *session) wait(c *cli.Context) error {
-	ids, err := someIDs(c)
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	want, err := s.wanted(c, cfg, unfinished())
 	if err != nil {
 		return err
 	}
 	return s.withClient(c, func(ctx context.Context, cl *client) error {
-		// Look at all first: a slip in the last id should not show tomorrow.
-		for i, id := range ids {
-			info, err := s.getTask(ctx, cl, id)
-			if err != nil {
-				return err
-			}
-			ids[i] = info.GetId()
+		tasks, err := s.lookAtAll(ctx, cl, want)
+		switch {
+		case err != nil:
+			return err
+		case len(tasks) == 0 && want.chosen != nil:
+			s.err.printf("no tasks%s in %s\n", want.chosen.describe(), cfg)
+			return nil
+		case c.Bool("dry-run"):
+			return s.wouldWait(tasks)
 		}
-		var done []*pb.TaskInfo
-		for _, id := range ids {
-			info, err := s.waitFor(ctx, cl, id)
-			if err != nil {
-				s.tellLeftAlone(ctx, ids[len(done):])
-				return err
-			}
-			done = append(done, info)
-			if err := s.tellEnd(info, c.Bool("json")); err != nil {
-				return err
-			}
+		done, err := s.waitForAll(ctx, cl, tasks, c.Bool("json"))
+		if want.chosen != nil || c.IsSet("from-file") {
+			s.err.printf("%s\n", countStates(done))
+		}
+		if err != nil {
+			return err
 		}
 		return exitWith(done)
 	})
+}
+
+// lookAtAll finds the tasks before the first is waited for: a slip in the last id
+// should not show tomorrow.
+func (s *session) lookAtAll(ctx context.Context, cl *client, want targets) ([]*pb.TaskInfo, error) {
+	tasks, err := want.resolve(ctx, cl)
+	if err != nil || want.chosen != nil {
+		return tasks, err
+	}
+	for i, t := range tasks {
+		if tasks[i], err = s.getTask(ctx, cl, t.GetId()); err != nil {
+			return nil, err
+		}
+	}
+	return tasks, nil
+}
+
+// waitForAll waits for the tasks in order, telling each end, and returns those that
+// have ended when it was interrupted or failed.
+func (s *session) waitForAll(ctx context.Context, cl *client, tasks []*pb.TaskInfo, asJSON bool) ([]*pb.TaskInfo, error) {
+	var done []*pb.TaskInfo
+	for i, t := range tasks {
+		info, err := s.waitFor(ctx, cl, t.GetId())
+		if err != nil {
+			s.tellLeftAlone(ctx, idsOf(tasks[i:]))
+			return done, err
+		}
+		done = append(done, info)
+		if err := s.tellEnd(info, asJSON); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func (s *session) wouldWait(tasks []*pb.TaskInfo) error {
+	for _, t := range tasks {
+		said := "is " + t.GetState() + " and would be waited for"
+		if ended(t) {
+			said = endedAlready(t)
+		}
+		s.out.printf("%s %s\n", t.GetId(), said)
+	}
+	return s.out.err
+}
+
+func idsOf(tasks []*pb.TaskInfo) []string {
+	ids := make([]string, len(tasks))
+	for i, t := range tasks {
+		ids[i] = t.GetId()
+	}
+	return ids
+}
+
+// countStates says how many tasks are in which state: "succeeded 12, failed 3".
+func countStates(tasks []*pb.TaskInfo) string {
+	n := map[string]int64{}
+	for _, t := range tasks {
+		n[t.GetState()]++
+	}
+	var parts []string
+	for _, st := range task.States {
+		if k := n[st.String()]; k > 0 {
+			parts = append(parts, st.String()+" "+humanize.Comma(k))
+		}
+	}
+	if len(parts) == 0 {
+		return "none has ended"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // submitAndWait is submit --wait and submit --follow.
@@ -83,58 +157,34 @@ func (s *session) submitAndWait(ctx context.Context, cl *client, answer *pb.Subm
 	return exitWith([]*pb.TaskInfo{info})
 }
 
-// How long and how often a wait looks for a daemon that went away: long enough
-// to be restarted or replaced by a newer one, which running tasks survive.
-const (
-	reconnectFor   = 30 * time.Second
-	reconnectEvery = 500 * time.Millisecond
-)
-
 // waitFor returns the task when it has ended. A daemon that is restarted
 // meanwhile does not end the wait.
 func (s *session) waitFor(ctx context.Context, cl *client, id string) (*pb.TaskInfo, error) {
-	var lostAt time.Time
+	gone := absence{s: s, cl: cl}
 	for {
 		info, err := cl.WaitTask(ctx, &pb.WaitTaskRequest{TaskId: id})
 		switch {
 		case err == nil && ended(info):
 			return info, nil
 		case err == nil:
-			lostAt = time.Time{} // it answered early; ask again
-		case interrupted(ctx) || task.CodeOf(err) != task.CodeUnavailable:
-			return nil, err
-		case lostAt.IsZero():
-			lostAt = s.now()
-			s.tellAway()
-		case s.now().Sub(lostAt) > reconnectFor:
-			return nil, err
+			continue // it answered early; ask again
 		}
-		if err != nil && !pause(ctx, reconnectEvery) {
-			return nil, ctx.Err()
+		if err := gone.over(ctx, err); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// tellAway says why nothing comes for a while.
-func (s *session) tellAway() {
-	s.err.printf("the daemon went away; waiting up to %s for it to come back\n", span(reconnectFor))
-}
-
-// pause waits a while; false says that the command was interrupted.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// leftShown bounds the list of tasks that are no longer waited for.
+const leftShown = 5
 
 // tellLeftAlone says, after Ctrl-C, what goes on and how to end it.
 func (s *session) tellLeftAlone(ctx context.Context, ids []string) {
 	if !interrupted(ctx) {
+		return
+	}
+	if len(ids) > leftShown {
+		s.err.printf("\nno longer waiting; %s go on\n", count(int64(len(ids)), "task"))
 		return
 	}
 	verb := "goes on"

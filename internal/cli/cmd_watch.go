@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ func (s *session) watch(ctx context.Context, cl *client, sel selection, asJSON b
 	if s.out.control() && !asJSON {
 		err = s.watchScreen(ctx, cl, sel)
 	} else {
-		err = s.follow(ctx, cl, func(ev *pb.SystemEvent) error { return s.tellEvent(sel, ev, asJSON) })
+		err = s.follow(ctx, cl, nil, func(ev *pb.SystemEvent) error { return s.tellEvent(sel, ev, asJSON) })
 	}
 	if interrupted(ctx) {
 		return nil // this is how watching ends
@@ -31,31 +32,33 @@ func (s *session) watch(ctx context.Context, cl *client, sel selection, asJSON b
 }
 
 // follow calls fn for every event from now on. A daemon that is restarted is
-// waited for, and no event is missed: they are numbered.
-func (s *session) follow(ctx context.Context, cl *client, fn func(*pb.SystemEvent) error) error {
-	var after uint64
-	var lostAt time.Time
+// waited for, and no event is missed: they are numbered, and before the first one
+// the time tells. away is that of absence.
+func (s *session) follow(ctx context.Context, cl *client, away func(), fn func(*pb.SystemEvent) error) error {
+	gone := absence{s: s, cl: cl, away: away}
+	began := s.now()
+	req := &pb.StreamEventsRequest{}
 	for {
-		err := followOnce(ctx, cl, &after, func(ev *pb.SystemEvent) error {
-			lostAt = time.Time{}
+		err := followOnce(ctx, cl, req, func(ev *pb.SystemEvent) error {
+			if req.GetSinceTimestamp() != 0 && eventTime(ev) < began.UnixNano() {
+				return nil // of the same second, and before
+			}
+			req.AfterIndex, req.SinceTimestamp = ev.GetIndex(), 0
 			return fn(ev)
 		})
-		switch {
-		case interrupted(ctx) || task.CodeOf(err) != task.CodeUnavailable:
-			return err
-		case lostAt.IsZero():
-			lostAt = s.now()
-		case s.now().Sub(lostAt) > reconnectFor:
+		if err := gone.over(ctx, err); err != nil {
 			return err
 		}
-		if !pause(ctx, reconnectEvery) {
-			return ctx.Err()
+		if req.GetAfterIndex() == 0 {
+			req.SinceTimestamp = began.Unix()
 		}
 	}
 }
 
-func followOnce(ctx context.Context, cl *client, after *uint64, fn func(*pb.SystemEvent) error) error {
-	stream, err := cl.StreamEvents(ctx, &pb.StreamEventsRequest{AfterIndex: *after})
+// followOnce calls fn for the events of one stream. It never returns nil: the
+// stream of events has no end of its own.
+func followOnce(ctx context.Context, cl *client, req *pb.StreamEventsRequest, fn func(*pb.SystemEvent) error) error {
+	stream, err := cl.StreamEvents(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,6 @@ func followOnce(ctx context.Context, cl *client, after *uint64, fn func(*pb.Syst
 		if err != nil {
 			return err
 		}
-		*after = ev.GetIndex()
 		if err := fn(ev); err != nil {
 			return err
 		}
@@ -85,11 +87,34 @@ func (s *session) tellEvent(sel selection, ev *pb.SystemEvent, asJSON bool) erro
 	}
 	if asJSON {
 		return writeJSONLine(s.out, jsonEvent{
-			Index: ev.GetIndex(), At: jsonAt(eventTime(ev)), Event: ev.GetEventType(), ID: ev.GetResourceId(), Data: data,
+			Index: ev.GetIndex(), At: jsonAt(eventTime(ev)), Event: ev.GetEventType(), ID: ev.GetResourceId(), Data: eventData(data),
 		})
 	}
 	s.out.printf("%s\t%s\t%s\t%s\t%s\n", stamp(eventTime(ev)), ev.GetResourceId(), data["state"], ev.GetEventType(), oneLine(data["error"]))
 	return s.out.err
+}
+
+// eventData gives what the wire has as text the types that taskJSON gives it. What
+// cannot be read stays text: another daemon may say it in another way.
+func eventData(data map[string]string) map[string]any {
+	out := make(map[string]any, len(data))
+	for name, value := range data {
+		out[name] = value
+		switch name {
+		case "attempt", "exit_code":
+			if n, err := strconv.ParseInt(value, 10, 32); err == nil {
+				out[name] = n
+			}
+		case "not_before":
+			if at, err := time.Parse(time.RFC3339Nano, value); err == nil {
+				out[name] = jsonTime(at)
+			}
+		}
+	}
+	if out["exit_code"] == int64(-1) {
+		delete(out, "exit_code") // there is none
+	}
+	return out
 }
 
 func eventTime(ev *pb.SystemEvent) int64 {
@@ -129,12 +154,15 @@ func (s *session) watchScreen(ctx context.Context, cl *client, sel selection) er
 	ctx, stop := context.WithCancel(ctx)
 	changed := make(chan struct{}, 1)
 	ended := make(chan error, 1)
+	redrawSoon := func() {
+		select {
+		case changed <- struct{}{}:
+		default: // a redraw is due already
+		}
+	}
 	go func() {
-		ended <- s.follow(ctx, cl, func(*pb.SystemEvent) error {
-			select {
-			case changed <- struct{}{}:
-			default: // a redraw is due already
-			}
+		ended <- s.follow(ctx, cl, redrawSoon, func(*pb.SystemEvent) error {
+			redrawSoon()
 			return nil
 		})
 	}()
@@ -226,11 +254,11 @@ func (s *session) draw(f *watchFrame) {
 		}
 		totals = append(totals, humanize.Comma(n)+" "+strings.ToLower(col.title))
 	}
-	note := "  (Ctrl-C ends)"
-	if f.stale {
-		note = "  (the daemon went away; waiting for it to come back)"
+	line := strings.Join(totals, "  ") + "  (Ctrl-C ends)"
+	if f.stale { // first, where a narrow terminal shows it
+		line = "waiting for the daemon...  " + strings.Join(totals, "  ")
 	}
-	page.printf("%s\n\n", page.clip(strings.Join(totals, "  ")+note, cols))
+	page.printf("%s\n\n", page.clip(line, cols))
 	s.taskGrid(f.tasks).render(&page, cols)
 	frame := cursorHome + strings.ReplaceAll(buf.String(), "\n", clearLine+"\r\n") + clearBelow
 	s.out.printf("%s", frame)

@@ -1,17 +1,21 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/doctor"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -36,7 +40,7 @@ func TestNothingRuns(t *testing.T) {
 	for _, args := range []string{"ps", "show x", "status", "submit -- true", "wait x", "cancel x", "logs x", "why x", "result x", "retry x"} {
 		expect(t, env, exitNoDaemon, "", "start one with: dspy-agent start", strings.Fields(args)...)
 	}
-	expect(t, env, exitNoDaemon, `"running":false`, "no orchestrator is running", "status", "--json")
+	expect(t, env, exitNoDaemon, `"running":false`, "no daemon is running", "status", "--json")
 	expect(t, env, exitDone, "no daemon runs", "", "stop")
 	expect(t, env, exitDone, "", "", "__complete", "--", "show", "")
 }
@@ -49,14 +53,24 @@ func TestUsage(t *testing.T) {
 		"submit --timeout soon -- x":       "not a duration",
 		"submit --after a/../b -- x":       "--after",
 		"submit --env UNSET -- x":          "not set here",
+		"submit --env 1A=x -- x":           `"1A" is no name of a variable`,
+		"submit --env A-B=x -- x":          `"A-B" is no name of a variable`,
+		"submit --env =x -- x":             "has no name",
+		"submit ls -la":                    "dspy-agent submit [flags] -- ls -la",
+		"cancel a --state pending":         "not both",
+		"cancel --class cpu_shrt":          "did you mean cpu_short?",
+		"retry --state failde":             "did you mean failed?",
+		"wait --from-file none":            "cannot read",
+		"cancel":                           "--state, --class or --from-file",
 		"submit --payload [1] -- x":        "JSON object",
 		"submit --payload @none.json -- x": "cannot read",
 		"submit --from-file none":          "cannot read",
 		"submit --from-file x --class c":   "--class cannot be given together",
-		"submit --from-file x --wait":      "dspy-agent submit --from-file x | xargs dspy-agent wait",
+		"submit --from-file x --wait":      "dspy-agent submit --from-file x | dspy-agent wait --from-file -",
 		"submit -f --from-file x":          "--follow waits for one task",
 		"submit --id= -- x":                "--id is empty",
 		"submit --id a^b -- x":             "--id",
+		"submit --retry 2 -- x":            "did you mean --retries?",
 		"submit --retries -1 -- x":         "between 0 and 1000",
 		"submit --priority 9999999 -- x":   "between -1000000 and 1000000",
 		"submit --class none -- x":         "none",
@@ -114,6 +128,54 @@ func TestSubmit(t *testing.T) {
 	f.refuse["c"] = "waits for x:bad, which the queue does not know"
 	expect(t, env, exitRefused, "", "condition: they are ok, any and notok", "submit", "--id", "c", "--after", "x:bad", "--", "true")
 	expect(t, env, exitRefused, "", "does not know\n", "submit", "--id", "c", "--after", "x:2", "--", "true")
+}
+
+func TestSubmitWarnsOfWhatCannotStart(t *testing.T) {
+	f, env := startFake(t)
+	f.warn = map[string]string{"big": "it needs 99 CPUs", "two": "it needs 1 TiB"}
+	expect(t, env, exitDone, "big\n", "warning: task big was accepted, but it needs 99 CPUs\n", "submit", "--id", "big", "--cpus", "99", "--mem", "4GiB", "--", "sleep")
+	expect(t, env, exitDone, "needs      99 CPUs, 4.0 GiB of memory\nenv        3 variables taken along\n", "", "show", "big")
+	expect(t, env, exitDone, `"resources":{"cpus":99,"mem_bytes":4294967296}`, "", "show", "big", "--json")
+	env.Stdin = strings.NewReader(`{"id": "one", "argv": ["true"]}` + "\n" + `{"id": "two", "argv": ["true"]}`)
+	expect(t, env, exitDone, "one\ntwo\n", "warning: 1 task cannot start as things are; the first of them, line 2: it needs 1 TiB\n", "submit", "--from-file", "-")
+}
+
+func TestWorkspaceThatIsNotThere(t *testing.T) {
+	env := testEnv(t)
+	expect(t, env, exitNoDaemon, "", "/nowhere: that folder does not exist\n", "ps", "--workspace", "/nowhere")
+}
+
+// TestAllOfAChunkIsTold: what was done behind the task that ended the run is done.
+func TestAllOfAChunkIsTold(t *testing.T) {
+	var out, errs bytes.Buffer
+	env := testEnv(t)
+	env.Stdout, env.Stderr = &out, &errs
+	gone := task.Errorf(task.CodeUnavailable, "the daemon went away")
+	v := verb{do: func(_ context.Context, _ *client, id string) (verdict, error) {
+		if id == "a" {
+			return verdict{}, gone
+		}
+		return verdict{said: "cancelled", kind: "cancelled"}, nil
+	}}
+	r := bulkRun{s: newSession(env)}
+	if err := r.chunk(t.Context(), nil, v, []*pb.TaskInfo{{Id: "a"}, {Id: "b"}}); !errors.Is(err, gone) {
+		t.Errorf("got %v", err)
+	}
+	if out.String() != "b cancelled\n" || r.count["cancelled"] != 1 {
+		t.Errorf("told %q, counted %v", &out, r.count)
+	}
+}
+
+func TestEventDataHasTypes(t *testing.T) {
+	got, err := json.Marshal(eventData(map[string]string{
+		"attempt": "2", "exit_code": "3", "not_before": "2026-01-02T03:04:05.678901234Z", "class": "7",
+	}))
+	if want := `{"attempt":2,"class":"7","exit_code":3,"not_before":"2026-01-02T03:04:05.678Z"}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if got := eventData(map[string]string{"exit_code": "-1"}); len(got) != 0 {
+		t.Errorf("without an exit code: %v", got)
+	}
 }
 
 func TestSubmitReadsPayloads(t *testing.T) {
@@ -221,7 +283,7 @@ func TestCancelGoesOn(t *testing.T) {
 	_, env := startFake(t)
 	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "sleep")
 	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--", "true")
-	expect(t, env, exitNotFound, "a cancelled\nb has succeeded already\n", `none: there is no task "none"`, "cancel", "none", "a", "b", "--reason", "typo")
+	expect(t, env, exitNotFound, "a cancelled\nb has succeeded already\n", `none: there is no task "none" (looked in workspace `, "cancel", "none", "a", "b", "--reason", "typo")
 }
 
 func TestSubmitFile(t *testing.T) {
@@ -266,17 +328,25 @@ func TestSubmitFile(t *testing.T) {
 		`["x"]`:                               "line 1100: is not a JSON object",
 		`{"name": "x"}`:                       "line 1100: says nothing to run",
 		`{"id": "first", "argv": ["x"]}`:      "line 1100: id first is that of line 1 already",
-		`{"argv": ["x"], "gpu_mem": "1G"}`:    "line 1100: gpu_mem: GPU scheduling is not in this release yet",
-		`{"argv": ["x"], "class": "gpu"}`:     "line 1100: class gpu: GPU scheduling",
 		`{"argv": ["x"], "workdir": "/no"}`:   "line 1100: the task cannot run in /no",
 		`{"argv": ["x"], "id": "a b"}`:        "line 1100: id \"a b\"",
 		`{"argv": ["x"], "retries": 1.5}`:     "line 1100: retries: 1.5 is not a whole number",
 		`{"argv": ["x"], "env": {"A": 1}}`:    "line 1100: env: must be an object of strings",
+		`{"argv": ["x"], "env": {"A B": ""}}`: `line 1100: env: "A B" is no name of a variable`,
 		`{"argv": ["x"], "after": ["a/../"]}`: "line 1100: after: id",
 	} {
 		lines[1099] = line
 		write()
 		expect(t, env, exitUsage, "", want, "submit", "--from-file", path)
+	}
+	// What comes later is refused, as it is without a file.
+	for line, want := range map[string]string{
+		`{"argv": ["x"], "gpu_mem": "1G"}`: "line 1100: gpu_mem: GPU scheduling is not in this release yet",
+		`{"argv": ["x"], "class": "gpu"}`:  "line 1100: class gpu: GPU scheduling",
+	} {
+		lines[1099] = line
+		write()
+		expect(t, env, exitRefused, "", want, "submit", "--from-file", path)
 	}
 	// Slips in many lines are told at once, up to a number of them.
 	for i := range 12 {
@@ -309,7 +379,7 @@ func TestPartsOfIDs(t *testing.T) {
 	expect(t, env, exitDone, "command    true", "01M8Z3Q is taken for 01M8Z3QKV7\n", "show", "01M8Z3Q")
 	expect(t, env, exitDone, "out of 01M8Z3GB6M", "Z3GB6M is taken for 01M8Z3GB6M\n", "logs", "Z3GB6M")
 	expect(t, env, exitDone, "01M8Z3GB6M\tsucceeded", "is taken for", "wait", "Z3GB6M")
-	expect(t, env, exitNotFound, "", "01M8Z3 may be 2 tasks: 01M8Z3GB6M 01M8Z3QKV7\n", "show", "01M8Z3")
+	expect(t, env, exitNotFound, "", "01M8Z3 may be 2 tasks: 01M8Z3GB6M 01M8Z3QKV7; give more of the id\n", "show", "01M8Z3")
 	expect(t, env, exitNotFound, "", "no task", "show", "GB6M")
 	expect(t, env, exitNotFound, "", "no task", "cancel", "01M8Z3Q")
 }
@@ -323,7 +393,23 @@ func TestStatusNamesEveryState(t *testing.T) {
 func TestDoctorOnAPartThatIsDown(t *testing.T) {
 	f, env := startFake(t)
 	f.services = map[string]string{"process": "down: no supervisor"}
-	expect(t, env, exitFailed, "fail\tprocess\tdown: no supervisor\tdspy-agent stop, then dspy-agent start", "failed", "doctor")
+	expect(t, env, exitFailed, "problem\tparts\tprocess is down: no supervisor\tdspy-agent stop, then dspy-agent start", "problem", "doctor")
+}
+
+// TestDoctorOnSilence: a process takes the connection and says nothing.
+func TestDoctorOnSilence(t *testing.T) {
+	f, env := startFake(t)
+	f.stop()
+	lis, err := net.Listen("unix", f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	begin := time.Now()
+	expect(t, env, exitFailed, "problem\tdaemon\tthe daemon cannot be asked: no answer within 3s", "problem", "doctor")
+	if took := time.Since(begin); took < doctor.Patience {
+		t.Errorf("it did not wait: %s", took)
+	}
 }
 
 func TestSubmitFileFromAPipe(t *testing.T) {
@@ -379,7 +465,7 @@ func TestCompletion(t *testing.T) {
 		"submit -- show ":            "",
 		"submit --after d":           "done\n",
 		"completion z":               "zsh\n",
-		"nonsense ":                  "start\nstop\nstatus\ndoctor\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
+		"nonsense ":                  "start\nstop\nstatus\nqueue\npause\nresume\ndoctor\nconfig\naccess\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
 	} {
 		_, out, errs := dspyAgent(t, env, append([]string{"__complete", "--"}, strings.Split(words, " ")...)...)
 		if out != want || errs != "" {

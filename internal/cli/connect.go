@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -15,22 +19,50 @@ import (
 type client struct {
 	pb.OrchestratorServiceClient
 	close func() error
-	where string // for messages
+	// For messages: where it leads, and which queue that is.
+	where, workspace string
 }
 
 // dial connects to the daemon of a workspace: over TCP when the environment
-// names an address, else through its socket.
-func dial(ctx context.Context, cfg config.Config) (*client, error) {
+// names an address, else through its socket. Unless the answers are wanted raw, as
+// for JSON, their text is fit to be printed.
+func dial(ctx context.Context, cfg config.Config, raw bool) (*client, error) {
 	target := api.Target{Socket: socketPath(cfg), Addr: cfg.GRPCAddr, Workspace: cfg.Workspace}
+	if target.Addr != "" {
+		have, err := clientSecrets(cfg)
+		if err != nil {
+			return nil, err
+		}
+		target.Cert, target.Token = have.cert, have.token
+	}
 	c, err := api.Dial(ctx, target)
 	if err != nil {
-		return nil, err
+		return nil, ownerNoted(cfg, err)
 	}
 	where := target.Socket
 	if target.Addr != "" {
 		where = target.Addr
 	}
-	return &client{OrchestratorServiceClient: c, close: c.Close, where: where}, nil
+	conn := c.Conn()
+	if !raw {
+		conn = defused{conn}
+	}
+	return &client{OrchestratorServiceClient: pb.NewOrchestratorServiceClient(conn), close: c.Close, where: where, workspace: cfg.String()}, nil
+}
+
+// ownerNoted adds to the error that no daemon was found that one may run elsewhere:
+// the file that would say where is of no use.
+func ownerNoted(cfg config.Config, err error) error {
+	if !errors.Is(err, api.ErrNoDaemon) {
+		return err
+	}
+	if _, gone := os.Stat(cfg.Workspace); errors.Is(gone, fs.ErrNotExist) { // start would refuse it
+		return &task.Error{Code: task.CodeUnavailable, Message: fmt.Sprintf("%s for %s: that folder does not exist", api.ErrNoDaemon, cfg), Err: err}
+	}
+	if _, damaged := readOwner(cfg.QueueDir); damaged != nil {
+		return task.Errorf(task.CodeUnavailable, "%w (%s; %s stop says whether one runs)", err, oneLine(damaged.Error()), Program)
+	}
+	return err
 }
 
 // socketPath returns where the workspace's daemon listens: where the one that
@@ -45,5 +77,5 @@ func socketPath(cfg config.Config) string {
 
 // startHint is the command that starts the workspace's daemon.
 func startHint(cfg config.Config) string {
-	return Program + " start --workspace " + shellQuote(cfg.Workspace)
+	return Program + " start " + shellWords(cfg.Args())
 }

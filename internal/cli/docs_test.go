@@ -38,7 +38,9 @@ func renderDocs() string {
 	app := newSession(Env{}).app()
 	b.WriteString("# The command line\n\nThis file is rendered from the program by `go test ./internal/cli -run TestDocs -update`.\n\n" +
 		"Flags may stand before or after arguments; what follows `--` belongs to the task. `--workspace DIR` goes with every\n" +
-		"command and says whose queue is meant; without it, that of the current folder.\n\n" +
+		"command and says whose queue is meant; without it, that of the nearest folder from the current one up (not above the\n" +
+		"home folder) that has a queue of yours, else of the current one. `start` makes a queue in the current folder.\n" +
+		"`--config FILE` names the configuration.\n\n" +
 		"`show`, `why`, `result`, `logs` and `wait` take the beginning or the end of an id, of at least six characters, for the\n" +
 		"whole if it is that of one task only, among the newest 10,000; `cancel` and `retry` want the whole id.\n\n")
 	docCommands(&b, app)
@@ -107,7 +109,9 @@ func docExitCodes(b *bytes.Buffer) {
 		fmt.Fprintf(b, "| %d | %s |\n", e.code, cell(e.text))
 	}
 	b.WriteString("\n`wait` and `submit --wait` end with the task's own code; `wait` for several with that of the first, in the order\n" +
-		"given, that did not succeed. `cancel` and `retry` of several go on after a failure and end with the highest code.\n\n| code | |\n|---|---|\n")
+		"given, that did not succeed. `cancel` and `retry` of several go on after a failure and end with the highest code.\n" +
+		"A daemon that goes away while a command follows or waits is waited for, 30 seconds; then the code is 4. A submission\n" +
+		"whose answer is lost with it is sent once more under the same id.\n\n| code | |\n|---|---|\n")
 	for _, e := range taskExitTable {
 		fmt.Fprintf(b, "| %s | %s |\n", e.code, cell(e.text))
 	}
@@ -120,6 +124,7 @@ func docOutput(b *bytes.Buffer) {
 On a terminal, listings have columns, colours and times such as "3 minutes ago", and are as wide as the terminal. In a
 pipe, listings have columns separated by tabs, times in RFC 3339 and UTC, durations in seconds, and nothing is cut off or
 left out; other commands print times there as for people, unless they are asked for --json.
+Control characters in what the daemon tells (names, reasons, arguments) are printed as ?; with --json they are escaped.
 NO_COLOR and TERM=dumb turn colours off, CLICOLOR_FORCE=1 turns them on in a pipe.
 
 | command | what it prints in a pipe |
@@ -130,7 +135,11 @@ NO_COLOR and TERM=dumb turn colours off, CLICOLOR_FORCE=1 turns them on in a pip
 | ps | a header, then a task per line: id, name, class, state, attempt, time submitted, seconds run, detail |
 | ps --watch | a change per line: time, id, state, event, error |
 | wait, submit --wait | a task per line: id, state, exit code, why |
-| doctor | a finding per line: level, check, text, mend |
+| cancel, retry | a task per line: id and what became of it; the summary goes to the standard error |
+| why | a sentence; then an empty line, and facts |
+| doctor | a finding per line: status, name, text, mend |
+| config show | a header, then a setting per line: key, value, where from |
+| config check | a mistake per line: file, line, what is wrong |
 | logs | what the task wrote, byte by byte |
 
 `)
@@ -160,10 +169,12 @@ func docEnvironment(b *bytes.Buffer) {
 	b.WriteString("\n`--env NAME=VALUE` sets a variable, `--env NAME` takes one more along. Left out on purpose are XDG_RUNTIME_DIR,\n" +
 		"SSH_AUTH_SOCK, DISPLAY and the like, which belong to a login that may be over when the task starts, and TERM, since\n" +
 		"there is no terminal.\n\n## The environment of dspy-agent\n\n| variable | |\n|---|---|\n" +
+		"| `DSPY_AGENT_CONFIG` | the configuration file (default: ~/.dspy-agent/config.toml) |\n" +
 		"| `ORCHESTRATOR_GRPC_ADDR` | address of the daemon, instead of the workspace's socket |\n" +
 		"| `ENV_QUEUE_DIR` | folder of the queue (default: logs/env_queue in the workspace) |\n" +
 		"| `XDG_RUNTIME_DIR` | where the socket is (else /tmp/dspy-agent-UID) |\n" +
-		"| `DSPY_AGENT_SERVICE_TIMEOUT` | how many seconds start waits for the daemon (default: 60) |\n")
+		"| `DSPY_AGENT_SERVICE_TIMEOUT` | how many seconds start waits for the daemon (default: 60) |\n\n" +
+		"[configuration.md](configuration.md) has every setting, with the variable that sets it.\n")
 }
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -10,7 +11,10 @@ import (
 type Env struct {
 	Args    []string // with the name of the program
 	Environ []string // "K=V"
-	Cwd     string   // absolute
+	Cwd     string   // absolute; "" = ask Getwd
+	// Getwd returns the current folder. It may hang where a file server does, so
+	// doctor does not call it.
+	Getwd func() (string, error)
 
 	Stdin  io.Reader
 	Stdout io.Writer // an *os.File of a terminal gets colours and columns
@@ -19,8 +23,24 @@ type Env struct {
 	// Executable is the path of the running program; the daemon's binary is
 	// looked for beside it.
 	Executable string
+	// SupervisorSocket is the name of the process supervisor's socket in the runtime
+	// directory; "" = this program has no supervisor.
+	SupervisorSocket string
 	// Exec replaces the process, for start --foreground.
 	Exec func(path string, argv, environ []string) error
+}
+
+// findFolder finds out where the command runs, unless that is known.
+func (s *session) findFolder() error {
+	if s.env.Cwd != "" {
+		return nil
+	}
+	cwd, err := s.env.Getwd()
+	if err != nil {
+		return fmt.Errorf("the current folder is gone: %w", err)
+	}
+	s.env.Cwd = cwd
+	return nil
 }
 
 // getenv returns the last value of a variable, as the C library would see the

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -53,18 +56,33 @@ func chosen(env Env, extra []string) ([]string, error) {
 	taken := map[string]string{}
 	for _, e := range extra {
 		k, v, set := strings.Cut(e, "=")
+		if err := checkVariable(k); err != nil {
+			return nil, usagef("--env: %s", err)
+		}
 		if !set {
 			if v, set = env.lookupEnv(k); !set {
 				return nil, usagef("--env %s takes the variable along, but it is not set here; write --env %s=VALUE to set it", k, k)
 			}
 		}
-		if k == "" {
-			return nil, usagef("--env %q has no name; write NAME=VALUE, or NAME to take it along", e)
-		}
 		taken[k] = v
 	}
 	return sortedVars(taken), nil
 }
+
+// checkVariable says what is wrong with the name of a variable. The system takes
+// nearly any, but shells and many programs pass over or drop those that are no
+// identifiers, and a slip such as --env "A B=1" would surface much later.
+func checkVariable(name string) error {
+	switch {
+	case name == "":
+		return errors.New("it has no name; write NAME=VALUE, or NAME to take it along")
+	case !variableName.MatchString(name):
+		return fmt.Errorf("%q is no name of a variable; it has letters, digits and _, and no digit first", name)
+	}
+	return nil
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func sortedVars(vars map[string]string) []string {
 	out := make([]string, 0, len(vars))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -34,7 +35,7 @@ var exitTable = []struct {
 }{
 	{exitDone, "done"},
 	{exitFailed, "failed: the command could not do what was asked, or a task that has no exit code of its own failed"},
-	{exitUsage, "usage: the command line is wrong; nothing was done"},
+	{exitUsage, "usage: the command line or the configuration is wrong; nothing was done"},
 	{exitNotFound, "not found: there is no task with that id"},
 	{exitNoDaemon, "no daemon: none runs for this workspace, or it stopped answering"},
 	{exitRefused, "refused: the request was understood and not accepted; the message says why"},
@@ -97,6 +98,8 @@ func exitCode(ctx context.Context, err error) int {
 	var (
 		usage *usageError
 		exit  *exitError
+
+		invalid *config.InvalidError
 	)
 	switch {
 	case err == nil:
@@ -105,7 +108,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exit.code
 	case interrupted(ctx):
 		return interruptCode(ctx)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &invalid):
 		return exitUsage
 	case brokenPipe(err):
 		return exitDone // whoever read our output has seen enough

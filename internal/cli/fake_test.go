@@ -37,8 +37,14 @@ type fake struct {
 	batches []int // sizes of the SubmitTasks calls
 	waits   chan string
 	refuse  map[string]string // by id: why
+	warn    map[string]string // by id: of what
+	drop    int               // so many answers to submissions are lost on the way
 
 	services map[string]string
+	classes  []*pb.ClassStats // of GetQueueStats, PauseClass and ResumeClass
+
+	path string // of the socket
+	stop func() // the serving; may be called twice
 }
 
 // startFake serves a fresh workspace, and returns it with the environment that
@@ -54,22 +60,30 @@ func startFake(t *testing.T) (*fake, Env) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	lis, err := net.Listen("unix", path)
+	f := &fake{changed: make(chan struct{}), waits: make(chan string, 100), refuse: map[string]string{}, path: path}
+	f.serve(t)
+	t.Cleanup(func() { f.stop() })
+	return f, env
+}
+
+// serve takes calls until stop. A daemon that comes back is the same with all it
+// knew.
+func (f *fake) serve(t *testing.T) {
+	t.Helper()
+	lis, err := net.Listen("unix", f.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{changed: make(chan struct{}), waits: make(chan string, 100), refuse: map[string]string{}}
 	srv := grpc.NewServer()
 	pb.RegisterOrchestratorServiceServer(srv, f)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(lis) }()
-	t.Cleanup(func() {
+	f.stop = sync.OnceFunc(func() {
 		srv.Stop()
 		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Error(err)
 		}
 	})
-	return f, env
 }
 
 // testEnv is a world of its own. Its runtime directory has a short name, since
@@ -103,7 +117,12 @@ func dspyAgent(t *testing.T, env Env, args ...string) (code int, stdout, stderr 
 func (f *fake) SubmitTask(_ context.Context, req *pb.SubmitTaskRequest) (*pb.SubmitTaskResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.submit(req), nil
+	answer := f.submit(req)
+	if f.drop > 0 {
+		f.drop--
+		return nil, status.Error(codes.Unavailable, "the connection broke")
+	}
+	return answer, nil
 }
 
 func (f *fake) SubmitTasks(_ context.Context, req *pb.SubmitTasksRequest) (*pb.SubmitTasksResponse, error) {
@@ -147,7 +166,7 @@ func (f *fake) submit(req *pb.SubmitTaskRequest) *pb.SubmitTaskResponse {
 		_, _ = fmt.Sscan(argv[1], &code)
 		f.endLocked(info, task.Failed, failure(code))
 	}
-	return &pb.SubmitTaskResponse{Success: true, TaskId: info.GetId(), Seq: info.GetSeq()}
+	return &pb.SubmitTaskResponse{Success: true, TaskId: info.GetId(), Seq: info.GetSeq(), Warning: f.warn[info.GetId()]}
 }
 
 func failure(code int32) *pb.Outcome {
@@ -245,6 +264,11 @@ func (f *fake) Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, e
 		classes[t.GetClass()].States[t.GetState()]++
 	}
 	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano(), Services: f.services}
+	for _, k := range f.classes {
+		classes[k.GetName()] = &pb.ClassStatus{
+			Class: k.GetName(), Paused: k.GetPaused(), PausedBy: k.GetPausedBy(), PausedReason: k.GetPausedReason(), PausedAtMs: k.GetPausedAtMs(),
+		}
+	}
 	for _, k := range classes {
 		h.Classes = append(h.Classes, k)
 	}
@@ -258,17 +282,56 @@ func (f *fake) CancelTask(_ context.Context, req *pb.CancelTaskRequest) (*pb.Can
 	if t == nil {
 		return nil, status.Errorf(codes.NotFound, "there is no task %q", req.GetTaskId())
 	}
-	if !ended(t) {
+	switch {
+	case ended(t) && t.GetState() != task.Cancelled.String():
+		return nil, status.Errorf(codes.FailedPrecondition, "task %s has already ended", t.GetId())
+	case !ended(t):
 		f.endLocked(t, task.Cancelled, &pb.Outcome{ExitCode: -1, Message: "cancelled by uid 0"})
 	}
 	return &pb.CancelTaskResponse{Task: t}, nil
 }
 
+func (f *fake) RetryTask(_ context.Context, req *pb.RetryTaskRequest) (*pb.RetryTaskResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.find(req.GetTaskId())
+	switch {
+	case t == nil:
+		return nil, status.Errorf(codes.NotFound, "there is no task %q", req.GetTaskId())
+	case !ended(t) || t.GetState() == task.Succeeded.String():
+		return nil, status.Errorf(codes.FailedPrecondition, "task %s is %s", t.GetId(), t.GetState())
+	}
+	for _, d := range t.GetSpec().GetAfter() {
+		if dep := f.find(d.GetId()); dep != nil && ended(dep) && dep.GetState() != task.Succeeded.String() {
+			return nil, status.Errorf(codes.FailedPrecondition, "it waits for %s to succeed, but that failed", d.GetId())
+		}
+	}
+	t.Attempt++
+	t.State, t.Status, t.EndedAtNs, t.Outcome = "pending", "pending", 0, nil
+	return &pb.RetryTaskResponse{Task: t}, nil
+}
+
+func (f *fake) ExplainTask(_ context.Context, req *pb.ExplainTaskRequest) (*pb.ExplainTaskResponse, error) {
+	t, _, err := f.get(req.GetTaskId())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ExplainTaskResponse{Reason: "running for 3s on backend process", Task: t}, nil
+}
+
 func (f *fake) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStreamingServer[pb.SystemEvent]) error {
 	f.mu.Lock()
 	at := len(f.events)
-	if req.GetAfterIndex() > 0 {
+	switch {
+	case req.GetAfterIndex() > 0:
 		at = int(req.GetAfterIndex())
+	case req.GetSinceTimestamp() > 0:
+		at = slices.IndexFunc(f.events, func(ev *pb.SystemEvent) bool {
+			return ev.GetTimestampNs() >= req.GetSinceTimestamp()*int64(time.Second)
+		})
+		if at < 0 {
+			at = len(f.events)
+		}
 	}
 	f.mu.Unlock()
 	f.waits <- "events"

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -60,13 +62,21 @@ type jsonTask struct {
 type jsonSpec struct {
 	Argv     []string        `json:"argv,omitempty" doc:"the program and its arguments"`
 	Dir      string          `json:"workdir,omitempty" doc:"its working directory"`
-	Env      []string        `json:"env,omitempty" doc:"its environment, NAME=VALUE"`
+	Env      []string        `json:"env,omitempty" doc:"variables that --env added, NAME=VALUE; those that were taken along are not listed"`
 	Payload  json.RawMessage `json:"payload,omitempty" doc:"the JSON object that it was given"`
 	TimeoutS float64         `json:"timeout_s,omitempty" doc:"its time limit in seconds"`
 	GraceS   float64         `json:"grace_s,omitempty" doc:"seconds between SIGTERM and SIGKILL"`
 	Retries  int32           `json:"retries,omitempty" doc:"attempts after the first for failures of its own"`
 	After    []jsonAfter     `json:"after,omitempty" doc:"tasks that have to end first"`
 	OnLost   string          `json:"on_lost,omitempty" doc:"fail or retry"`
+
+	Resources *jsonResources `json:"resources,omitempty" doc:"what it asked for of the machine; absent when nothing"`
+}
+
+// jsonResources is what a task asked for of the machine.
+type jsonResources struct {
+	CPUs     float64 `json:"cpus,omitempty" doc:"CPUs; absent for the one that every task gets"`
+	MemBytes int64   `json:"mem_bytes,omitempty" doc:"memory"`
 }
 
 // jsonAfter is a task that has to end first.
@@ -90,11 +100,11 @@ type jsonAttempt struct {
 
 // jsonEvent is a line of ps --watch --json.
 type jsonEvent struct {
-	Index uint64            `json:"index" doc:"its place in the event log"`
-	At    *jsonTime         `json:"at" doc:"when it happened"`
-	Event string            `json:"event" doc:"what happened, such as task_started"`
-	ID    string            `json:"id" doc:"the task"`
-	Data  map[string]string `json:"data,omitempty" doc:"what else is known"`
+	Index uint64         `json:"index" doc:"its place in the event log"`
+	At    *jsonTime      `json:"at" doc:"when it happened"`
+	Event string         `json:"event" doc:"what happened, such as task_started"`
+	ID    string         `json:"id" doc:"the task"`
+	Data  map[string]any `json:"data,omitempty" doc:"what else is known, with the names and types of a task: class, state, status, attempt, backend, exit_code, error, failure_class, not_before; and text, a remark"`
 }
 
 // jsonStatus is the answer of status.
@@ -111,6 +121,27 @@ type jsonStatus struct {
 	Socket    string                      `json:"socket" doc:"where it is called"`
 	Services  map[string]string           `json:"services,omitempty" doc:"the parts that are watched and how they are"`
 	Queue     map[string]map[string]int64 `json:"queue,omitempty" doc:"number of tasks by class and state; every state is there"`
+
+	Paused map[string]jsonPause `json:"paused_classes,omitempty" doc:"the classes of which nothing is started"`
+}
+
+// jsonPause is why a class is paused.
+type jsonPause struct {
+	At     *jsonTime `json:"at,omitempty" doc:"since when"`
+	By     string    `json:"by,omitempty" doc:"by whom"`
+	Reason string    `json:"reason,omitempty" doc:"why"`
+}
+
+// jsonAccess is the answer of access.
+type jsonAccess struct {
+	Dir         string   `json:"dir" doc:"folder of the certificate, its key and the token"`
+	Certificate string   `json:"certificate,omitempty" doc:"file of the certificate, which clients need as well"`
+	Hosts       []string `json:"hosts,omitempty" doc:"names and addresses that it is for"`
+	Warning     string   `json:"warning,omitempty" doc:"when it ends, if that is soon"`
+	TokenFile   string   `json:"token_file,omitempty" doc:"file of the token"`
+	Token       string   `json:"token,omitempty" doc:"the token itself, with --secret"`
+	GRPC        string   `json:"grpc,omitempty" doc:"address of the running daemon for gRPC, else the configured one"`
+	HTTP        string   `json:"http,omitempty" doc:"the same for HTTP"`
 }
 
 // jsonRefused is a task that was not accepted.
@@ -131,10 +162,10 @@ type jsonBatch struct {
 
 // jsonFinding is a line of doctor.
 type jsonFinding struct {
-	Check string `json:"check" doc:"what was looked at"`
-	Level string `json:"level" doc:"ok, warn, fail or later"`
-	Text  string `json:"text" doc:"what was found"`
-	Mend  string `json:"mend,omitempty" doc:"what to do about it"`
+	Name   string `json:"name" doc:"the check: docs/doctor.md lists them"`
+	Status string `json:"status" doc:"ok, note, warning or problem"`
+	Text   string `json:"text" doc:"what was found"`
+	Mend   string `json:"mend,omitempty" doc:"what to do about it"`
 }
 
 // jsonVersion is the answer of version.
@@ -151,9 +182,11 @@ var jsonDocs = []struct {
 	name string
 	of   any
 }{
-	{"task", jsonTask{}}, {"spec of a task", jsonSpec{}}, {"after of a spec", jsonAfter{}},
-	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}},
+	{"task", jsonTask{}}, {"spec of a task", jsonSpec{}}, {"resources of a spec", jsonResources{}}, {"after of a spec", jsonAfter{}},
+	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"paused class of status", jsonPause{}},
+	{"queue stats", jsonQueue{}}, {"class of queue stats, pause and resume", jsonClass{}}, {"recent of a class", jsonRecent{}},
 	{"refused task", jsonRefused{}}, {"submit --from-file", jsonBatch{}}, {"doctor", jsonFinding{}}, {"version", jsonVersion{}},
+	{"config show", jsonConfig{}}, {"setting of config show", jsonSetting{}}, {"config check", jsonConfigCheck{}}, {"problem of config check", jsonProblem{}},
 }
 
 // jsonTime is a point in time.
@@ -211,12 +244,19 @@ func specJSON(s *pb.TaskSpec) *jsonSpec {
 	j := &jsonSpec{
 		Argv: s.GetArgv(), Dir: s.GetDir(), Env: s.GetEnv(), Payload: rawJSON(s.GetPayloadJson()),
 		TimeoutS: float64(s.GetTimeoutMs()) / 1000, GraceS: float64(s.GetGraceMs()) / 1000,
-		Retries: s.GetRetries(), OnLost: s.GetOnLost(),
+		Retries: s.GetRetries(), OnLost: s.GetOnLost(), Resources: resourcesJSON(s.GetResources()),
 	}
 	for _, d := range s.GetAfter() {
 		j.After = append(j.After, jsonAfter{ID: d.GetId(), When: d.GetWhen()})
 	}
 	return j
+}
+
+func resourcesJSON(r *pb.Resources) *jsonResources {
+	if r.GetCpuMillicores() == 0 && r.GetMemBytes() == 0 {
+		return nil
+	}
+	return &jsonResources{CPUs: float64(r.GetCpuMillicores()) / 1000, MemBytes: r.GetMemBytes()}
 }
 
 // exitCodeOf returns the exit code that a program really had: one that a signal
@@ -264,7 +304,35 @@ func writeJSONLine(w *screen, v any) error { return encoder(w).Encode(v) }
 
 // encoder leaves < and & as they are: nobody pastes this into HTML.
 func encoder(w io.Writer) *json.Encoder {
+	if sc, ok := w.(*screen); ok && sc.tty {
+		w = escaping{sc}
+	}
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e
+}
+
+// escaping writes JSON to a terminal. JSON may have characters such as U+009B as
+// they are, which act on a terminal; they stand in strings only, where an escape
+// means the same.
+type escaping struct{ to io.Writer }
+
+// Write writes whole values.
+func (e escaping) Write(p []byte) (int, error) {
+	if _, err := e.to.Write(escapeJSON(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func escapeJSON(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for _, r := range string(b) {
+		if actsOnTerminal(r) && r != '\n' && r != '\t' && r != '\r' {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }

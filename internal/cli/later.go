@@ -7,6 +7,10 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
+// laterParts are the parts of later releases that a daemon names; doctor says what
+// there is of them.
+var laterParts = []string{"docker", "env-manager", "gpu", "kafka", "slurm"}
+
 // laterFlags are options of submit whose part is not in this release. They are
 // refused with the reason: running a task without the GPU that it asked for
 // would be worse than not running it.
@@ -45,7 +49,7 @@ func checkClass(cfg config.Config, name string) error {
 	k, err := cfg.Class(name)
 	switch {
 	case err != nil:
-		return usagef("%s%s", err, hint(nearest(name, cfg.ClassNames(), 2)))
+		return usagef("%s%s", err, hint(nearest(name, cfg.ClassNames())))
 	case k.Later != "":
 		return task.Errorf(task.CodeUnsupported, "class %s: %s", name, k.Later)
 	}

@@ -2,36 +2,68 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/host"
 )
 
-// owner is what owner.json in the queue directory says of the process that has
-// the queue open.
+// ownerFile is where the process that has the queue open says who it is.
+const ownerFile = "owner.json"
+
+// owner is what it says.
 type owner struct {
-	BootID     string `json:"boot_id"`
-	PID        int    `json:"pid"`
-	StartTicks uint64 `json:"start_ticks"`
-	Socket     string `json:"socket"`
+	Host       string    `json:"host"`
+	BootID     string    `json:"boot_id"`
+	PID        int       `json:"pid"`
+	StartTicks uint64    `json:"start_ticks"`
+	StartedAt  time.Time `json:"started_at"`
+	Socket     string    `json:"socket"`
+	GRPC       string    `json:"grpc"`
+	HTTP       string    `json:"http"`
+}
+
+// errOwnerDamaged is returned when the file is there and does not tell who owns the
+// queue. The daemon replaces it in one step, so it was written by somebody else, or
+// the disk was full or failed.
+var errOwnerDamaged = errors.New("the file is damaged")
+
+// readOwner returns what the file says; nil where there is none.
+func readOwner(queueDir string) (*owner, error) {
+	path := filepath.Join(queueDir, ownerFile)
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil //nolint:nilnil // nobody is no error
+	case err != nil:
+		return nil, fmt.Errorf("%s cannot be read: %s: %w", path, rootCause(err), errOwnerDamaged)
+	}
+	var o owner
+	if err := json.Unmarshal(data, &o); err != nil {
+		return nil, fmt.Errorf("%s does not tell who owns the queue (%w): %w", path, err, errOwnerDamaged)
+	}
+	if o.PID <= 0 || o.BootID == "" {
+		return nil, fmt.Errorf("%s does not tell who owns the queue (it has no pid or boot_id): %w", path, errOwnerDamaged)
+	}
+	return &o, nil
 }
 
 // liveOwner returns the owner of the queue if it runs on this host, else nil.
 func liveOwner(queueDir string) *owner {
-	data, err := os.ReadFile(filepath.Join(queueDir, "owner.json"))
-	if err != nil {
+	o, err := readOwner(queueDir)
+	if err != nil || o == nil {
 		return nil
 	}
-	var o owner
-	if json.Unmarshal(data, &o) != nil || o.PID <= 0 {
-		return nil
-	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil || strings.TrimSpace(string(boot)) != o.BootID || startTicks(o.PID) != o.StartTicks {
+	p := host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}
+	if !p.Runs() {
 		return nil // of another host, of before the last boot, or its pid is somebody else's now
 	}
-	return &o
+	return o
 }
 
 // ownerPID returns the pid of the live owner, or 0.
@@ -42,23 +74,14 @@ func ownerPID(queueDir string) int {
 	return 0
 }
 
-// startTicks returns when a process was started, in clock ticks after the boot:
-// with its pid that names it for good. 0 when there is none.
-func startTicks(pid int) uint64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// lockHolder returns the pid of the process on this host that has the queue's
+// database open and locked; 0 if there is none, or it cannot be told. It serves
+// where the file of the owner is of no use.
+func lockHolder(queueDir string) int {
+	current, err := os.ReadFile(filepath.Join(queueDir, "CURRENT"))
 	if err != nil {
 		return 0
 	}
-	// The second field is the program's name in parentheses, which may hold
-	// anything; the start is the 22nd.
-	_, rest, ok := strings.Cut(string(data[max(strings.LastIndexByte(string(data), ')'), 0):]), " ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0
-	}
-	var ticks uint64
-	if _, err := fmt.Sscan(fields[19], &ticks); err != nil {
-		return 0
-	}
-	return ticks
+	db := filepath.Join(queueDir, filepath.Base(strings.TrimSpace(string(current))))
+	return host.Holder(db)
 }

@@ -168,7 +168,7 @@ func TestTerminalFooterAndHints(t *testing.T) {
 	for i := range 5 {
 		expect(t, env, exitDone, "t", "", "submit", "--id", fmt.Sprintf("t%d", i), "--", "true")
 	}
-	if _, screen := newTerminal(t, 100, 24).run(t, env, "ps", "-n", "2"); !strings.Contains(screen, "... and 3 more tasks; --limit N shows N, --limit 0 all") {
+	if _, screen := newTerminal(t, 100, 24).run(t, env, "ps", "-n", "2"); !strings.Contains(screen, "... and 3 more; --limit 0: all") {
 		t.Errorf("no footer in %q", screen)
 	}
 	if _, screen := newTerminal(t, 100, 24).run(t, env, "ps", "--state", "lost"); !strings.Contains(screen, "no tasks that are lost") {

@@ -71,7 +71,7 @@ func TestNearest(t *testing.T) {
 	for _, tc := range []struct{ got, want string }{
 		{"stauts", "status"}, {"sumbit", "submit"}, {"pss", "ps"}, {"x", ""}, {"kubernetes", ""}, {"wiat", "wait"},
 	} {
-		if n := nearest(tc.got, []string{"start", "status", "submit", "ps", "wait"}, 2); n != tc.want {
+		if n := nearest(tc.got, []string{"start", "status", "submit", "ps", "wait"}); n != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.got, n, tc.want)
 		}
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -26,18 +27,21 @@ func byID[T any](ctx context.Context, s *session, cl *client, id string, call fu
 	if task.CodeOf(err) != task.CodeNotFound {
 		return got, err
 	}
-	whole := s.wholeID(ctx, cl, id)
-	if whole == "" {
+	whole, ambiguous := s.wholeID(ctx, cl, id)
+	switch {
+	case ambiguous != nil:
+		return got, ambiguous
+	case whole == "":
 		return got, err
 	}
 	return call(whole)
 }
 
-// wholeID returns the id that the part stands for; "" if there is none or more
-// than one. It says which it was, or which it may have been.
-func (s *session) wholeID(ctx context.Context, cl *client, part string) string {
+// wholeID returns the id that the part stands for, and says which it was; "" if
+// there is none. That there are several is an error, which names them.
+func (s *session) wholeID(ctx context.Context, cl *client, part string) (string, error) {
 	if len(part) < shortIDLeast {
-		return ""
+		return "", nil
 	}
 	var found []string
 	_, err := eachPage(ctx, cl, selection{limit: shortIDNewest}, func(tasks []*pb.TaskInfo) error {
@@ -50,13 +54,13 @@ func (s *session) wholeID(ctx context.Context, cl *client, part string) string {
 	})
 	switch {
 	case err != nil || len(found) == 0 || slices.Contains(found, part): // the whole one: something else was not found
-		return ""
+		return "", nil
 	case len(found) > 1:
-		s.err.printf("%s may be %s: %s\n", part, count(int64(len(found)), "task"), strings.Join(found[:min(len(found), shortIDShown)], " "))
-		return ""
+		return "", &exitError{code: exitNotFound, msg: fmt.Sprintf("%s may be %s: %s; give more of the id",
+			part, count(int64(len(found)), "task"), strings.Join(found[:min(len(found), shortIDShown)], " "))}
 	}
 	s.err.printf("%s is taken for %s\n", part, found[0])
-	return found[0]
+	return found[0], nil
 }
 
 // getTask is GetTask for an id or a part of one.

@@ -173,7 +173,7 @@ func unknownKey(key string) error {
 		}
 	}
 	known := slices.Sorted(maps.Keys(lineKeys))
-	if n := nearest(key, known, 2); n != "" {
+	if n := nearest(key, known); n != "" {
 		return fmt.Errorf("unknown key %q; did you mean %q?", key, n)
 	}
 	return fmt.Errorf("unknown key %q; known are %s", key, strings.Join(known, ", "))
@@ -263,6 +263,9 @@ func (l *lineFields) environment(v json.RawMessage) error {
 		return errors.New(`must be an object of strings, such as {"SEED": "1"}`)
 	}
 	for _, k := range slices.Sorted(maps.Keys(env)) {
+		if err := checkVariable(k); err != nil {
+			return err
+		}
 		l.env = append(l.env, k+"="+env[k])
 	}
 	return nil

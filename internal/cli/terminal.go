@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
@@ -141,18 +140,4 @@ func (s *screen) Write(p []byte) (int, error) {
 // printf writes to the stream; see Write for what becomes of errors.
 func (s *screen) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(s, format, args...)
-}
-
-// oneLine makes a text that came from elsewhere safe to show: on one line,
-// and without the control characters that would act on the terminal.
-func oneLine(t string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r):
-			return '?'
-		}
-		return r
-	}, strings.TrimSpace(t))
 }

@@ -1,0 +1,96 @@
+package main_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+type finding struct{ Name, Status, Text, Mend string }
+
+// doctor runs it to its end, which has to come soon whatever hangs, and returns what
+// it found.
+func doctor(t *testing.T, argv ...string) map[string]finding {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], "--json")...)
+	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "XDG_RUNTIME_DIR=" + run}
+	cmd.WaitDelay = time.Second // for what it left behind, which must not hold our pipe
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Fatalf("%v, want exit code 1\n%s", err, out)
+	}
+	var all []finding
+	if err := json.Unmarshal(out, &all); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	found := map[string]finding{}
+	for _, f := range all {
+		found[f.Name] = f
+	}
+	return found
+}
+
+// TestDoctorOnAHangingFile: owner.json is a FIFO, which hangs for whoever reads it.
+func TestDoctorOnAHangingFile(t *testing.T) {
+	t.Parallel()
+	work := t.TempDir()
+	dir := filepath.Join(work, "logs", "env_queue")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), syscall.Mkfifo(filepath.Join(dir, "owner.json"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	found := doctor(t, filepath.Join(bin, "dspy-agent"), "--workspace", work, "doctor")
+	if f := found["owner"]; f.Status != "problem" || !strings.Contains(f.Text, "no answer within 5s from the file system of the queue ("+dir+")") {
+		t.Errorf("%+v", f)
+	}
+	if f, ok := found["socket"]; ok {
+		t.Errorf("what waits for another check is not to blame: %+v", f)
+	}
+	for _, name := range []string{"configuration", "workspace", "space", "access", "kernel"} {
+		if f, ok := found[name]; !ok || f.Status == "problem" {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	if left := mentioning(work); len(left) > 0 {
+		t.Errorf("pids %v are left", left)
+	}
+}
+
+// TestDoctorOnAHangingFileServer has the workspace on a file system that never answers
+// a word: one of FUSE, whose server is a file descriptor that nobody reads.
+func TestDoctorOnAHangingFileServer(t *testing.T) {
+	t.Parallel()
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil || os.Geteuid() != 0 {
+		t.Logf("no file system can be mounted here (%v): TestDoctorOnAHangingFile stands for it", err)
+		return
+	}
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const scene = `exec 9<>/dev/fuse
+mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 hang "$1"
+shift
+"$@" 9>&- || exit $?`
+	dir := t.TempDir()
+	found := doctor(t, "unshare", "-m", "--propagation", "private", "bash", "-e", "-c", scene, "bash", dir,
+		filepath.Join(bin, "dspy-agent"), "--workspace", filepath.Join(dir, "work"), "doctor")
+	if f := found["configuration"]; f.Status != "problem" || !strings.Contains(f.Text, "no answer within 5s from the file system of the workspace") {
+		t.Errorf("%+v", f)
+	}
+	if f, ok := found["workspace"]; ok {
+		t.Errorf("what waits for another check is not to blame: %+v", f)
+	}
+	if f := found["login"]; f.Text == "" {
+		t.Error("what does not hang is not told")
+	}
+}

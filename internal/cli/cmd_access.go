@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/access"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+const cmdAccess = "access"
+
+// accessActions are the words that may follow access.
+var accessActions = []string{"show", "tls", "token"}
+
+func (s *session) accessCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: cmdAccess, Usage: "let programs of other hosts in: make and show the certificate and the token",
+		ArgsUsage: "show | tls [HOST...] | token", Category: categoryDaemon,
+		Description: "show           what there is, and where; --secret shows the token itself\n" +
+			"tls [HOST...]  make a certificate for the names and addresses by which clients reach this host\n" +
+			"               (default: the name of this host)\n" +
+			"token          make a token\n\n" +
+			"With both, an address beyond loopback can be served (grpc_addr, http_addr), always with TLS and the token.\n" +
+			"A daemon reads them when it is started. docs/security.md tells who is kept out of what.",
+		Flags: []cli.Flag{
+			jsonFlag(),
+			boolFlag("force", "replace what is there; clients need the new one then"),
+			boolFlag("secret", "let show print the token"),
+		},
+		Action: func(c *cli.Context) error {
+			action, args := c.Args().First(), c.Args().Tail()
+			switch {
+			case action == "":
+				return usagef("access takes one of %s", strings.Join(accessActions, ", "))
+			case !slices.Contains(accessActions, action):
+				return usagef("access has no %q%s", action, orHint(nearest(action, accessActions), strings.Join(accessActions, ", ")))
+			case len(args) > 0 && action != "tls":
+				return usagef("access %s: %q is too much", action, args[0])
+			case c.Bool("force") && action == "show":
+				return usagef("--force goes with access tls and access token")
+			case c.Bool("secret") && action != "show":
+				return usagef("--secret goes with access show")
+			}
+			cfg, err := s.config(c)
+			if err != nil {
+				return err
+			}
+			if cfg.AccessDir() == "" {
+				return usagef("there is no folder for the certificate and the token: HOME is not set, and access.dir is not configured")
+			}
+			switch action {
+			case "tls":
+				err = s.accessTLS(cfg, args, c.Bool("force"))
+			case "token":
+				err = s.accessToken(cfg, c.Bool("force"))
+			}
+			if err != nil {
+				return err
+			}
+			return s.accessShow(cfg, c.Bool("json"), c.Bool("secret"))
+		},
+	})
+}
+
+func (s *session) accessTLS(cfg config.Config, hosts []string, force bool) error {
+	if len(hosts) == 0 {
+		name, err := os.Hostname()
+		if err != nil {
+			return task.Errorf(task.CodeInternal, "find the name of this host: %w; give it: dspy-agent access tls HOST", err)
+		}
+		hosts = []string{name}
+	}
+	return explainExists(access.MakeCertificate(cfg.AccessDir(), uint32(os.Geteuid()), hosts, s.now(), force))
+}
+
+func (s *session) accessToken(cfg config.Config, force bool) error {
+	return explainExists(access.MakeToken(cfg.AccessDir(), uint32(os.Geteuid()), force))
+}
+
+// explainExists says that a secret is there already, which is a refusal.
+func explainExists(err error) error {
+	if errors.Is(err, access.ErrExists) {
+		return task.Errorf(task.CodeConflict, "%w; clients need the new one then", err)
+	}
+	return err
+}
+
+// credentials are what a client needs for an address beyond loopback.
+type credentials struct {
+	cert  *access.Certificate // nil: none, or no token
+	token access.Token
+}
+
+// clientSecrets reads what was taken here from the server, if anything was.
+func clientSecrets(cfg config.Config) (credentials, error) {
+	dir, uid := cfg.AccessDir(), uint32(os.Geteuid())
+	if dir == "" {
+		return credentials{}, nil
+	}
+	cert, certErr := access.ClientCertificate(filepath.Join(dir, access.CertFile), uid, time.Now())
+	token, tokenErr := access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
+	switch err := errors.Join(certErr, tokenErr); {
+	case err == nil:
+		return credentials{cert, token}, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return credentials{}, nil
+	default:
+		return credentials{}, err
+	}
+}
+
+// secrets is what there is in the folder.
+type secrets struct {
+	cert  *access.Certificate // nil: none
+	token bool                // there is one, and it can be used
+}
+
+func readSecrets(cfg config.Config, now time.Time) (secrets, error) {
+	dir, uid := cfg.AccessDir(), uint32(os.Geteuid())
+	var out secrets
+	cert, err := access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), uid, now)
+	if err == nil {
+		out.cert = cert
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	_, err = access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
+	if err == nil {
+		out.token = true
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	return out, nil
+}
+
+func (s *session) accessShow(cfg config.Config, asJSON, secret bool) error {
+	have, err := readSecrets(cfg, s.now())
+	if err != nil {
+		return err
+	}
+	dir := cfg.AccessDir()
+	j := jsonAccess{Dir: dir, GRPC: cfg.GRPCListen, HTTP: cfg.HTTPListen}
+	if o := liveOwner(cfg.QueueDir); o != nil {
+		j.GRPC, j.HTTP = o.GRPC, o.HTTP
+	}
+	if have.cert != nil {
+		j.Certificate, j.Hosts, j.Warning = filepath.Join(dir, access.CertFile), have.cert.Hosts(), have.cert.Warning(s.now())
+	}
+	if have.token {
+		j.TokenFile = filepath.Join(dir, access.TokenFile)
+		if secret {
+			text, err := os.ReadFile(j.TokenFile)
+			if err != nil {
+				return err
+			}
+			j.Token = strings.TrimSpace(string(text))
+		}
+	}
+	if asJSON {
+		return writeJSON(s.out, j)
+	}
+	s.out.printf("folder       %s\n", j.Dir)
+	s.out.printf("certificate  %s\n", orText(j.Certificate, "none; make one with: dspy-agent access tls"))
+	if len(j.Hosts) > 0 {
+		s.out.printf("for          %s\n", strings.Join(j.Hosts, ", "))
+	}
+	s.out.printf("token        %s\n", orText(j.TokenFile, "none; make one with: dspy-agent access token"))
+	if j.Token != "" {
+		s.out.printf("secret       %s\n", j.Token)
+	}
+	s.out.printf("gRPC         %s\nHTTP         %s\n", doorText(j.GRPC), doorText(j.HTTP))
+	if j.Warning != "" {
+		s.err.printf("warning: %s\n", j.Warning)
+	}
+	return nil
+}
+
+func orText(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+// doorText says where a door is, and how one comes in.
+func doorText(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	switch {
+	case addr == "":
+		return "off"
+	case err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback()):
+		return addr + " (programs of yours on this host, without TLS)"
+	default:
+		return addr
+	}
+}

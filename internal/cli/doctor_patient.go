@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/doctor"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/version"
+)
+
+// patient is what doctor examines: the world as the other commands see it.
+func (s *session) patient(c *cli.Context) doctor.Patient {
+	return doctor.Patient{
+		UID: os.Geteuid(), Environ: s.env.Environ, Now: s.now, Version: version.String(),
+		SupervisorSocket: s.env.SupervisorSocket,
+		Load:             func() doctor.Loaded { return loadAnyway(s.given(c)) },
+		Orchestrator:     s.findDaemon,
+		Start:            startHint,
+		Owner:            ownerForDoctor,
+		Holder:           lockHolder,
+		Health:           s.healthForDoctor,
+	}
+}
+
+// loadAnyway returns the configuration; where that cannot be used, the one that holds
+// without the file.
+func loadAnyway(given config.Given) doctor.Loaded {
+	cfg, err := config.Load(given)
+	if err == nil {
+		return doctor.Loaded{Config: cfg, Usable: true}
+	}
+	lookup := given.Lookup
+	given.ConfigFlag = ""
+	given.Lookup = func(name string) string {
+		if name == "DSPY_AGENT_CONFIG" {
+			return os.DevNull // which is no file
+		}
+		return lookup(name)
+	}
+	cfg, bare := config.Load(given)
+	return doctor.Loaded{Config: cfg, Usable: bare == nil, Err: err}
+}
+
+func ownerForDoctor(queueDir string) (*doctor.Owner, error) {
+	o, err := readOwner(queueDir)
+	if err != nil || o == nil {
+		return nil, err
+	}
+	return &doctor.Owner{
+		Host: o.Host, BootID: o.BootID, PID: o.PID, StartTicks: o.StartTicks, StartedAt: o.StartedAt,
+		Socket: o.Socket, GRPC: o.GRPC, HTTP: o.HTTP,
+	}, nil
+}
+
+func (s *session) healthForDoctor(ctx context.Context, cfg config.Config) (doctor.Health, error) {
+	h, err := s.health(ctx, cfg)
+	if err != nil {
+		return doctor.Health{}, err
+	}
+	return doctor.Health{
+		PID: int(h.GetPid()), Version: h.GetVersion(), Healthy: h.GetHealthy(), Parts: h.GetServices(),
+		StartedAt: task.Instant(h.GetStartedAtNs()).Time(), LogFile: h.GetLogFile(),
+	}, nil
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// config loads the configuration for the workspace that is meant: the one that is
+// named, else the nearest folder from here up that has a queue, else the current
+// one. Only start takes the current one in any case, since it makes the queue.
+func (s *session) config(c *cli.Context) (config.Config, error) {
+	return config.Load(s.given(c))
+}
+
+// given is what the configuration is loaded from.
+func (s *session) given(c *cli.Context) config.Given {
+	g := config.Given{
+		WorkspaceFlag: c.String("workspace"), ConfigFlag: c.String(cmdConfig), Cwd: s.env.Cwd, Lookup: s.env.getenv,
+	}
+	if g.WorkspaceFlag == "" && c.Command.Name != cmdStart {
+		g.Found = s.nearestWorkspace()
+	}
+	return g
+}
+
+// nearestWorkspace returns the nearest folder from the current one up that has a
+// queue of ours; "" if there is none. It does not look above the home folder, where
+// a look may mount something.
+func (s *session) nearestWorkspace() string {
+	queue := config.Default("").QueueDir
+	if given := s.env.getenv("ENV_QUEUE_DIR"); given != "" {
+		queue = given
+	}
+	if filepath.IsAbs(queue) {
+		return "" // one queue, wherever we are
+	}
+	home := filepath.Clean(s.env.getenv("HOME"))
+	for dir := s.env.Cwd; ; dir = filepath.Dir(dir) {
+		switch {
+		case holdsQueue(filepath.Join(dir, queue)):
+			return dir
+		case dir == home || dir == filepath.Dir(dir):
+			return ""
+		}
+	}
+}
+
+// holdsQueue says whether there is a queue in the folder, and it is ours: in a
+// folder such as /tmp anybody can put one above us.
+func holdsQueue(dir string) bool {
+	for _, path := range []string{dir, filepath.Join(dir, "CURRENT")} {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return false
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
+			return false
+		}
+	}
+	return true
+}
+
+// tellOtherWorkspace says, where a queue is about to be made below another one, how
+// to start that instead.
+func (s *session) tellOtherWorkspace(named string, cfg config.Config) {
+	if named != "" || holdsQueue(cfg.QueueDir) {
+		return
+	}
+	above := s.nearestWorkspace()
+	if above == "" {
+		return
+	}
+	given := config.Given{WorkspaceFlag: above, Cwd: s.env.Cwd, Lookup: s.env.getenv}
+	if other, err := config.Load(given); err == nil {
+		s.err.printf("note: this makes a queue of its own here; that of the folder above is started with: %s\n", startHint(other))
+	}
+}
+
+// inWorkspace adds to the error about a task that is not there where was looked for
+// it: the workspace depends on the current folder.
+func inWorkspace(cfg config.Config, err error) error {
+	if err == nil || task.CodeOf(err) != task.CodeNotFound {
+		return err
+	}
+	return task.Errorf(task.CodeNotFound, "%w (looked in %s)", err, cfg)
+}
