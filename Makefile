@@ -89,7 +89,7 @@ demo: build ## Show what it does, on this machine, in a folder of its own
 ##@ Test
 
 .PHONY: test
-test: toolcheck-test ## Unit and integration tests, with the race detector
+test: toolcheck-test setup-tests ## Unit and integration tests, with the race detector
 	go test $(RACE) -timeout 8m $(GOTEST) $(PKG)
 
 .PHONY: test-unit
@@ -97,17 +97,21 @@ test-unit: toolcheck-test ## Only what is quick (-short)
 	go test $(RACE) -short -timeout 3m $(GOTEST) $(PKG)
 
 .PHONY: test-full
-test-full: toolcheck-test ## Everything, with long rounds of crashes and random histories (an hour, perhaps)
+test-full: toolcheck-test setup-tests ## Everything, with long rounds of crashes and random histories (an hour, perhaps)
 	DSPY_TEST_FULL=1 go test $(RACE) -count=1 -timeout 90m $(GOTEST) $(PKG)
 
+.PHONY: setup-tests
+setup-tests: ## Install the programs that tests run besides our own, where that is allowed
+	@scripts/setup-tests
+
 .PHONY: bench
-bench: toolcheck-build ## Run the benchmarks and print what they measured
+bench: toolcheck-build setup-tests ## Run the benchmarks and print what they measured
 	@pkgs=$$(grep -rlE --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u); \
 	if [ -z "$$pkgs" ]; then echo "there are no benchmarks"; exit 0; fi; \
 	set -x; go test -run '^$$' -bench . -benchmem -timeout 30m $(GOTEST) $$pkgs
 
 .PHONY: cover
-cover: toolcheck-build ## Test coverage by package, and in coverage.html
+cover: toolcheck-build setup-tests ## Test coverage by package, and in coverage.html
 	go test -coverprofile=coverage.out -coverpkg=./... -timeout 15m $(GOTEST) $(PKG)
 	go tool cover -html=coverage.out -o coverage.html
 	@go tool cover -func=coverage.out | tail -1

@@ -20,6 +20,7 @@ var waiters = map[string]string{
 	"internal/backendtest":   "the suite's cleanup waits for the watch it started",
 	"internal/cli/...":       "the command waits before it returns",
 	"internal/container/...": "Watch returns when its readers have",
+	"internal/doctor":        "Examine waits for its checks",
 	"internal/engine/...":    "Run waits for the backends' watches",
 	"internal/events/...":    "Run waits for every publisher",
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",

@@ -30,21 +30,21 @@ var domain = []string{"internal/scheduler", "internal/task", "gpu"}
 // them together.
 var parts = []string{
 	"queue", "internal/container", "internal/process", "slurm", "internal/engine",
-	"internal/api", "internal/workflow", "internal/events", "envmgr",
+	"internal/api", "internal/workflow", "internal/events", "internal/metrics", "envmgr",
 }
 
 // leaves are small packages that every part may stand on: they know none of the
 // parts and decide nothing for them.
-var leaves = []string{"internal/failpoint", "internal/payload", "internal/runtimedir"}
+var leaves = []string{"internal/failpoint", "internal/host", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskid"}
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
-var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/config", "internal/version", "proto/..."})
+var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/version", "proto/..."})
 
 // command is what a command may use. It is a caller like any other, so the
 // client of internal/api is in it, and the parts are not.
 var command = concat(domain, leaves, []string{
-	"internal/api/...", "internal/app", "internal/cli/...", "internal/config", "internal/version", "proto/...",
+	"internal/access", "internal/api/...", "internal/app", "internal/cli/...", "internal/config", "internal/doctor", "internal/version", "proto/...",
 })
 
 // supervisor is for the binaries that run themselves again as the process
@@ -69,10 +69,11 @@ var rules = []rule{
 	{pkg: "internal/container/...", may: concat(domain, leaves, []string{"internal/container/..."}), tests: anyPart, why: "backend"},
 	{pkg: "slurm/...", may: concat(domain, leaves, []string{"slurm/..."}), tests: anyPart, why: "backend"},
 	{pkg: "internal/engine/...", may: concat(domain, leaves, []string{"internal/engine/..."}), tests: anyPart, why: "moves tasks; declares what it needs of the others"},
-	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/api/...", "proto/..."}), tests: anyPart, why: "the only place where the wire meets the domain"},
+	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/access", "internal/api/...", "proto/..."}), tests: anyPart, why: "the only place where the wire meets the domain"},
 	{pkg: "internal/workflow/...", may: concat(domain, leaves, []string{"internal/workflow/..."}), tests: anyPart, why: "graphs of tasks"},
 	{pkg: "internal/events/...", may: concat(domain, leaves, []string{"internal/events/..."}), tests: anyPart, why: "publishes the event log"},
-	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
+	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
+	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/access", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
 
 	{pkg: "internal/scheduler", may: []string{"internal/task", "gpu"}, why: "pure"},
 	{pkg: "internal/task", may: []string{"gpu"}, why: "pure; the domain knows nobody above it"},
@@ -80,11 +81,16 @@ var rules = []rule{
 	{pkg: "gpu/nvml", may: []string{"gpu"}, only: []string{"cmd/gpu-probe"}, why: "the driver's answers as a gpu.Snapshot"},
 
 	{pkg: "proto/...", may: []string{"proto/..."}, why: "generated: the contract"},
-	{pkg: "internal/config", may: []string{"internal/task", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
+	{pkg: "internal/access", may: []string{"internal/task"}, why: "who may come in over TCP, for servers and clients of both daemons; it knows none of them"},
+	{pkg: "internal/config", may: []string{"internal/task", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
+	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/host", "internal/runtimedir", "internal/task"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},
-	{pkg: "internal/payload", may: []string{"internal/task"}, why: "leaf: reads what is to be run out of a payload, the same way for every door"},
+	{pkg: "internal/host", why: "leaf: which machine, boot and process something is, who is at the other end, who holds a lock"},
+	{pkg: "internal/payload", may: []string{"internal/task", "internal/spelling"}, why: "leaf: reads what is to be run out of a payload, the same way for every door"},
+	{pkg: "internal/taskid", tests: []string{"internal/task"}, why: "leaf: ids for tasks, made by the command line and by the queue alike"},
 	{pkg: "internal/runtimedir", may: []string{"internal/task"}, why: "leaf: where sockets and locks live; both ends must find the same place"},
+	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},
 	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
@@ -103,11 +109,14 @@ type fence struct {
 var fences = []fence{
 	{module: "go.etcd.io/bbolt", pkgs: []string{"queue"}, why: "one package knows how tasks are stored"},
 	{module: "github.com/docker/docker", pkgs: []string{"internal/container/...", "envmgr/..."}, why: "the module is frozen: moving to its successor must touch little"},
+	{module: "github.com/mdlayher/netlink", pkgs: []string{"internal/access"}, why: "one package asks the kernel who owns a connection"},
 	{module: "github.com/NVIDIA/go-nvml", pkgs: []string{"gpu/nvml"}, why: "cgo stays in one binary"},
 	{module: "github.com/urfave/cli", pkgs: []string{"cmd/...", "internal/cli/..."}, why: "flags belong to the commands"},
 	{module: "github.com/twmb/franz-go", pkgs: []string{"internal/events/..."}, tests: true, why: "Kafka is one publisher of the event log"},
+	{module: "github.com/pelletier/go-toml", pkgs: []string{"internal/config", "envmgr/..."}, why: "files of settings are read in one place per binary, with lines in every error"},
+	{module: "github.com/prometheus", pkgs: []string{"internal/metrics"}, tests: true, why: "one place has the names of metrics and decides what may be a label"},
 	{module: "google.golang.org/grpc", pkgs: []string{
-		"proto/...", "internal/api/...", "internal/app", "internal/cli/...", "cmd/...", "envmgr/...",
+		"proto/...", "internal/access", "internal/api/...", "internal/app", "internal/cli/...", "cmd/...", "envmgr/...",
 	}, tests: true, why: "the wire ends at the servers and the client"},
 
 	{module: "testing", tests: true, why: "production code does not carry the test flags"},
@@ -280,6 +289,7 @@ func TestRulesBite(t *testing.T) {
 		{from: "queue", imp: "internal/task"},
 		{from: "queue", imp: "queue/queuepb"},
 		{from: "queue", imp: "internal/engine", refused: true},
+		{from: "internal/engine", imp: "internal/metrics", refused: true},
 		{from: "internal/engine", imp: "queue", refused: true},
 		{from: "internal/engine", imp: "queue", test: true},
 		{from: "internal/engine", imp: "queue/queuepb", test: true, refused: true},
@@ -293,6 +303,9 @@ func TestRulesBite(t *testing.T) {
 		{from: "internal/task", imp: "internal/backendtest", test: true},
 		{from: "internal/scheduler", imp: "queue", test: true, refused: true},
 		{from: "gpu", imp: "gpu/nvml", refused: true},
+		{from: "internal/api", imp: "internal/access"},
+		{from: "queue", imp: "internal/access", refused: true},
+		{from: "internal/access", imp: "internal/api", refused: true},
 		{from: "internal/config", imp: "queue", refused: true},
 	} {
 		r, ok := ruleFor(tc.from)
@@ -315,6 +328,8 @@ func TestRulesBite(t *testing.T) {
 		{from: "internal/engine", imp: "go.etcd.io/bbolt", test: true, refused: true},
 		{from: "envmgr", imp: "github.com/docker/docker/client"},
 		{from: "slurm", imp: "github.com/docker/docker/client", refused: true},
+		{from: "internal/metrics", imp: "github.com/prometheus/client_golang/prometheus"},
+		{from: "internal/engine", imp: "github.com/prometheus/client_golang/prometheus", refused: true},
 		{from: "internal/engine", imp: "testing", refused: true},
 		{from: "internal/engine", imp: "testing/synctest", test: true},
 		{from: "internal/backendtest", imp: "testing"},

@@ -443,7 +443,7 @@ func TestOddPaths(t *testing.T) {
 				t.Fatal(err)
 			}
 			none := w.dspy("ps")
-			w.wants(none, exitNoDaemon, "no orchestrator")
+			w.wants(none, exitNoDaemon, "no daemon")
 			// What it says to do works when it is typed.
 			_, hint, ok := strings.Cut(none.err, "start one with: ")
 			if !ok {

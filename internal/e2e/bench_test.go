@@ -4,19 +4,27 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
 // BenchmarkSubmitToRunning measures, on an idle machine, from the call that
 // submits a task to the moment it is known to run. Goal: p50 under 5 ms, p99
-// under 15 ms.
+// under 15 ms. Between lie three commits (submitted, placed, running) of two syncs
+// each. The same six syncs of a bare file, taken in turn with the tasks, are the
+// floor: what rises with it is the disk, and the rest is ours.
 func BenchmarkSubmitToRunning(b *testing.B) {
+	const samples = 600
 	w := newWorld(b, binaries.plain)
 	w.mustStart()
 	c := w.client()
@@ -28,29 +36,61 @@ func BenchmarkSubmitToRunning(b *testing.B) {
 	if _, err := events.Header(); err != nil { // the stream has begun
 		b.Fatal(err)
 	}
-	var times []time.Duration
-	n := 0
+	bare, err := os.Create(filepath.Join(w.queueDir, "floor"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer bare.Close()
+	var times, floors []time.Duration
 	for b.Loop() {
-		id := fmt.Sprintf("t%d", n)
-		n++
-		req := submission(id, "")
-		req.Spec.Argv = []string{"/bin/sleep", "0.02"}
-		began := time.Now()
-		if r, err := c.SubmitTask(ctx, req); err != nil || !r.GetSuccess() {
-			b.Fatal(r, err)
+		for range samples {
+			floors = append(floors, syncs(b, bare, 6))
+			times = append(times, submitToRunning(ctx, b, c, events, fmt.Sprintf("t%d", len(times))))
 		}
-		ev, err := events.Recv()
-		if err != nil || ev.GetResourceId() != id {
-			b.Fatal(ev, err)
+	}
+	for _, m := range []struct {
+		name  string
+		times []time.Duration
+	}{{"", times}, {"floor-", floors}} {
+		slices.Sort(m.times)
+		for _, p := range []int{50, 90, 99} {
+			b.ReportMetric(float64(m.times[len(m.times)*p/100].Microseconds())/1000, fmt.Sprintf("%sp%d-ms", m.name, p))
 		}
-		times = append(times, time.Since(began))
-		if _, err := c.WaitTask(ctx, &pb.WaitTaskRequest{TaskId: id}); err != nil {
+	}
+}
+
+// submitToRunning is one sample. It returns after the task has ended.
+func submitToRunning(ctx context.Context, b *testing.B, c *api.Client, events grpc.ServerStreamingClient[pb.SystemEvent], id string) time.Duration {
+	req := submission(id, "")
+	req.Spec.Argv = []string{"/bin/sleep", "0.02"}
+	began := time.Now()
+	if r, err := c.SubmitTask(ctx, req); err != nil || !r.GetSuccess() {
+		b.Fatal(r, err)
+	}
+	ev, err := events.Recv()
+	if err != nil || ev.GetResourceId() != id {
+		b.Fatal(ev, err)
+	}
+	took := time.Since(began)
+	if _, err := c.WaitTask(ctx, &pb.WaitTaskRequest{TaskId: id}); err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+// syncs writes a page and syncs it, so many times.
+func syncs(b *testing.B, f *os.File, n int) time.Duration {
+	page := make([]byte, 4096)
+	began := time.Now()
+	for i := range n {
+		if _, err := f.WriteAt(page, int64(i%8)*4096); err != nil {
+			b.Fatal(err)
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
 			b.Fatal(err)
 		}
 	}
-	slices.Sort(times)
-	b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, "p99-ms")
+	return time.Since(began)
 }
 
 // BenchmarkTrue runs /bin/true a thousand times, two at a time, through the

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -59,12 +60,8 @@ func (w *world) pidFrom(path string) int {
 
 // alive says whether a process runs, and is no zombie.
 func alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	_, rest, ok := strings.Cut(string(b), ") ")
-	return ok && rest[0] != 'Z' && rest[0] != 'X'
+	st, err := host.ReadStat(pid)
+	return err == nil && st.State != 'Z' && st.State != 'X'
 }
 
 // hidden is a shell line that leaves a process behind which has a session of its

@@ -27,6 +27,9 @@ import (
 var binaries struct{ plain, failpoint string }
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVar); role != "" {
+		os.Exit(play(role))
+	}
 	os.Exit(run(m))
 }
 
@@ -86,6 +89,9 @@ type daemon struct {
 
 func newWorld(tb testing.TB, bin string) *world {
 	tb.Helper()
+	if err := watchSources(); err != nil {
+		tb.Fatal(err)
+	}
 	// The path of a Unix socket is short; t.TempDir can be long.
 	root, err := os.MkdirTemp("", "dw")
 	if err != nil {

@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// lineServer is a peer that speaks lines over TCP: requests of any number go out
+// in one write, and each is answered by one line.
+type lineServer struct {
+	addr    string
+	request string
+	good    string // how a good answer begins
+}
+
+// startBeanstalkd starts one that is on disk before it answers.
+func startBeanstalkd(b *testing.B) *lineServer {
+	b.Helper()
+	port := freePort(b)
+	p := &lineServer{addr: "127.0.0.1:" + port, good: "INSERTED "}
+	p.request = fmt.Sprintf("put 0 0 60 %d\r\n%s\r\n", len(payloadOfBench), payloadOfBench)
+	serve(b, p.addr, "beanstalkd", "-l", "127.0.0.1", "-p", port, "-b", peerDir(b), "-f0")
+	return p
+}
+
+// startRedis starts one that syncs its log before it answers.
+func startRedis(b *testing.B) *lineServer {
+	b.Helper()
+	port := freePort(b)
+	p := &lineServer{addr: "127.0.0.1:" + port, good: ":"}
+	p.request = fmt.Sprintf("*3\r\n$5\r\nRPUSH\r\n$1\r\nq\r\n$%d\r\n%s\r\n", len(payloadOfBench), payloadOfBench)
+	serve(b, p.addr, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", peerDir(b),
+		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
+	return p
+}
+
+func (p *lineServer) open(b *testing.B) (func(int) error, func()) {
+	b.Helper()
+	conn, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	return func(n int) error {
+		if _, err := io.WriteString(conn, strings.Repeat(p.request, n)); err != nil {
+			return err
+		}
+		for range n {
+			line, err := answers.ReadSlice('\n')
+			if err != nil {
+				return err
+			}
+			if !strings.HasPrefix(string(line), p.good) {
+				return fmt.Errorf("%s answers %q", p.addr, line)
+			}
+		}
+		return nil
+	}, func() { _ = conn.Close() }
+}
+
+// peerDir is on the file system that the daemon's queue is on.
+func peerDir(b *testing.B) string {
+	b.Helper()
+	return b.TempDir()
+}
+
+func freePort(b *testing.B) string {
+	b.Helper()
+	lis, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer lis.Close()
+	_, port, err := net.SplitHostPort(lis.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return port
+}
+
+// serve runs a server until the benchmark ends, and returns when it answers.
+func serve(b *testing.B, addr, name string, args ...string) {
+	b.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		b.Fatalf("%v: scripts/setup-tests installs it", err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		var exit *exec.ExitError
+		if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+			b.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%s does not answer: %v", name, err)
+		}
+		pauseFor(10 * time.Millisecond)
+	}
+}
