@@ -156,7 +156,7 @@ func (q *Queue) loadWaits(tx *bolt.Tx, m *memory) error {
 		case err != nil:
 			return err
 		case !stored:
-			s.State = task.Pending
+			s = task.Status{State: task.Pending}
 		}
 		delayed := s.NotBefore != 0 && inBucket(tx, bucketTimers, timeSeqKey(s.NotBefore, seq))
 		m.waits.bump(class, waitsFor(s, delayed), 1)

@@ -41,13 +41,31 @@ func asStopping(t testing.TB, tk task.Task) task.Task {
 		task.Event{Kind: task.EventStopping, Attempt: tk.Attempt(), Cause: task.CauseCancel})
 }
 
-// pauseSupervisor has it sleep until the function that is returned is called.
+// pauseSupervisor has it sleep until the function that is returned is called. It
+// sleeps once every thread of it has come to the signal, which takes a moment.
 func (p *place) pauseSupervisor(t testing.TB) (wake func()) {
 	t.Helper()
 	pid := p.supervisorPid(t)
 	must(t, unix.Kill(pid, unix.SIGSTOP))
 	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
+	poll(t, "every thread of the supervisor to stop", func() bool { return threadsStopped(t, pid) })
 	return func() { must(t, unix.Kill(pid, unix.SIGCONT)) }
+}
+
+func threadsStopped(t testing.TB, pid int) bool {
+	t.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	must(t, err)
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil { // a thread that has ended meanwhile
+			return false
+		}
+		if _, rest, ok := strings.Cut(string(b), ") "); !ok || !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return len(stats) > 0
 }
 
 // A supervisor that was asleep finds in its socket what a daemon said that is gone
@@ -295,7 +313,8 @@ func TestLockedOut(t *testing.T) {
 	lock, err := host.Lock(filepath.Join(p.runtime(), lockName))
 	must(t, err)
 	defer lock.Close()
-	if err := b.lockedOut(unix.ENOENT); !strings.Contains(err.Error(), fmt.Sprintf("(pid %d) does not listen", os.Getpid())) {
-		t.Errorf("we have the lock: %v", err)
+	msg := b.lockedOut(unix.ENOENT).Error()
+	if !strings.Contains(msg, fmt.Sprintf("(pid %d) does not listen", os.Getpid())) {
+		t.Errorf("we have the lock: %s", msg)
 	}
 }
