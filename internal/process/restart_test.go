@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -307,7 +308,7 @@ func TestLockedOut(t *testing.T) {
 	p := newPlace(t)
 	b, err := New(p.options("q"))
 	must(t, err)
-	if err := b.lockedOut(unix.ENOENT); err != error(unix.ENOENT) {
+	if err := b.lockedOut(unix.ENOENT); !errors.Is(err, unix.ENOENT) || errors.Unwrap(err) != nil {
 		t.Errorf("nobody has the lock: %v", err)
 	}
 	lock, err := host.Lock(filepath.Join(p.runtime(), lockName))
