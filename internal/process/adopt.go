@@ -37,30 +37,45 @@ func (q *queue) include(a *attempt) {
 
 // adoptLate is complete for a queue that is in use.
 func (s *supervisor) adoptLate(q *queue, h *supervisorpb.Hello) {
-	s.takeOver(q, texts(h.GetFormerSpools()))
+	if s.beginAdopting(q) {
+		s.takeOver(q, texts(h.GetFormerSpools()))
+		s.endAdopting(q)
+	}
 	s.adoptKnown(q, h.GetKnown())
+}
+
+// beginAdopting says whether the caller may read the journals of earlier boots.
+// One at a time does: where they cannot be read, each client that comes would
+// leave one more thread behind.
+func (s *supervisor) beginAdopting(q *queue) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.adopting != 0 {
+		return false
+	}
+	q.adopting = bootNow()
+	return true
+}
+
+func (s *supervisor) endAdopting(q *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.adopting = 0
 }
 
 // adoptKnown follows attempts of which nothing was known here. Those that have
 // ended meanwhile end as unseen, once nothing is left of them.
 func (s *supervisor) adoptKnown(q *queue, known []*supervisorpb.Known) {
 	s.mu.Lock()
-	late := s.unknown(q, known)
-	s.mu.Unlock()
-	for _, a := range late {
-		a.openLog() // without the mutex: it may take long
-	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range late {
-		if q.knows(a.ref) {
-			closeFD(&a.proc.log)
+	for _, a := range s.unknown(q, known) {
+		if q.knows(a.ref) { // it was named twice
 			a.proc.cgroup.release()
 			continue
 		}
 		q.include(a)
 		s.resume(a)
-		q.clerk.wake()
+		q.openLater(a)
 	}
 }
 
@@ -173,40 +188,16 @@ func claimIn(st *supervisorpb.Start) *supervisorpb.Claim {
 	return &supervisorpb.Claim{TimeoutNs: st.GetTimeoutNs(), GraceNs: st.GetGraceNs(), LogPath: st.GetLogPath(), Pool: st.GetPool()}
 }
 
-// learnClaims completes attempts that were found by their markers, when they are
-// handed over again.
-func (s *supervisor) learnClaims(q *queue, b *supervisorpb.StartBatch) {
-	bare := s.withoutClaim(q, b)
-	for a, claim := range bare {
-		full := &attempt{claim: claim, proc: proc{log: -1}}
-		full.openLog() // without the mutex: it may take long
-		s.learnClaim(a, full)
-	}
-}
-
-// withoutClaim returns those of a batch that run and lack a claim, with it.
-func (s *supervisor) withoutClaim(q *queue, b *supervisorpb.StartBatch) map[*attempt]*supervisorpb.Claim {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := map[*attempt]*supervisorpb.Claim{}
-	for _, st := range b.GetStarts() {
-		if a := q.attempts[refOf(st.GetName())]; a != nil && a.phase == running && len(a.claim.GetLogPath()) == 0 {
-			out[a] = claimIn(st)
-		}
-	}
-	return out
-}
-
-func (s *supervisor) learnClaim(a, full *attempt) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if a.phase != running || a.proc.gone {
-		closeFD(&full.proc.log)
+// learnClaim completes an attempt that was found by its marker, when it is handed
+// over again. The supervisor's mutex is held.
+func (s *supervisor) learnClaim(a *attempt, st *supervisorpb.Start) {
+	if a.phase != running || a.proc.gone || len(a.claim.GetLogPath()) > 0 {
 		return
 	}
-	full.claim.Pool = a.claim.GetPool() // it has its place already
-	a.claim, a.proc.log = full.claim, full.proc.log
-	a.queue.record(a, a.claim, sequel{})
-	a.queue.clerk.wake()
+	c := claimIn(st)
+	c.Pool = a.claim.GetPool() // it has its place already
+	a.claim = c
+	a.queue.record(a, c, sequel{})
+	a.queue.openLater(a)
 	s.keepFor(a)
 }

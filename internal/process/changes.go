@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -84,12 +85,12 @@ func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) (c t
 	return c, err
 }
 
-// hasOutput says whether there is the file for the output of an attempt, which is
-// made just before it begins. Then it did not end before that, whatever a supervisor
-// says that never heard of it.
+// hasOutput says whether there may be the file for the output of an attempt, which
+// is made just before it begins. Then it did not end before that, whatever a
+// supervisor says that never heard of it. Where one cannot look, there may be.
 func (b *Backend) hasOutput(ref task.Ref) bool {
 	_, err := os.Lstat(b.layout.LogPath(ref))
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // takeResult reads the result. One that cannot be taken fails the attempt: to

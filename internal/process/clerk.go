@@ -32,6 +32,7 @@ func (s *supervisor) clerkLoop(q *queue) {
 			s.depart(d)
 		}
 		s.flush(q, false)
+		s.openLogs(q)
 		if pause, ok := s.writePause(q); ok {
 			again.Reset(pause)
 		}
@@ -61,6 +62,47 @@ func (s *supervisor) writePause(q *queue) (time.Duration, bool) {
 		return 0, false
 	}
 	return max(0, time.Duration(q.trouble.retryAt-bootNow())), true
+}
+
+// openLater has the clerk open the output of an attempt that was adopted.
+func (q *queue) openLater(a *attempt) {
+	q.unopened = append(q.unopened, a)
+	q.clerk.wake()
+}
+
+// openLogs opens the output of attempts that were adopted late.
+func (s *supervisor) openLogs(q *queue) {
+	for _, l := range s.unopenedLogs(q) {
+		fd := openOutput(l.path)
+		s.keepLog(l.a, &fd)
+		closeFD(&fd) // if nobody needs it any more; without the mutex, since it may take long
+	}
+}
+
+// unopenedLog is an output that the clerk is to open.
+type unopenedLog struct {
+	a    *attempt
+	path []byte
+}
+
+func (s *supervisor) unopenedLogs(q *queue) []unopenedLog {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]unopenedLog, len(q.unopened))
+	for i, a := range q.unopened {
+		out[i] = unopenedLog{a, a.claim.GetLogPath()}
+	}
+	q.unopened = nil
+	return out
+}
+
+// keepLog gives an attempt its output, if it runs and has none.
+func (s *supervisor) keepLog(a *attempt, fd *int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.phase == running && !a.proc.gone && a.proc.log < 0 {
+		a.proc.log, *fd = *fd, -1
+	}
 }
 
 // departures takes what the clerk has to see off.

@@ -131,7 +131,6 @@ func (c *conn) read(r *bufio.Reader) error {
 func (s *supervisor) handle(c *conn, m *supervisorpb.ToSupervisor) {
 	switch k := m.GetKind().(type) {
 	case *supervisorpb.ToSupervisor_Start:
-		s.learnClaims(c.q, k.Start)
 		s.heed(c, func() { s.start(c.q, k.Start) })
 	case *supervisorpb.ToSupervisor_Stop:
 		s.adoptKnown(c.q, k.Stop.GetKnown())
@@ -238,6 +237,7 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 	for _, st := range b.GetStarts() {
 		ref := refOf(st.GetName())
 		if a := q.attempts[ref]; a != nil {
+			s.learnClaim(a, st)
 			q.touch(a)
 			continue
 		}

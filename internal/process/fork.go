@@ -25,7 +25,7 @@ func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 	}
 	argv := texts(st.GetArgv())
 	env := a.environ()
-	path, end := lookPath(argv[0], dir, env)
+	path, end := lookPath(argv[0], dir, env, s.where.Name)
 	if end != nil {
 		return p, end
 	}

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -125,4 +127,70 @@ func testQueue(t *testing.T, s *supervisor, id string) *queue {
 	q := &queue{id: id, journal: j, attempts: map[task.Ref]*attempt{}, clerk: newWaker()}
 	s.queues[id] = q
 	return q
+}
+
+// A program may put a FIFO in the place of its output. Whoever adopts the task
+// does not wait for somebody to read from that.
+func TestOutputThatBecameAFIFO(t *testing.T) {
+	p := newPlace(t)
+	d := p.daemon(t, p.options("q"))
+	gate := filepath.Join(p.dir, "gate")
+	tk := assigned(t, 1, sh(waitFor(gate)+"exit 7"))
+	d.launch(tk)
+	d.await(tk.Ref(), task.EventStarted)
+	path := d.Layout().LogPath(tk.Ref())
+	must(t, os.Remove(path))
+	must(t, unix.Mkfifo(path, 0o600))
+	first := p.supervisorPid(t)
+	p.signalSupervisor(t, unix.SIGKILL)
+	p.awaitSupervisor(t, first)
+	d.connected()
+	openGate(t, gate)
+	d.end(tk.Ref())
+}
+
+// A supervisor leaves although a journal cannot be written.
+func TestLeavingWaitsForNoFileSystem(t *testing.T) {
+	s := bareSupervisor(t)
+	slow, fast := testQueue(t, s, "slow"), testQueue(t, s, "fast")
+	f := &slowFile{journalFile: slow.journal.f, asked: make(chan struct{}, 1), released: make(chan struct{})}
+	slow.journal.f = f
+	slow.journal.add(name(1), &supervisorpb.Claim{})
+	fast.journal.add(name(1), &supervisorpb.Claim{})
+	s.leaveFD, s.needFD = -1, -1
+	if s.ownEnd(100 * time.Millisecond) {
+		t.Error("it wrote what cannot be written")
+	}
+	<-f.asked
+	poll(t, "the other journal", func() bool { return fileSize(filepath.Join(fast.journal.dir, journalName)) > 0 })
+	close(f.released)
+	poll(t, "the locks of the one that left", func() bool {
+		lock, err := host.Lock(filepath.Join(slow.journal.dir, lockFileName))
+		return err == nil && lock.Close() == nil
+	})
+}
+
+// While the journals of earlier boots are read for one client, others are told to
+// come again; where that takes for ever, they go on without.
+func TestHungAdoptionIsOne(t *testing.T) {
+	s := bareSupervisor(t)
+	q := testQueue(t, s, "q")
+	h := &supervisorpb.Hello{QueueId: q.id, SpoolDir: []byte(q.journal.dir)}
+	if !s.beginAdopting(q) {
+		t.Fatal("nobody reads, and it may not be read")
+	}
+	if _, err := s.queueOf(h); !errors.Is(err, errOpening) {
+		t.Errorf("error %v", err)
+	}
+	q.adopting = bootNow().add(-helloPatience)
+	if got, err := s.queueOf(h); got != q || err != nil {
+		t.Errorf("queue %p, error %v", got, err)
+	}
+	if s.beginAdopting(q) {
+		t.Error("two read at a time")
+	}
+	s.endAdopting(q)
+	if got, err := s.queueOf(h); got != q || err != nil || q.adopting != 0 {
+		t.Errorf("queue %p, error %v, since %d", got, err, q.adopting)
+	}
 }

@@ -15,6 +15,8 @@ type queue struct {
 
 	clerk     waker       // wakes its clerk
 	leaving   []departure // for the clerk
+	unopened  []*attempt  // whose output the clerk is to open
+	adopting  bootTime    // since when the journals of earlier boots are read; 0 = they are not
 	writing   bool        // somebody writes the journal
 	rewrite   bool        // the journal is to be replaced by a smaller one
 	size      int64       // of the journal

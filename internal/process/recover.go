@@ -54,6 +54,9 @@ func (s *supervisor) queueInUse(h *supervisorpb.Hello) (*queue, error) {
 		if got := string(h.GetSpoolDir()); got != q.journal.dir {
 			return nil, fmt.Errorf("the queue's spool is %s here, not %s: one queue cannot have two", q.journal.dir, got)
 		}
+		if q.adopting != 0 && bootNow() < q.adopting.add(helloPatience) {
+			return nil, errOpening // after that it goes on without what cannot be read
+		}
 		return q, nil
 	}
 	s.opening[h.GetQueueId()] = true
@@ -190,7 +193,7 @@ func (s *supervisor) find(a *attempt, now *bearers) {
 		return
 	}
 	s.adoptCgroup(a)
-	a.openLog()
+	a.proc.log = openOutput(a.claim.GetLogPath())
 }
 
 // resume goes on with an attempt that the journal knows.
@@ -243,13 +246,15 @@ func (s *supervisor) procFound(p process) proc {
 	}
 }
 
-// openLog opens the output of an attempt that an earlier supervisor started, to
-// see its size.
-func (a *attempt) openLog() {
-	fd, err := unix.Open(string(a.claim.GetLogPath()), unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == nil {
-		a.proc.log = fd
+// openOutput opens the output of an attempt that an earlier supervisor started, to
+// see its size; -1 if it cannot. The program may have put a FIFO in its place, for
+// which nobody waits here.
+func openOutput(path []byte) int {
+	fd, err := unix.Open(string(path), unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
 	}
+	return fd
 }
 
 // restartedEnd is the end of an attempt of an earlier boot that nobody saw.

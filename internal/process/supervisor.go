@@ -213,7 +213,6 @@ func (s *supervisor) serve(ctx context.Context, l net.Listener) {
 	_ = l.Close() // it also removes the socket
 	s.leave()
 	if s.ownEnd(leavePatience) {
-		s.closeAll()
 		return
 	}
 	// Our locks end with us, and that others can go on is worth more.
@@ -223,12 +222,14 @@ func (s *supervisor) serve(ctx context.Context, l net.Listener) {
 // leavePatience bounds the end of a supervisor.
 const leavePatience = 10 * time.Second
 
-// ownEnd waits for every goroutine, but not for ever. It says whether all ended.
+// ownEnd waits for every goroutine and puts everything away, but not for ever. It
+// says whether all was done.
 func (s *supervisor) ownEnd(patience time.Duration) bool {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.wg.Wait()
+		s.closeAll()
 	}()
 	select {
 	case <-done:
@@ -248,12 +249,16 @@ func (s *supervisor) leave() {
 }
 
 func (s *supervisor) closeAll() {
-	for _, q := range s.queues { // nobody else is left
-		for _, d := range s.departures(q) {
-			s.depart(d)
-		}
-		s.flush(q, false)
+	var wg sync.WaitGroup
+	for _, q := range s.queues { // nobody else is left, and none waits for another's file system
+		wg.Go(func() {
+			for _, d := range s.departures(q) {
+				s.depart(d)
+			}
+			s.flush(q, false)
+		})
 	}
+	wg.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	running := 0
