@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -16,6 +17,8 @@ const (
 	// cutsSuffix names the file beside a log that says what was cut out of it.
 	cutsSuffix = ".cuts"
 	blockSize  = 4096
+	// maxCuts bounds the note, which has one line.
+	maxCuts = 64 << 10
 )
 
 // cut is a piece that is no longer in a log. The offsets are those of the file.
@@ -74,10 +77,15 @@ func truncateLog(fd int, path string, size int64, cuts []cut) error {
 }
 
 func readCuts(logPath string) ([]cut, error) {
-	b, err := os.ReadFile(logPath + cutsSuffix)
+	f, _, err := openPlain(logPath + cutsSuffix)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was cut out of a log: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	b, err := io.ReadAll(io.LimitReader(f, maxCuts))
 	if err != nil {
 		return nil, fmt.Errorf("read what was cut out of a log: %w", err)
 	}
@@ -110,10 +118,10 @@ func writeCuts(logPath string, old, cuts []cut) error {
 		return err
 	}
 	path := logPath + cutsSuffix
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+	if err := writeNew(path+newSuffix, b); err != nil {
 		return fmt.Errorf("note what was cut out of a log: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(path+newSuffix, path); err != nil {
 		return fmt.Errorf("note what was cut out of a log: %w", err)
 	}
 	return nil

@@ -26,7 +26,7 @@ const logPoll = 500 * time.Millisecond
 
 // OpenLog opens a log for reading. An attempt that has not begun has none.
 func OpenLog(path string) (*Log, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, _, err := openPlain(path)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -55,30 +54,6 @@ func readResult(l Layout, r task.Ref, logBytes, limit int64) (task.Result, error
 		return res, err
 	}
 	return markedLine(l.LogPath(r), limit)
-}
-
-// errStrangeFile is returned for what is not a plain file of the task's.
-var errStrangeFile = errors.New("not a regular file of the task's user")
-
-// openFile is a variable so that tests can have it fail.
-var openFile = os.OpenFile
-
-// openOwn opens a file that a task has written or put something else in place
-// of: a FIFO must not block us, nor a link lead us elsewhere.
-func openOwn(path string) (f *os.File, size int64, err error) {
-	f, err = openFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	var st unix.Stat_t
-	err = unix.Fstat(int(f.Fd()), &st)
-	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Getuid()) {
-		err = errStrangeFile
-	}
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, st.Size, nil
 }
 
 // resultFile reads the result file; nil if there is none.

@@ -75,7 +75,7 @@ func (l *Listener) look() {
 	}
 	id, err := os.Lstat(l.path)
 	if err != nil {
-		_ = next.Close() // gone again; the next look tries again
+		_ = release(next) // gone again; the next look tries again
 		return
 	}
 	old := l.cur
@@ -123,12 +123,11 @@ func (l *Listener) Close() error {
 	}
 	l.closed = true
 	close(l.stop)
-	cur := l.cur
-	var err error
+	// By our own path: the listener may know its socket by another one that means
+	// nothing any more, as where that is too long for the kernel.
+	err := release(l.cur)
 	if now, statErr := os.Lstat(l.path); statErr == nil && os.SameFile(now, l.id) {
-		err = cur.Close()
-	} else {
-		err = release(cur)
+		err = errors.Join(err, os.Remove(l.path))
 	}
 	l.mu.Unlock()
 	<-l.done

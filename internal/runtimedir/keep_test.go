@@ -2,6 +2,7 @@ package runtimedir_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -64,6 +65,31 @@ func TestSocketIsBoundAgain(t *testing.T) {
 	}
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept ended with %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// TestSocketBoundByAnotherNameIsRemoved binds through a name of the directory that
+// is gone when the listener closes: its socket must not stay behind.
+func TestSocketBoundByAnotherNameIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "socket")
+	l, err := runtimedir.Listen(path, func() (net.Listener, error) {
+		d, err := os.Open(dir)
+		if err != nil {
+			return nil, err
+		}
+		defer d.Close()
+		return net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/socket", d.Fd()))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
