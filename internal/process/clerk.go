@@ -44,6 +44,7 @@ func (s *supervisor) clerkLoop(q *queue) {
 		case <-again.C:
 		case <-ticker.C:
 			s.capLogs(q)
+			s.restoreSpool(q)
 			s.takeOverLater(q)
 		case <-litter.C:
 			s.sweepSpool(q)

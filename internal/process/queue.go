@@ -24,6 +24,7 @@ type queue struct {
 	sequels   []sequel    // what follows from records, in their order
 	trouble   trouble
 	former    formerLook
+	restoring string // what was said last about a journal that was removed; the clerk's own
 
 	pools  []*pool
 	logCap int64

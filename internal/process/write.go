@@ -100,7 +100,7 @@ func (j *journal) put(b []byte, whole bool) error {
 	switch {
 	case !whole:
 		return j.append(b)
-	case len(b) == 0:
+	case len(b) == 0 && !j.removed():
 		return j.reset()
 	default:
 		return j.replace(b)
