@@ -224,20 +224,6 @@ func (j *journal) append(b []byte) error {
 	return nil
 }
 
-// commit writes what was added. After an error it is still there to be written.
-func (j *journal) commit() error {
-	if !j.pending() {
-		return nil
-	}
-	b := j.take()
-	if err := j.append(b); err != nil {
-		j.giveBack(b)
-		return err
-	}
-	j.recycle(b)
-	return nil
-}
-
 // reset empties the journal, when nothing in it is needed any more.
 func (j *journal) reset() error {
 	if j.size == 0 && !j.torn {

@@ -20,6 +20,16 @@ func reopen(t *testing.T, dir string) (*journal, []*supervisorpb.JournalRecord) 
 	return j, recs
 }
 
+// commit writes what was added. After an error it is still there to be written.
+func (j *journal) commit() error {
+	b := j.take()
+	err := j.append(b)
+	if err != nil {
+		j.giveBack(b)
+	}
+	return err
+}
+
 func TestJournalKeepsWhatWasCommitted(t *testing.T) {
 	dir := t.TempDir()
 	j, recs := reopen(t, dir)
