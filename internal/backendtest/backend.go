@@ -27,6 +27,9 @@ type Place struct {
 	Output func(t *testing.T, ref task.Ref) string
 	// Spec completes a spec for this backend, with an image for example. May be nil.
 	Spec func(s *task.Spec)
+	// Crash kills what outlives the daemon for the backend's sake, such as a process
+	// that waits for tasks, as kill -9 would. Nil = there is nothing of the kind.
+	Crash func(t *testing.T)
 	// Can says what the backend is able to do.
 	Can Abilities
 }

@@ -143,20 +143,49 @@ func (e *engine) run(seq task.Seq, s task.Spec) task.Task {
 	return t
 }
 
-// cancel stores the wish that task 1 should end, and acts on it.
-func (e *engine) cancel() {
+// cancel stores the wish that a task should end, and acts on it.
+func (e *engine) cancel(seq task.Seq) {
+	e.t.Helper()
+	e.stop(e.stopping(seq))
+}
+
+// stopping stores the wish that a task should end.
+func (e *engine) stopping(seq task.Seq) task.Task {
 	e.t.Helper()
 	e.mu.Lock()
-	t := e.tasks[1]
+	defer e.mu.Unlock()
+	t := e.tasks[seq]
 	now := task.At(time.Now())
 	if t.State().Active() && t.State() != task.Stopping {
 		t = e.apply(t, task.Event{Kind: task.EventCancelAsked, At: now, By: "the test"})
 		t = e.apply(t, task.Event{Kind: task.EventStopping, At: now, Cause: task.CauseCancel})
-		e.tasks[1] = t
+		e.tasks[seq] = t
 	}
-	e.mu.Unlock()
+	return t
+}
+
+func (e *engine) stop(t task.Task) {
+	e.t.Helper()
 	if err := e.backend.Stop(e.t.Context(), t); err != nil {
 		e.t.Fatalf("Stop: %v", err)
+	}
+}
+
+// put replaces a task in the store: a daemon that is killed may not have stored
+// what it was told.
+func (e *engine) put(t task.Task) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tasks[t.Seq] = t
+}
+
+// wantOneEnd ends the test if an attempt did not end exactly once.
+func (e *engine) wantOneEnd(ref task.Ref) {
+	e.t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.ends[ref]; n != 1 {
+		e.t.Fatalf("%v ended %d times", ref, n)
 	}
 }
 
@@ -193,10 +222,10 @@ func (e *engine) await(seq task.Seq, what string, ok func(task.Task) bool) task.
 	}
 }
 
-// awaitRunning waits until task 1 runs.
-func (e *engine) awaitRunning() {
+// awaitRunning waits until a task runs.
+func (e *engine) awaitRunning(seq task.Seq) {
 	e.t.Helper()
-	e.await(1, "running", func(t task.Task) bool { return t.State() >= task.Running })
+	e.await(seq, "running", func(t task.Task) bool { return t.State() >= task.Running })
 }
 
 // end waits for the end.

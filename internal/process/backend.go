@@ -110,8 +110,8 @@ func (b *Backend) setSession(ss *session, down string) {
 // Connected is closed when Watch has reached the supervisor for the first time.
 func (b *Backend) Connected() <-chan struct{} { return b.first }
 
-// Stop begins to end an attempt. Without a connection it is told as soon as
-// there is one.
+// Stop begins to end an attempt. What cannot be sent now goes over with the next
+// connection (see handOver).
 func (b *Backend) Stop(_ context.Context, t task.Task) error {
 	if h, ok := decodeHandle(t.Status().Handle); ok && b.unreachable(t.Ref(), h) {
 		b.stopFar(t, h)
@@ -121,7 +121,10 @@ func (b *Backend) Stop(_ context.Context, t task.Task) error {
 	if ss == nil {
 		return nil
 	}
-	return ss.send(m)
+	if err := ss.send(m); err != nil {
+		b.opts.Logger.Warn("a stop goes to the process supervisor once more with the next connection", "task", t.Seq, "error", err)
+	}
+	return nil
 }
 
 // unreachable says whether an attempt runs where no supervisor of ours is.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/backendtest"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -32,6 +34,7 @@ func exercise(t *testing.T, noCgroups bool) {
 				}
 				return string(b)
 			},
+			Crash: func(t *testing.T) { p.signalSupervisor(t, unix.SIGKILL) },
 			Can: backendtest.Abilities{
 				Payload: true, ResultFile: true, Marker: true, TimeLimit: true, HostProcess: true, ExitFacts: true, PreExec: true,
 			},

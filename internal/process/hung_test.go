@@ -30,7 +30,7 @@ func TestHungSupervisorHangsNobody(t *testing.T) {
 	}
 	begin := time.Now()
 	d.launch(tasks...)
-	_ = d.Stop(t.Context(), tasks[49]) // recorded, whether or not it could be sent
+	must(t, d.Stop(t.Context(), tasks[49])) // recorded, whether or not it could be sent
 	if took := time.Since(begin); took > 2*sendPatience+time.Second {
 		t.Fatalf("Launch and Stop took %s", took)
 	}

@@ -1,0 +1,59 @@
+package backendtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// stopAfterEnd stores the stop before the report of the end has come: the
+// program's own end wins, since no signal reached it.
+func stopAfterEnd(t *testing.T, e *engine) {
+	g := newGate(t)
+	e.run(1, g.spec(1, ":", 5))
+	e.awaitRunning(1)
+	e.leave()
+	e.stopping(1)
+	g.open(t)
+	g.awaitDone(e, 1)
+	e.restart()
+	e.cancel(1)
+	if o := e.want(e.end(1), task.Failed); o.ExitCode != 5 && e.place.Can.ExitFacts {
+		t.Fatalf("outcome %+v", o)
+	}
+	e.wantOneEnd(e.get(1).Ref())
+}
+
+// raceTasks is how many programs are stopped at about the time they end.
+const raceTasks = 40
+
+// stopRaces stops programs that are about to end. Each ends once: by itself, with
+// its exit code, or because it was cancelled.
+func stopRaces(t *testing.T, e *engine) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	ends := map[task.State]int{}
+	for seq := task.Seq(1); seq <= raceTasks; seq++ {
+		e.run(seq, sh(fmt.Sprintf("sleep 0.0%02d; exit 7", rng.IntN(30))))
+		if rng.IntN(4) > 0 {
+			e.awaitRunning(seq)
+		}
+		e.cancel(seq)
+		if rng.IntN(2) > 0 {
+			e.cancel(seq)
+		}
+	}
+	for seq := task.Seq(1); seq <= raceTasks; seq++ {
+		tk := e.end(seq)
+		ends[tk.State()]++
+		if o := tk.Status().Outcome; tk.State() != task.Cancelled && (tk.State() != task.Failed || o.ExitCode != 7 && e.place.Can.ExitFacts) {
+			t.Errorf("task %d is %s: %+v", seq, tk.State(), o)
+		}
+		e.wantOneEnd(tk.Ref())
+	}
+	t.Logf("ends: %v", ends)
+}
