@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -78,9 +79,12 @@ func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) (c t
 		ev.Kind, ev.Class, ev.Text = task.EventVanished, task.Vanished, end.GetMessage()
 	case stopped && !end.GetUnprompted():
 		ev.Kind = task.EventStopped
-	default:
+	case kind == supervisorpb.End_KIND_EXITED:
 		ev.Kind, ev.Unprompted = task.EventExited, true
 		c.Result, err = b.takeResult(ref, end, &ev.Outcome)
+	default: // least of all a success
+		ev.Kind, ev.Class = task.EventVanished, task.Vanished
+		ev.Text = fmt.Sprintf("ended on %s in a way that only a newer release can tell (%d)", ss.where.Name, kind)
 	}
 	return c, err
 }
