@@ -86,11 +86,6 @@ func markerOf(pid int) (string, error) {
 	return markerIn(env), err
 }
 
-// environOf reads the environment that a process was started with.
-func environOf(pid int) ([]byte, error) {
-	return os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-}
-
 // markerIn finds the marker in an environment; "" if it has none.
 func markerIn(env []byte) string {
 	for kv := range bytes.SplitSeq(env, []byte{0}) {
