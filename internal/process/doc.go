@@ -73,11 +73,16 @@
 // clerk for that, and attempts are started by runners, of which there are a few
 // for each queue and more when some hang: a file server that does not answer
 // holds up the tasks that need it. However many tasks run, one thread waits for
-// all whose runners are needed elsewhere.
+// all whose runners are needed elsewhere. All threads that are needed as a rule are
+// there before the first task, which may leave its user no more of them (spare.go).
 //
 // A journal that cannot be written keeps its records until it can. Till then no
 // attempt of its queue starts. Stop signals and reports of ends do wait for their
 // records, but only for a moment: a task that has to end is ended.
+//
+// A journal that is removed under its supervisor is made again (restore.go). The
+// environment of a process that the kernel does not show is waited for once, by
+// nobody who is needed (environ.go).
 //
 // A result that cannot be read for a reason that may pass holds back the end of
 // its attempt for some minutes. Out of memory is said only where the attempt's

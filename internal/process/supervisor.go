@@ -204,6 +204,7 @@ func (s *supervisor) serve(ctx context.Context, l net.Listener) {
 	// A runner in vfork(2) keeps its P while the child is in exec(2). That must
 	// not keep others from running meanwhile.
 	runtime.GOMAXPROCS(runtime.NumCPU() + runnersKept)
+	makeThreads(spareThreads)
 	s.wg.Go(func() { s.accept(ctx, l) })
 	s.wg.Go(func() { s.keepTime(ctx, cancel) })
 	s.wg.Go(func() { s.endLoop(ctx) })

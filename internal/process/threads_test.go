@@ -12,11 +12,11 @@ import (
 )
 
 // manyTasks is how many run at once in the test of threads, and mostThreads is
-// what the supervisor may have for them: its runners, the main thread, and what
-// Go's own runtime keeps.
+// what the supervisor may have for them: those that it has from the beginning, the
+// main thread, and what Go's own runtime keeps.
 const (
 	manyTasks   = 500
-	mostThreads = 48
+	mostThreads = 2 * spareThreads
 )
 
 // However many tasks run at once, the supervisor has a few threads.
@@ -109,4 +109,34 @@ func (p *place) wrapped(t *testing.T, first string) string {
 	path := filepath.Join(p.dir, "exe")
 	must(t, os.WriteFile(path, []byte("#!/bin/sh\n"+first+"\nexec "+self+" \"$@\"\n"), 0o700))
 	return path
+}
+
+// Once the supervisor serves it makes no thread more for what is usual: with a task
+// that leaves its user no processes it could have none.
+func TestThreadsAreThereBeforeTasks(t *testing.T) {
+	p := newPlace(t)
+	opts := p.options("q")
+	opts.NoCgroups = true // then to end a task takes more
+	d := p.daemon(t, opts)
+	d.connected()
+	before := threadsOf(t, p.supervisorPid(t))
+	var tasks []task.Task
+	for seq := task.Seq(1); seq <= 100; seq++ {
+		tasks = append(tasks, assigned(t, seq, sh("sleep 1000 & wait")))
+	}
+	d.launch(tasks...)
+	for _, tk := range tasks {
+		d.await(tk.Ref(), task.EventStarted)
+	}
+	for _, tk := range tasks {
+		must(t, d.Stop(t.Context(), tk))
+	}
+	for _, tk := range tasks {
+		d.end(tk.Ref())
+	}
+	after := threadsOf(t, p.supervisorPid(t))
+	t.Logf("%d threads, then %d", before, after)
+	if after > before {
+		t.Errorf("the supervisor had %d threads, and needed %d", before, after)
+	}
 }
