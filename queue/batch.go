@@ -104,7 +104,7 @@ func (b *batch) commit() error {
 		return errors.Join(err, b.tx.Rollback())
 	}
 	b.crashHere("before-commit")
-	if err := b.q.commitTx(b.tx); err != nil {
+	if err := b.q.storeTx(b.tx); err != nil {
 		return err // bbolt has rolled back by itself
 	}
 	b.crashHere("after-commit")

@@ -39,6 +39,9 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 			return errors.Join(err, q.closeDatabase())
 		}
 		if again == name {
+			if !q.opts.ReadOnly {
+				q.removeLeftovers()
+			}
 			return nil
 		}
 		if err := q.closeDatabase(); err != nil {

@@ -37,6 +37,7 @@ type Queue struct {
 	damage  damages
 	log     tail
 	writer  writer
+	trouble trouble
 	changed chan struct{}
 
 	closing sync.Once
@@ -107,7 +108,7 @@ func (q *Queue) start() error {
 	if err := q.storeRecounted(); err != nil {
 		return q.commitFailed(err)
 	}
-	q.writer.start(q.commit)
+	q.writer.start(q.commit, q.idle)
 	return nil
 }
 

@@ -27,6 +27,9 @@ type writer struct {
 
 	wake chan struct{} // capacity 1: something waits, or closed
 	done chan struct{} // closed when the goroutine has ended
+
+	// store is commitTx, unless a test has a disk that fails.
+	store func(*bolt.Tx) error
 }
 
 // request is one call's part of a transaction.
@@ -45,10 +48,12 @@ type request struct {
 // maxWeight bounds a commit, so that whoever comes next does not wait long.
 const maxWeight = 8192
 
-func (w *writer) start(commit func([]*request)) {
+// start begins to write. idle is called when there is nothing to commit, and returns
+// when there may be.
+func (w *writer) start(commit func([]*request), idle func()) {
 	w.wake = make(chan struct{}, 1)
 	w.done = make(chan struct{})
-	go w.loop(commit) // ended, and waited for, by stop
+	go w.loop(commit, idle) // ended, and waited for, by stop
 }
 
 // stop refuses what was not taken yet and waits for the rest.
@@ -67,7 +72,7 @@ func (w *writer) nudge() {
 	}
 }
 
-func (w *writer) loop(commit func([]*request)) {
+func (w *writer) loop(commit func([]*request), idle func()) {
 	defer close(w.done)
 	for {
 		requests, more := w.take()
@@ -75,7 +80,7 @@ func (w *writer) loop(commit func([]*request)) {
 			if !more {
 				return
 			}
-			<-w.wake
+			idle()
 			continue
 		}
 		commit(requests)
@@ -131,7 +136,8 @@ func (w *writer) add(r *request) bool {
 
 // write runs the function in a transaction and returns when it is on disk. When
 // ctx ends before the writer has taken the request nothing happens; afterwards
-// the outcome is waited for, so that an error always means "not stored".
+// the outcome is waited for, so that an error means "not stored", but for one that is
+// ErrOutcomeUnknown.
 func (q *Queue) write(ctx context.Context, weight int, run func(*batch) error) error {
 	if q.opts.ReadOnly {
 		return task.Errorf(task.CodeUnavailable, "the queue in %s was opened for reading only: %w", q.opts.Dir, ErrReadOnly)
@@ -160,6 +166,7 @@ func (q *Queue) commit(requests []*request) {
 	for {
 		failed, err := q.tryCommit(requests)
 		if failed == nil {
+			q.note(err)
 			for _, r := range requests {
 				if r.err == nil {
 					r.err = err
@@ -211,19 +218,7 @@ func (q *Queue) tryCommitNow(requests []*request) (failed *request, err error) {
 		}
 	}
 	if err := b.commit(); err != nil {
-		// The failure may have come after the meta page was written, so that only the
-		// database knows what it holds.
-		q.mem.stale = true
-		if lerr := q.load(); lerr != nil {
-			q.opts.Logger.Error("cannot read the queue back after a failed commit", "error", lerr)
-			return nil, q.commitFailed(err)
-		}
-		if b.landed() && q.confirm() == nil {
-			q.signal()
-			q.tell(began, b)
-			return nil, nil
-		}
-		return nil, q.commitFailed(err)
+		return nil, q.settle(b, began, err)
 	}
 	q.mem.absorb(b)
 	q.log.append(b.records, b.dropped)
@@ -232,6 +227,25 @@ func (q *Queue) tryCommitNow(requests []*request) (failed *request, err error) {
 	}
 	q.tell(began, b)
 	return nil, nil
+}
+
+// settle finds out what became of a commit that failed. The failure may have come
+// after the meta page was written, so that only the database knows what it holds.
+func (q *Queue) settle(b *batch, began time.Time, failure error) error {
+	q.mem.stale = true
+	if err := q.load(); err != nil {
+		q.opts.Logger.Error("cannot read the queue back after a failed commit", "error", err)
+		return q.outcomeUnknown(errors.Join(failure, err))
+	}
+	if !b.landed() {
+		return q.commitFailed(failure)
+	}
+	q.signal()
+	if err := q.confirm(); err != nil {
+		return q.outcomeUnknown(errors.Join(failure, err))
+	}
+	q.tell(began, b)
+	return nil
 }
 
 // landed says whether the commit is there although it failed. What it does not
@@ -259,7 +273,21 @@ func (q *Queue) tell(began time.Time, b *batch) {
 // which holds the same tree; then all of it is on disk. Answering "nothing was
 // stored" instead would have people submit their tasks a second time.
 func (q *Queue) confirm() error {
-	return q.update(func(*bolt.Tx) error { return nil })
+	return q.guard(func() error {
+		tx, err := q.begin(true)
+		if err != nil {
+			return beginFailed(err)
+		}
+		return q.storeTx(tx) // bbolt rolls back by itself when that fails
+	})
+}
+
+// storeTx commits, on behalf of the writer.
+func (q *Queue) storeTx(tx *bolt.Tx) error {
+	if q.writer.store != nil {
+		return q.writer.store(tx)
+	}
+	return q.commitTx(tx)
 }
 
 // run runs a request inside the batch. A panic is that request's failure alone,
