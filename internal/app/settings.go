@@ -39,7 +39,7 @@ func (a *App) classes() map[string]engine.Class {
 		if err != nil {
 			continue // no configuration is loaded with a name that leads nowhere
 		}
-		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends}
+		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends, Limit: c.Limit}
 		if c.Name != n {
 			k.Of = c.Name
 		}
@@ -83,7 +83,7 @@ func (a *App) class(name string) (api.Class, error) {
 // info is what the daemon tells about itself.
 func (a *App) info() api.Info {
 	info := api.Info{
-		Healthy: a.engine.Trouble() == "",
+		Healthy: true,
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
@@ -92,8 +92,8 @@ func (a *App) info() api.Info {
 		Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
 	}
-	if trouble := a.engine.Trouble(); trouble != "" {
-		info.Services["queue"] = "down: " + trouble
+	if trouble := a.queue.Trouble(); trouble != nil {
+		info.Healthy, info.Services["queue"] = false, "down: "+trouble.Error()
 	} else if bad := a.queue.Damaged(); len(bad) > 0 {
 		info.Services["queue"] = damageText(bad)
 	}

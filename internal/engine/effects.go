@@ -14,8 +14,9 @@ import (
 // which is how a stop survives a supervisor that was killed.
 const repeatStop = 10 * time.Second
 
-// act does the steps outside that are due. What fails stays due. It runs in the
-// loop, so a backend must not make these calls wait for work to happen.
+// act does the steps outside that are due. What fails stays due, and is tried again
+// after a while (setback). It runs in the loop, so a backend must not make these calls
+// wait for work to happen.
 func (e *Engine) act(ctx context.Context) {
 	e.launch(ctx)
 	e.stop(ctx)
@@ -32,12 +33,13 @@ func (e *Engine) launch(ctx context.Context) {
 	for name, tasks := range due {
 		failpoint.Here("engine/before-launch")
 		if err := e.backends[name].Backend.Launch(ctx, tasks); err != nil {
-			e.log.Warn("tasks could not be handed over; will try again", keyBackend, name, "tasks", len(tasks), "error", err)
+			e.failed(chore{name, stepLaunch}, len(tasks), err)
 			for _, t := range tasks {
 				left = append(left, t.Seq)
 			}
 			continue
 		}
+		e.worked(chore{name, stepLaunch})
 		failpoint.Here("engine/after-launch")
 	}
 	e.todo.launch = left
@@ -52,7 +54,7 @@ func (e *Engine) launchable() (due map[string][]task.Task, left []task.Seq) {
 			continue
 		}
 		b := t.Status().Backend
-		if r, ok := e.backends[b]; !ok || r.Backend.Down() != "" {
+		if r, ok := e.backends[b]; !ok || r.Backend.Down() != "" || e.held(chore{b, stepLaunch}) {
 			left = append(left, seq)
 			continue
 		}
@@ -85,36 +87,56 @@ func (e *Engine) cannotLaunch(t task.Task, err error) {
 // known.
 func (e *Engine) stop(ctx context.Context) {
 	now := e.now()
-	failed := map[string]failedStops{}
-	for seq, last := range e.todo.stop {
+	sum := map[string]stops{}
+	for seq, s := range e.todo.stop {
 		t, ok := e.active[seq]
 		if !ok || t.State() != task.Stopping {
 			delete(e.todo.stop, seq)
 			continue
 		}
 		r, ok := e.backends[t.Status().Backend]
-		if !ok || now.Sub(last) < repeatStop {
+		if !ok {
 			continue
 		}
-		failpoint.Here("engine/before-stop")
-		if err := r.Backend.Stop(ctx, t); err != nil {
-			name := r.Backend.Name()
-			failed[name] = failedStops{failed[name].tasks + 1, err}
-			continue
+		n := sum[r.Backend.Name()]
+		if s.due(now) {
+			failpoint.Here("engine/before-stop")
+			if err := r.Backend.Stop(ctx, t); err != nil {
+				s.setback = s.again(now)
+				n.failed, n.last = n.failed+1, err
+			} else {
+				failpoint.Here("engine/after-stop")
+				s = stopping{told: now}
+				n.done = true
+			}
+			e.todo.stop[seq] = s
 		}
-		failpoint.Here("engine/after-stop")
-		e.todo.stop[seq] = now
+		n.failing = n.failing || s.wait > 0
+		sum[r.Backend.Name()] = n
 	}
-	for name, f := range failed {
-		e.log.Warn("tasks could not be stopped; will try again", keyBackend, name, "tasks", f.tasks, "error", f.last)
-	}
+	e.noteStops(sum)
 }
 
-// failedStops are the tasks that one backend could not be told to stop. When it is
-// down that is all of them, and a line for each would bury the log.
-type failedStops struct {
-	tasks int
-	last  error
+// stops is how it went for one backend. When it is down it goes wrong for all its
+// tasks, and a line for each would bury the log.
+type stops struct {
+	failed  int // tasks of which it could not be told now
+	last    error
+	done    bool // it could of another
+	failing bool // there is one of which it could not be told yet
+}
+
+// noteStops notes it for all.
+func (e *Engine) noteStops(sum map[string]stops) {
+	for _, name := range e.order {
+		c, n := chore{name, stepStop}, sum[name]
+		switch {
+		case n.failed > 0:
+			e.failed(c, n.failed, n.last)
+		case !n.failing:
+			e.settle(c, n.done)
+		}
+	}
 }
 
 // forget tells backends which ends are on disk.
@@ -128,14 +150,17 @@ func (e *Engine) forget(ctx context.Context) {
 			delete(e.todo.forget, k)
 			continue
 		}
-		due[k.backend] = append(due[k.backend], k.ref)
+		if !e.held(chore{k.backend, stepForget}) {
+			due[k.backend] = append(due[k.backend], k.ref)
+		}
 	}
 	for name, refs := range due {
 		failpoint.Here("engine/before-forget")
 		if err := e.backends[name].Backend.Forget(ctx, refs); err != nil {
-			e.log.Debug("a backend could not be told to forget; will try again", keyBackend, name, "error", err)
+			e.failed(chore{name, stepForget}, len(refs), err)
 			continue
 		}
+		e.worked(chore{name, stepForget})
 		for _, ref := range refs {
 			delete(e.todo.forget, kept{ref, name})
 		}

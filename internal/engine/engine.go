@@ -22,12 +22,12 @@ type Registration struct {
 	NoImage bool // it runs tasks without an image
 }
 
-// Options are the parts and settings of an Engine. All but Now and Logger's
-// handlers are required.
+// Options are the parts and settings of an Engine. All are required but those that say
+// otherwise.
 type Options struct {
 	Store    Store
 	Backends []Registration
-	// Classes by name, aliases included under their own names.
+	// Classes by name, aliases included under their own names. Tasks of others wait.
 	Classes  map[string]Class
 	Capacity scheduler.Capacity
 	// Wake is signalled by the store when something became ready or was asked.
@@ -44,6 +44,9 @@ type Class struct {
 	Name     string
 	Parallel int // 0 = bounded by the capacity
 	Short    bool
+	// Limit is how long its tasks run at most, as a rule; 0 = nothing is known. Who runs
+	// longer is told of, and left alone.
+	Limit    time.Duration
 	Backends []string
 	// Of is the class that this is another name of; "" = it is one by itself. It is
 	// paused with that one.
@@ -73,14 +76,20 @@ type Engine struct {
 	pace   map[string]*pace
 	recent recents
 	began  time.Time
-	// trouble is why the store cannot be written at the moment.
-	trouble string
 
 	// Owned by the loop alone.
-	due  task.Instant // when Advance has something to do
-	todo todo
-	last time.Time // of the last commit
+	due      task.Instant // when Advance has something to do
+	todo     todo
+	setbacks setbacks
+	overdue  overdues
+	slow     task.Instant // when the next attempt comes to its class's limit; 0 = none does
+	last     time.Time    // of the last commit
+
+	ended chan struct{} // closed when Run returns
 }
+
+// errEnded is the answer to what is asked of an engine that has ended.
+var errEnded = task.Errorf(task.CodeUnavailable, "the daemon is stopping; running tasks go on: ask again when it is back")
 
 // input is what a person asks for: changes of tasks, or something about a class.
 // The answer comes when it is on disk.
@@ -116,6 +125,9 @@ func New(o Options) (*Engine, error) {
 		pace:     make(map[string]*pace),
 		recent:   make(recents),
 		todo:     newTodo(),
+		setbacks: make(setbacks),
+		overdue:  make(overdues),
+		ended:    make(chan struct{}),
 	}
 	if e.now == nil {
 		e.now = time.Now
@@ -133,8 +145,10 @@ func New(o Options) (*Engine, error) {
 }
 
 // Run recovers and then moves tasks until ctx ends or the store can no longer be
-// trusted. It returns nil after ctx ended. No workload is stopped by its return.
+// trusted. It returns nil after ctx ended. No workload is stopped by its return. It may
+// be called once.
 func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.ended)
 	byBackend, err := e.recover()
 	if err != nil {
 		return fmt.Errorf("read the active tasks: %w", err)
@@ -172,13 +186,14 @@ func (e *Engine) recover() (map[string][]task.Task, error) {
 		}
 		switch {
 		case t.State() == task.Stopping:
-			e.todo.stop[t.Seq] = time.Time{}
+			e.todo.stop[t.Seq] = stopping{}
 		case t.Status().Cancel != nil:
 			e.todo.cancel = append(e.todo.cancel, t.Seq)
 		case t.State() == task.Assigned:
 			e.todo.launch = append(e.todo.launch, t.Seq)
 		}
 	}
+	e.recoverBegun(active)
 	if len(active) > 0 {
 		e.log.Info("found active tasks of an earlier run", "tasks", len(active))
 	}
@@ -203,16 +218,22 @@ func (e *Engine) submit(ctx context.Context, changes []task.Change) ([]task.Appl
 	return a.applied, err
 }
 
-// ask passes something to the loop and waits for its answer.
+// ask passes something to the loop and waits for its answer. When the engine ends
+// first, the answer is errEnded.
 func (e *Engine) ask(ctx context.Context, in input) (answer, error) {
 	in.answer = make(chan answer, 1)
 	select {
 	case e.asks <- in:
+	case <-e.ended:
+		return answer{}, errEnded
 	case <-ctx.Done():
 		return answer{}, ctx.Err()
 	}
 	select {
-	case a := <-in.answer:
+	case a := <-in.answer: // the loop answers whatever it has taken
+		if errors.Is(a.err, context.Canceled) && ctx.Err() == nil { // it was the engine's that ended
+			a.err = errEnded
+		}
 		return a, a.err
 	case <-ctx.Done():
 		return answer{}, ctx.Err()

@@ -195,7 +195,7 @@ func (e *Engine) explainMoved(t task.Task) string {
 	case task.Assigned, task.Starting:
 		return e.explainStarting(st)
 	case task.Running:
-		return withDetail(fmt.Sprintf("running for %s on backend %s, attempt %d", human(t.Ran(now)), st.Backend, st.Attempt), st)
+		return withDetail(fmt.Sprintf("running for %s on backend %s, attempt %d%s", human(t.Ran(now)), st.Backend, st.Attempt, e.explainLimit(t, now)), st)
 	case task.Stopping:
 		return withDetail(fmt.Sprintf("being stopped for %s (%s)", human(now.Sub(st.StoppingAt)), stopReason(t)), st)
 	case task.Succeeded:
@@ -205,6 +205,14 @@ func (e *Engine) explainMoved(t task.Task) string {
 	default:
 		return fmt.Sprintf("%s %s ago: %s", st.State, human(now.Sub(st.EndedAt)), st.Outcome.Message)
 	}
+}
+
+// explainLimit says that a task runs longer than others of its class.
+func (e *Engine) explainLimit(t task.Task, now task.Instant) string {
+	if limit, over := e.overLimit(t, now); over {
+		return fmt.Sprintf(", which is over its class's usual limit of %s; nothing ends it for that", human(limit))
+	}
+	return ""
 }
 
 func (e *Engine) explainStarting(st task.Status) string {
@@ -252,6 +260,13 @@ func human(d time.Duration) string {
 	case d < time.Minute:
 		return d.Round(100 * time.Millisecond).String()
 	default:
-		return d.Round(time.Second).String()
+		text := d.Round(time.Second).String()
+		if t, ok := strings.CutSuffix(text, "m0s"); ok {
+			text = t + "m"
+		}
+		if t, ok := strings.CutSuffix(text, "h0m"); ok {
+			text = t + "h"
+		}
+		return text
 	}
 }

@@ -40,8 +40,11 @@ func TestBackendGoesDownBetween(t *testing.T) {
 	})
 }
 
+// TestLaunchFails: it is tried again, ever less often, however often the loop turns
+// meanwhile.
 func TestLaunchFails(t *testing.T) {
-	inBubble(t, settings{cpus: 8}, func(w *world) {
+	var log logBuffer
+	inBubble(t, settings{cpus: 8, log: &log}, func(w *world) {
 		const fails = 5
 		w.fake.FailLaunch(fails, errors.New("the network"))
 		var specs []*task.Spec
@@ -49,14 +52,74 @@ func TestLaunchFails(t *testing.T) {
 			specs = append(specs, job(name("t", i), `{"run_ms": 3000}`))
 		}
 		w.submit(specs...)
-		w.pass((fails + 1) * time.Second)
-		w.pass(3 * time.Second)
+		for range 30 * 10 { // 1 + 2 + 4 + 8 + 10 seconds
+			w.turn()
+			w.pass(100 * time.Millisecond)
+		}
 		for i := range 8 {
 			w.want(name("t", i), task.Succeeded)
 		}
 		if n := w.careful[0].called("launch"); n != fails+1 {
 			t.Errorf("%d calls of Launch, want %d", n, fails+1)
 		}
+		if fell, rose := log.count("step=launch", "the network"), log.count("step=launch", "does again"); fell != 1 || rose != 1 {
+			t.Errorf("the log says %d times that it fails, and %d times that it works again:\n%s", fell, rose, log.text())
+		}
+	})
+}
+
+// TestStopFails: the same of a stop; one that fails does not hold up another.
+func TestStopFails(t *testing.T) {
+	var log logBuffer
+	inBubble(t, settings{cpus: 8, log: &log}, func(w *world) {
+		w.submit(job("deaf", `{"hang": true}`), job("hears", `{"hang": true}`))
+		w.careful[0].deafen(w.get("deaf").Seq)
+		w.cancel("deaf")
+		for range 60 * 10 {
+			w.turn()
+			w.pass(100 * time.Millisecond)
+		}
+		w.want("deaf", task.Stopping)
+		if n := w.careful[0].called("stop"); n < 5 || n > 10 {
+			t.Errorf("%d calls of Stop within a minute", n)
+		}
+		w.cancel("hears")
+		w.pass(task.DefaultGrace)
+		w.want("hears", task.Cancelled)
+		w.careful[0].deafen(0)
+		w.pass(time.Minute)
+		w.want("deaf", task.Cancelled)
+		if fell, rose := log.count("step=stop", "level=WARN"), log.count("step=stop", "does again"); fell != 1 || rose != 1 {
+			t.Errorf("the log says %d times that it fails, and %d times that it works again:\n%s", fell, rose, log.text())
+		}
+	})
+}
+
+// TestAskOfAnEngineThatEnds: who asks while it ends, or later, is answered at once.
+func TestAskOfAnEngineThatEnds(t *testing.T) {
+	inBubble(t, settings{}, func(w *world) {
+		w.submit(job("a", `{"hang": true}`))
+		w.store.breakApply(diskFull())
+		answers := make(chan error)
+		for range 3 { // one has the loop's ear, the others wait for it
+			go func() {
+				_, err := w.engine.Cancel(context.Background(), w.get("a"), "uid 7", "")
+				answers <- err
+			}()
+		}
+		w.wait()
+		w.stop()
+		w.wait()
+		go func() {
+			_, _, err := w.engine.PauseClass(context.Background(), "c", "uid 7", "")
+			answers <- err
+		}()
+		for range 4 {
+			if err := <-answers; task.CodeOf(err) != task.CodeUnavailable {
+				t.Errorf("an engine that has ended answers %v", err)
+			}
+		}
+		w.store.breakApply(nil)
 	})
 }
 

@@ -17,7 +17,8 @@ const (
 	coalesce = 8 * time.Millisecond
 	// enoughAhead is how many tasks in hand keep the slots busy for that time.
 	enoughAhead = 16
-	// repeatEvery is how often a step outside that failed is tried again.
+	// repeatEvery is how often the loop looks whether a step outside can be taken that
+	// could not be before.
 	repeatEvery = time.Second
 )
 
@@ -99,6 +100,7 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 		again = e.learn(changes, applied) || again
 	}
 	e.todo.cancel = nil // those are Stopping now, or have ended
+	e.slow = e.tellOverdue()
 	e.act(ctx)
 	return again || more, nil
 }
@@ -149,7 +151,6 @@ func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Appl
 	failpoint.Here("engine/before-commit")
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		applied, err := e.store.Apply(ctx, changes)
-		e.setTrouble(err)
 		if err == nil {
 			failpoint.Here("engine/after-commit")
 			e.last = time.Now()
@@ -163,24 +164,6 @@ func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Appl
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// setTrouble notes whether the store can be written.
-func (e *Engine) setTrouble(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.trouble = ""
-	if err != nil {
-		e.trouble = err.Error()
-	}
-}
-
-// Trouble says why the store cannot be written at the moment; "" = it can, as far
-// as is known.
-func (e *Engine) Trouble() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.trouble
 }
 
 // answer tells everybody who asked what became of it. Their changes come first
@@ -224,6 +207,9 @@ func (e *Engine) learn(changes []task.Change, applied []task.Applied) (again boo
 			e.measure(a, ev)
 			e.meterMove(a, ev)
 			e.noteRecent(a, ev)
+			if ev.Kind == task.EventStarted {
+				e.noteBegun(a.Task)
+			}
 			e.track(a)
 			e.todo.note(a, ev)
 			e.logMove(a, ev)
@@ -276,7 +262,9 @@ func (e *Engine) adopt(a task.Applied) {
 	case task.Assigned:
 		e.todo.launch = append(e.todo.launch, a.Task.Seq)
 	case task.Stopping:
-		e.todo.stop[a.Task.Seq] = time.Time{}
+		e.todo.stop[a.Task.Seq] = stopping{}
+	case task.Running:
+		e.noteBegun(a.Task)
 	default: // its backend has it, or it has ended
 	}
 }
@@ -287,8 +275,10 @@ func (e *Engine) rest(again bool) time.Duration {
 		return 0
 	}
 	d := time.Minute
-	if e.due != 0 {
-		d = min(d, max(0, e.due.Sub(task.At(e.now()))))
+	for _, at := range []task.Instant{e.due, e.slow} {
+		if at != 0 {
+			d = min(d, max(0, at.Sub(task.At(e.now()))))
+		}
 	}
 	if e.todo.any() || e.anyDown() {
 		d = min(d, repeatEvery)

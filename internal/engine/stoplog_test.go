@@ -25,7 +25,8 @@ func TestStopsThatFailAreOneLine(t *testing.T) {
 	var log bytes.Buffer
 	e := &Engine{
 		backends: map[string]Registration{"process": {Backend: unreachable{}}},
-		active:   map[task.Seq]task.Task{}, todo: newTodo(), now: time.Now,
+		order:    []string{"process"},
+		active:   map[task.Seq]task.Task{}, todo: newTodo(), setbacks: setbacks{}, now: time.Now,
 		log: slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	for seq := task.Seq(1); seq <= 50; seq++ {
@@ -39,7 +40,7 @@ func TestStopsThatFailAreOneLine(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		e.active[seq], e.todo.stop[seq] = tk, time.Time{}
+		e.active[seq], e.todo.stop[seq] = tk, stopping{}
 	}
 	e.stop(t.Context())
 	got := log.String()

@@ -1,17 +1,13 @@
 package engine
 
-import (
-	"time"
-
-	"github.com/dspy-agent/dspy-agent/internal/task"
-)
+import "github.com/dspy-agent/dspy-agent/internal/task"
 
 // todo is the steps outside that are due. The facts they follow from are on
 // disk, so losing it in a crash loses nothing: recovery finds them again.
 type todo struct {
-	launch []task.Seq             // in the order in which they were placed
-	cancel []task.Seq             // active tasks with a wish to be cancelled, found by recovery
-	stop   map[task.Seq]time.Time // when it was last tried
+	launch []task.Seq // in the order in which they were placed
+	cancel []task.Seq // active tasks with a wish to be cancelled, found by recovery
+	stop   map[task.Seq]stopping
 	forget map[kept]struct{}
 }
 
@@ -22,7 +18,7 @@ type kept struct {
 }
 
 func newTodo() todo {
-	return todo{stop: make(map[task.Seq]time.Time), forget: make(map[kept]struct{})}
+	return todo{stop: make(map[task.Seq]stopping), forget: make(map[kept]struct{})}
 }
 
 func (d *todo) any() bool { return len(d.launch)+len(d.stop)+len(d.forget) > 0 }
@@ -33,7 +29,7 @@ func (d *todo) note(a task.Applied, ev task.Event) {
 	case task.EventPlaced:
 		d.launch = append(d.launch, a.Task.Seq)
 	case task.EventStopping:
-		d.stop[a.Task.Seq] = time.Time{}
+		d.stop[a.Task.Seq] = stopping{}
 	default: // nothing outside follows from it
 	}
 	if a.From.Active() && !a.Task.State().Active() {

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type settings struct {
 	other   string // name of a second backend, which does not use this machine
 	remote  bool   // the first backend does not use this machine
 	meter   engine.Meter
+	log     *logBuffer // nil = nobody reads it
 }
 
 // class is a class whose tasks go to the first backend.
@@ -117,12 +119,59 @@ func (w *world) make() *engine.Engine {
 	e, err := engine.New(engine.Options{
 		Store: w.store, Backends: regs, Classes: w.classes, Wake: w.queue.Changed(),
 		Capacity: scheduler.Capacity{CPUMilli: w.cpus * 1000},
-		Logger:   slog.New(slog.DiscardHandler), Meter: w.meter,
+		Logger:   w.logger(), Meter: w.meter,
 	})
 	if err != nil {
 		w.Fatalf("make an engine: %v", err)
 	}
 	return e
+}
+
+// turn makes the loop turn once.
+func (w *world) turn() {
+	w.Helper()
+	if _, _, err := w.engine.ResumeClass(context.Background(), "none", "uid 7"); err != nil {
+		w.Fatalf("the loop does not turn: %v", err)
+	}
+}
+
+func (w *world) logger() *slog.Logger {
+	if w.log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(w.log, nil))
+}
+
+// logBuffer is a log that a test reads.
+type logBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// count returns how many lines have all the parts.
+func (l *logBuffer) count(parts ...string) (n int) {
+lines:
+	for line := range strings.Lines(l.text()) {
+		for _, p := range parts {
+			if !strings.Contains(line, p) {
+				continue lines
+			}
+		}
+		n++
+	}
+	return n
 }
 
 // start runs an engine.
@@ -280,7 +329,8 @@ type carefulBackend struct {
 	*backendtest.Fake
 	local bool
 	world *world
-	keeps atomic.Bool // Forget fails
+	keeps atomic.Bool   // Forget fails
+	deaf  atomic.Uint64 // Stop of this task fails; 0 = of none
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -326,8 +376,14 @@ func (c *carefulBackend) Stop(ctx context.Context, t task.Task) error {
 	if s := c.stored(t.Ref()); s.State() != task.Stopping || s.Attempt() != t.Attempt() {
 		c.world.Errorf("attempt %d of task %d was told to stop, but on disk it is %s, attempt %d", t.Attempt(), t.Seq, s.State(), s.Attempt())
 	}
+	if task.Seq(c.deaf.Load()) == t.Seq {
+		return errors.New("it does not hear")
+	}
 	return c.Fake.Stop(ctx, t)
 }
+
+// deafen makes Stop of one task fail.
+func (c *carefulBackend) deafen(seq task.Seq) { c.deaf.Store(uint64(seq)) }
 
 func (c *carefulBackend) Forget(ctx context.Context, refs []task.Ref) error {
 	c.count("forget")
@@ -352,6 +408,7 @@ type flakyStore struct {
 	mu      sync.Mutex
 	broken  error
 	heads   error
+	applies error
 	damaged map[task.Seq]bool // Get cannot read them; Apply, too, while unmovable
 	unmoved bool
 	met     map[task.Seq]bool // Apply could not read them, so Line passes them by
@@ -373,6 +430,13 @@ func (s *flakyStore) breakHeads(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heads = err
+}
+
+// breakApply makes Apply alone fail, until it is called with nil.
+func (s *flakyStore) breakApply(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.applies = err
 }
 
 func (s *flakyStore) Line(visit func(scheduler.Head) scheduler.Verdict) error {
@@ -454,7 +518,10 @@ func (s *flakyStore) trouble() error {
 }
 
 func (s *flakyStore) Apply(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
-	if err := s.trouble(); err != nil {
+	s.mu.Lock()
+	err := s.applies
+	s.mu.Unlock()
+	if err = cmp.Or(err, s.trouble()); err != nil {
 		return nil, err
 	}
 	return s.applyWhole(ctx, changes)
