@@ -44,6 +44,7 @@ type App struct {
 	capacity scheduler.Capacity
 	log      *slog.Logger
 	down     teardown
+	parts    parts
 	started  time.Time
 	runtime  string // directory of sockets
 
@@ -73,7 +74,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
-	a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}}
+	a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {
 		if stopErr := a.down.run(); stopErr != nil {
@@ -151,52 +152,46 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	return err
 }
 
-// serve runs the parts until ctx ends or one fails.
+// serve runs the parts until ctx ends or one fails. They are ended by their teardown:
+// first the doors, so that whoever still waits for an answer of the engine gets it.
 func (a *App) serve(ctx context.Context, ready func(socket string)) error {
-	g, ctx := errgroup.WithContext(ctx)
-	if ready != nil {
-		g.Go(func() error {
-			if a.awaitParts(ctx) {
-				ready(a.sockets[0])
-			}
-			return nil
-		})
-	}
-	g.Go(func() error { return a.engine.Run(ctx) })
-	g.Go(func() error { return a.watchDatabase(ctx) })
-	g.Go(func() error { return a.server.Serve(ctx, append(a.listeners, a.doors.grpc.listeners...)...) })
-	if len(a.doors.http.listeners) > 0 {
-		g.Go(func() error { return a.http.Serve(ctx, a.doors.http.listeners...) })
-	}
-	g.Go(func() error {
+	a.run("engine", a.engine.Run)
+	a.run("watch over the database", a.watchDatabase)
+	a.run("housekeeping", func(ctx context.Context) error {
 		h := housekeeper{queue: a.queue, paths: a.process.Layout().Files, log: a.log.With("component", "housekeeping")}
 		h.run(ctx)
 		return nil
 	})
-	done := make(chan error, 1)
-	go func() { done <- g.Wait() }()
+	a.run("doors", a.serveDoors)
+	if a.awaitParts(ctx) && ready != nil {
+		ready(a.sockets[0])
+	}
 	select {
-	case err := <-done:
-		return err
 	case <-ctx.Done():
+		return nil
+	case <-a.parts.ended:
+		return a.parts.failure
 	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	select {
-	case err := <-done:
-		return err
-	case <-late.Done():
-		return fmt.Errorf("engine, server or housekeeping: %w", errTooSlow)
+}
+
+// serveDoors answers calls until ctx ends and those under way have been answered or
+// cut off.
+func (a *App) serveDoors(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.server.Serve(ctx, append(a.listeners, a.doors.grpc.listeners...)...) })
+	if len(a.doors.http.listeners) > 0 {
+		g.Go(func() error { return a.http.Serve(ctx, a.doors.http.listeners...) })
 	}
+	return g.Wait()
 }
 
 // readyPatience is how long the start waits for the process supervisor. Tasks are
 // accepted without it, so it does not hold up the start for good.
 const readyPatience = 3 * time.Second
 
-// awaitParts returns when all parts work, or after readyPatience. false says that
-// ctx has ended: a part failed, or somebody asked us to leave. Then nobody may be
-// told that we are ready, even if the supervisor was reached at the same moment.
+// awaitParts returns when all parts work, or after readyPatience. false says that a
+// part failed, or that somebody asked us to leave. Then nobody may be told that we
+// are ready, even if the supervisor was reached at the same moment.
 func (a *App) awaitParts(ctx context.Context) bool {
 	t := time.NewTimer(readyPatience)
 	defer t.Stop()
@@ -205,8 +200,14 @@ func (a *App) awaitParts(ctx context.Context) bool {
 	case <-t.C:
 		a.log.Warn("the process supervisor is not there yet; tasks are accepted and wait", "reason", a.process.Down())
 	case <-ctx.Done():
+	case <-a.parts.ended:
 	}
-	return ctx.Err() == nil
+	select {
+	case <-a.parts.ended:
+		return false
+	default:
+		return ctx.Err() == nil
+	}
 }
 
 func (a *App) spoolDir() string { return filepath.Join(a.conf.QueueDir, "spool") }

@@ -4,22 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // doors are the TCP listeners beside the Unix socket: gRPC, and HTTP. The socket
-// does all that the command line needs, so a door that cannot be opened does not
-// keep the daemon from its tasks; why it is shut is told by Health and doctor.
+// does all that the command line needs, so a door that cannot be opened stays shut
+// and does not keep the daemon from its tasks: a port that is root's, a name that
+// nobody knows, a certificate that has expired, a kernel that does not tell who
+// connects. Why it is shut is told by Health, the start and doctor. What is wrong
+// however the host is (no address; one beyond loopback, and nothing to secure it
+// with) is a mistake of the configuration, and refused.
 type doors struct {
 	grpc, http door
+	owners     *access.Owners
 	gate       *access.Gate
 	token      access.Token
 	cert       *access.Certificate // nil: nothing is served beyond loopback
@@ -27,94 +31,115 @@ type doors struct {
 
 // door is one of them.
 type door struct {
+	name, key string         // for people; of the configuration
+	wanted    string         // HOST:PORT; "" = it is off
 	listeners []net.Listener // guarded
 	addr      string         // HOST:PORT that a program of this host dials; "" = it is shut
 	status    string         // for Health: "ok", "off", or what is wrong
 }
 
+// bindPatience bounds how long the look-up of a host's name may hold up the start.
+const bindPatience = 5 * time.Second
+
 // openDoors binds what the configuration asks for, and tells owner.json.
 func (a *App) openDoors(ctx context.Context) error {
 	d := &a.doors
-	d.grpc.status, d.http.status = "off", "off"
-	if a.conf.GRPCListen == "" && a.conf.HTTPListen == "" {
-		return nil
-	}
-	owners, err := access.NewOwners()
-	if err != nil {
-		return fmt.Errorf("find out who connects: %w", err)
-	}
-	a.down.push("owners of connections", func(context.Context) error { return owners.Close() })
-	d.gate, err = access.NewGate(access.GateOptions{
-		UID: uint32(os.Geteuid()), MetricsUIDs: a.conf.Access.MetricsAllowUIDs, Owners: owners,
-		Logger: a.log.With("component", "access"),
-	})
-	if errors.Is(err, access.ErrAmbiguousUser) {
-		a.log.Warn("no TCP: other users cannot be told from this one; the socket works", "error", err)
-		d.grpc.status = "down: " + err.Error()
-		d.http.status = d.grpc.status
-		return nil
-	}
-	if err != nil {
+	d.grpc = door{name: "gRPC", key: "grpc_addr", wanted: a.conf.GRPCListen, status: "off"}
+	d.http = door{name: "HTTP", key: "http_addr", wanted: a.conf.HTTPListen, status: "off"}
+	plans, err := a.planDoors()
+	if err != nil || len(plans) == 0 {
 		return err
 	}
-	if err := a.readSecrets(); err != nil {
-		return err
-	}
-	for _, of := range []struct {
-		name, at string
-		door     *door
-	}{{"gRPC", a.conf.GRPCListen, &d.grpc}, {"HTTP", a.conf.HTTPListen, &d.http}} {
-		if err := a.openDoor(ctx, of.name, of.at, of.door, owners); err != nil {
-			return err
+	guardErr := a.openGate()
+	for _, p := range plans {
+		err := errors.Join(p.fault, guardErr)
+		if err == nil {
+			err = a.openDoor(ctx, p)
+		}
+		if err != nil {
+			a.log.Error("a door stays shut; the socket works", "door", p.door.name, "addr", p.door.wanted, "error", err)
+			p.door.status = "down: " + err.Error()
 		}
 	}
 	return a.queue.Announce(d.grpc.addr, d.http.addr)
 }
 
-// readSecrets reads the certificate and the token. Both or neither are there.
-func (a *App) readSecrets() error {
-	dir, uid := a.conf.AccessDir(), uint32(os.Geteuid())
-	if dir == "" {
-		return nil
+// openGate begins to find out who connects.
+func (a *App) openGate() error {
+	owners, err := access.NewOwners()
+	if err != nil {
+		return fmt.Errorf("nobody can be let in over TCP: %w", err)
 	}
-	cert, certErr := access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), uid, time.Now())
-	token, tokenErr := access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
-	for _, err := range []error{certErr, tokenErr} {
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	a.doors.owners = owners
+	a.down.push("owners of connections", func(context.Context) error { return owners.Close() })
+	a.doors.gate, err = access.NewGate(access.GateOptions{
+		UID: uint32(os.Geteuid()), MetricsUIDs: a.conf.Access.MetricsAllowUIDs, Owners: owners,
+		Logger: a.log.With("component", "access"),
+	})
+	return err
+}
+
+// doorPlan is where a door is to be, or why it stays shut.
+type doorPlan struct {
+	door *door
+	access.Plan
+	fault error
+}
+
+// planDoors says where each door is to be. The error is a mistake of the
+// configuration.
+func (a *App) planDoors() ([]doorPlan, error) {
+	var plans []doorPlan
+	for _, d := range []*door{&a.doors.grpc, &a.doors.http} {
+		if d.wanted == "" {
+			continue
 		}
+		p, err := a.planDoor(d)
+		if err != nil {
+			return nil, task.Errorf(task.CodeOf(err), "%s (%s): %w", d.key, a.conf.Source(d.key), err)
+		}
+		if p.Warning != "" {
+			a.log.Warn("look at the address of a door", "door", d.name, "warning", p.Warning)
+		}
+		plans = append(plans, p)
 	}
+	return plans, nil
+}
+
+// planDoor looks for the certificate and the token only where they would be used:
+// what is wrong with them is of no concern to a door on loopback.
+func (a *App) planDoor(d *door) (doorPlan, error) {
+	plan, err := access.ParsePlan(d.wanted, true)
+	if err != nil || !plan.TLS {
+		return doorPlan{door: d, Plan: plan}, err
+	}
+	have, err := readSecrets(a.conf.AccessDir(), uint32(os.Geteuid()), time.Now())
 	switch {
-	case certErr == nil && tokenErr == nil:
-		a.doors.cert, a.doors.token = cert, token
-		if warning := cert.Warning(time.Now()); warning != "" {
-			a.log.Warn("look at the certificate for callers beyond loopback", "dir", dir, "warning", warning)
+	case err != nil: // it was secured; that it is not now must not open it any other way
+		return doorPlan{door: d, Plan: plan, fault: err}, nil
+	case have.cert != nil:
+		a.doors.cert, a.doors.token = have.cert, have.token
+		if warning := have.cert.Warning(time.Now()); warning != "" {
+			a.log.Warn("look at the certificate for callers beyond loopback", "dir", a.conf.AccessDir(), "warning", warning)
 		}
-	case certErr == nil:
-		a.log.Warn("there is a certificate and no token, so nothing is served beyond loopback; make one with: dspy-agent access token", "dir", dir)
-	case tokenErr == nil:
-		a.log.Warn("there is a token and no certificate, so nothing is served beyond loopback; make one with: dspy-agent access tls", "dir", dir)
+		return doorPlan{door: d, Plan: plan}, nil
+	case have.half != "":
+		a.log.Warn("nothing is served beyond loopback", "door", d.name, "dir", a.conf.AccessDir(), "reason", have.half)
 	}
-	return nil
+	plan, err = access.ParsePlan(d.wanted, false)
+	return doorPlan{door: d, Plan: plan}, err
 }
 
 // openDoor binds one address, and guards it.
-func (a *App) openDoor(ctx context.Context, name, at string, d *door, owners *access.Owners) error {
-	if at == "" {
-		return nil
-	}
-	plan, err := access.ParsePlan(at, a.doors.cert != nil)
+func (a *App) openDoor(ctx context.Context, p doorPlan) error {
+	ctx, cancel := context.WithTimeout(ctx, bindPatience)
+	defer cancel()
+	d := p.door
+	bound, err := access.Bind(ctx, p.Plan, uint32(os.Geteuid()), a.doors.owners)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
-	if plan.Warning != "" {
-		a.log.Warn("look at the address of a door", "door", name, "warning", plan.Warning)
-	}
-	bound, err := access.Bind(ctx, plan, uint32(os.Geteuid()), owners)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	a.down.push(name, func(context.Context) error {
+	a.down.push(d.name, func(context.Context) error {
 		// The server closes its listeners itself when it has run.
 		if err := bound.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			return err
@@ -123,11 +148,11 @@ func (a *App) openDoor(ctx context.Context, name, at string, d *door, owners *ac
 	})
 	d.addr, d.status = bound.Addr.String(), "ok"
 	if bound.Moved != nil {
-		a.log.Warn("the port is taken", "door", name, "moved", bound.Moved.String())
+		a.log.Warn("the port is taken", "door", d.name, "moved", bound.Moved.String())
 		d.status = "ok: " + bound.Moved.String()
 	}
 	for _, l := range bound.Listeners {
-		if plan.TLS {
+		if p.TLS {
 			d.listeners = append(d.listeners, a.doors.gate.TLS(l, a.doors.cert.ServerTLS()))
 		} else {
 			d.listeners = append(d.listeners, a.doors.gate.Loopback(l))

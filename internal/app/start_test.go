@@ -44,7 +44,7 @@ func TestAPartThatFailsAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		log, closeLog := newLogger(o.Config, nil, nil)
-		a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, down: teardown{log: log}}
+		a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, down: teardown{log: log}, parts: newParts()}
 		a.down.push("log", func(context.Context) error { return closeLog() })
 		if err := a.build(t.Context(), o); err != nil {
 			t.Fatal(err)

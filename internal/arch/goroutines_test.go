@@ -26,7 +26,7 @@ var waiters = map[string]string{
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
 	"internal/workflow/...":  "Run waits for its followers",
 	"internal/runtimedir":    "Listener.Close waits for the one that looks after its socket",
-	"queue":                  "Close waits for the committer",
+	"queue":                  "Close waits for the writer",
 	"slurm/...":              "Watch returns when its polls have",
 }
 

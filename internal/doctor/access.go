@@ -12,7 +12,7 @@ import (
 )
 
 // checkAccess reads the certificate, its key and the token as the daemon does. One
-// that is there and cannot be used keeps the daemon from starting.
+// that is there and cannot be used keeps what is beyond loopback shut.
 func checkAccess(_ context.Context, x *examination, cfg config.Config) []Finding {
 	dir, uid := cfg.AccessDir(), uint32(x.UID)
 	if dir == "" {
@@ -30,7 +30,7 @@ func checkAccess(_ context.Context, x *examination, cfg config.Config) []Finding
 	var out []Finding
 	for _, err := range []error{certErr, tokenErr} {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			out = append(out, bad(Problem, err.Error(), "mend it: the daemon does not start, and other hosts are not called, until then")...)
+			out = append(out, bad(Problem, err.Error(), "mend it, and start the daemon again: beyond loopback nothing is served, and nobody called, until then")...)
 		}
 	}
 	if out != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func checkPorts(ctx context.Context, x *examination, cfg config.Config) []Findin
 type portLook struct {
 	uid     int
 	owners  *access.Owners
-	secured bool // there are a certificate and a token
+	secured bool // there are a certificate and a token, usable or not
 	floor   int  // ports below it are root's
 	running bool // the daemon
 }
@@ -136,7 +137,7 @@ func (l portLook) planned(d door) []Finding {
 func (l portLook) held(d door, plan access.Plan, at netip.AddrPort, uid int) []Finding {
 	who := l.who(uid)
 	if plan.TLS {
-		return bad(Problem, fmt.Sprintf("%s: %s is held by %s, so the daemon does not start", d.name, at, who), "free the port, or set "+d.key+" to another")
+		return bad(Problem, fmt.Sprintf("%s: %s is held by %s, so the daemon will not serve it", d.name, at, who), "free the port, or set "+d.key+" to another")
 	}
 	return bad(Warning, fmt.Sprintf("%s: %s is held by %s; the daemon will take another port and say which", d.name, at, who),
 		"nothing, if your programs ask dspy-agent status or read "+d.variable+"; else set "+d.key+" to a port that is free")
@@ -182,7 +183,8 @@ func (x *examination) privilegedBelow() int {
 	return n
 }
 
-// haveSecrets says whether there are a certificate and a token that can be used.
+// haveSecrets says whether there are a certificate and a token. Whether they can be
+// used is told by another check: a door that needs them is no less secured, but shut.
 func haveSecrets(cfg config.Config, x *examination) bool {
 	dir, uid := cfg.AccessDir(), uint32(x.UID)
 	if dir == "" {
@@ -190,5 +192,5 @@ func haveSecrets(cfg config.Config, x *examination) bool {
 	}
 	_, certErr := access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), uid, x.Now())
 	_, tokenErr := access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
-	return errors.Join(certErr, tokenErr) == nil
+	return !errors.Is(certErr, fs.ErrNotExist) && !errors.Is(tokenErr, fs.ErrNotExist)
 }

@@ -109,7 +109,7 @@ func TestPortWithTLS(t *testing.T) {
 	dir := p.Load().Config.AccessDir()
 	must(t, access.MakeCertificate(dir, uint32(p.UID), []string{"h"}, time.Now(), false))
 	must(t, access.MakeToken(dir, uint32(p.UID), false))
-	want(t, "ports", p, Problem, "is held by another program of yours, so the daemon does not start", "free the port")
+	want(t, "ports", p, Problem, "is held by another program of yours, so the daemon will not serve it", "free the port")
 }
 
 func TestAccess(t *testing.T) {
@@ -124,7 +124,7 @@ func TestAccess(t *testing.T) {
 
 	key := filepath.Join(dir, access.KeyFile)
 	must(t, os.Chmod(key, 0o644)) //nolint:gosec // that is the point
-	want(t, "access", p, Problem, "is open to others (mode 0644)", "chmod 600 "+key, "the daemon does not start")
+	want(t, "access", p, Problem, "is open to others (mode 0644)", "chmod 600 "+key, "beyond loopback nothing is served")
 	must(t, os.Chmod(key, 0o600))
 	must(t, os.Chmod(dir, 0o777)) //nolint:gosec // that is the point
 	want(t, "access", p, Problem, "is open to others (mode 0777)")

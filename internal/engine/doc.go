@@ -1,5 +1,5 @@
 // Package engine is the only mover of tasks: it takes what callers, backends and
-// time bring, asks scheduler.Plan what starts, and commits every step through the
+// time bring, asks a scheduler.Planner what starts, and commits every step through the
 // store before anything happens outside.
 //
 // It owns the loop, recovery, and the order of things: intent on disk, then the

@@ -37,7 +37,7 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 	return changes, again, nil
 }
 
-// snapshot is all that Plan needs but the heads.
+// snapshot is all that planning needs but the heads.
 func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 	s := scheduler.Snapshot{
 		Now:      task.At(e.now()),

@@ -1,9 +1,10 @@
 // Package scheduler decides which waiting tasks start now, and says why the
 // others do not.
 //
-// Plan is a pure function from a Snapshot to a Decision: no I/O, no clock, no
-// goroutine, no randomness. It owns nothing and remembers nothing, so a crash
-// cannot hurt it; the engine turns a Decision into committed facts, and if one
+// What is decided depends on the Snapshot and on the heads of the line alone: no I/O,
+// no clock, no goroutine, no randomness. The engine shows its line to a Planner, head
+// by head; Plan does the same with heads that are all there. Neither owns anything or
+// remembers anything, so a crash cannot hurt it; the engine turns a Decision into committed facts, and if one
 // of them is refused by the store the next Snapshot simply shows it.
 //
 // It guarantees that no placement exceeds the capacity or a class's limit; that
