@@ -80,9 +80,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_RUNTIME_DIR", run)
 			env.Setenv("RUN", run)
 			env.Defer(func() {
-				cmd := exec.Command(filepath.Join(bin, "dspy-agent"), "stop", "--workspace", env.WorkDir)
-				cmd.Env = env.Vars
-				_ = cmd.Run() // most scripts have stopped it themselves
+				queues, _ := filepath.Glob(filepath.Join(env.WorkDir, "*", "logs", "env_queue")) // it is a good pattern
+				for _, q := range append(queues, filepath.Join(env.WorkDir, "logs", "env_queue")) {
+					cmd := exec.Command(filepath.Join(bin, "dspy-agent"), "stop", "--workspace", filepath.Dir(filepath.Dir(q)))
+					cmd.Env = env.Vars
+					_ = cmd.Run() // most scripts have stopped it themselves
+				}
 			})
 			return nil
 		},

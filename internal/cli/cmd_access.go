@@ -119,42 +119,53 @@ func clientSecrets(cfg config.Config) (credentials, error) {
 	}
 }
 
-// secrets is what there is in the folder.
+// secrets is what there is in the folder: each is usable, not there, or at fault.
 type secrets struct {
-	cert  *access.Certificate // nil: none
-	token bool                // there is one, and it can be used
+	cert                  *access.Certificate // nil: none that can be used
+	token                 bool                // there is one that can be used
+	certFault, tokenFault error
 }
 
-func readSecrets(cfg config.Config, now time.Time) (secrets, error) {
+func readSecrets(cfg config.Config, now time.Time) secrets {
 	dir, uid := cfg.AccessDir(), uint32(os.Geteuid())
-	var out secrets
-	cert, err := access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), uid, now)
-	if err == nil {
-		out.cert = cert
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return out, err
+	var have secrets
+	have.cert, have.certFault = access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), uid, now)
+	_, have.tokenFault = access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
+	have.token = have.tokenFault == nil
+	for _, fault := range []*error{&have.certFault, &have.tokenFault} {
+		if errors.Is(*fault, fs.ErrNotExist) {
+			*fault = nil
+		}
 	}
-	_, err = access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
-	if err == nil {
-		out.token = true
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return out, err
+	return have
+}
+
+// warnings says what is wrong with the secrets.
+func (have secrets) warnings(now time.Time) []string {
+	var out []string
+	for _, fault := range []error{have.certFault, have.tokenFault} {
+		if fault != nil {
+			out = append(out, fault.Error())
+		}
 	}
-	return out, nil
+	if have.cert != nil {
+		if w := have.cert.Warning(now); w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 func (s *session) accessShow(cfg config.Config, asJSON, secret bool) error {
-	have, err := readSecrets(cfg, s.now())
-	if err != nil {
-		return err
-	}
+	have := readSecrets(cfg, s.now())
+	warnings := have.warnings(s.now())
 	dir := cfg.AccessDir()
-	j := jsonAccess{Dir: dir, GRPC: cfg.GRPCListen, HTTP: cfg.HTTPListen}
+	j := jsonAccess{Dir: dir, GRPC: cfg.GRPCListen, HTTP: cfg.HTTPListen, Warning: strings.Join(warnings, "; ")}
 	if o := liveOwner(cfg.QueueDir); o != nil {
 		j.GRPC, j.HTTP = o.GRPC, o.HTTP
 	}
 	if have.cert != nil {
-		j.Certificate, j.Hosts, j.Warning = filepath.Join(dir, access.CertFile), have.cert.Hosts(), have.cert.Warning(s.now())
+		j.Certificate, j.Hosts = filepath.Join(dir, access.CertFile), have.cert.Hosts()
 	}
 	if have.token {
 		j.TokenFile = filepath.Join(dir, access.TokenFile)
@@ -170,26 +181,30 @@ func (s *session) accessShow(cfg config.Config, asJSON, secret bool) error {
 		return writeJSON(s.out, j)
 	}
 	s.out.printf("folder       %s\n", j.Dir)
-	s.out.printf("certificate  %s\n", orText(j.Certificate, "none; make one with: dspy-agent access tls"))
+	s.out.printf("certificate  %s\n", secretText(j.Certificate, have.certFault, "dspy-agent access tls"))
 	if len(j.Hosts) > 0 {
 		s.out.printf("for          %s\n", strings.Join(j.Hosts, ", "))
 	}
-	s.out.printf("token        %s\n", orText(j.TokenFile, "none; make one with: dspy-agent access token"))
+	s.out.printf("token        %s\n", secretText(j.TokenFile, have.tokenFault, "dspy-agent access token"))
 	if j.Token != "" {
 		s.out.printf("secret       %s\n", j.Token)
 	}
 	s.out.printf("gRPC         %s\nHTTP         %s\n", doorText(j.GRPC), doorText(j.HTTP))
-	if j.Warning != "" {
-		s.err.printf("warning: %s\n", j.Warning)
+	for _, w := range warnings {
+		s.err.printf("warning: %s\n", w)
 	}
 	return nil
 }
 
-func orText(text, otherwise string) string {
-	if text == "" {
-		return otherwise
+// secretText says where a secret is, or how to get one.
+func secretText(path string, fault error, maker string) string {
+	switch {
+	case fault != nil:
+		return "cannot be used, see below; make another with: " + maker + " --force"
+	case path == "":
+		return "none; make one with: " + maker
 	}
-	return text
+	return path
 }
 
 // doorText says where a door is, and how one comes in.

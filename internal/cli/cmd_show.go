@@ -29,15 +29,28 @@ func (s *session) showCommand() *cli.Command {
 				if c.Bool("json") {
 					return writeJSON(s.out, taskJSON(info, s.now()))
 				}
-				s.show(info)
+				s.show(info, s.reason(ctx, cl, info))
 				return nil
 			})
 		},
 	})
 }
 
+// reason is why a task that has not ended is where it is; "" when the daemon cannot
+// tell at the moment.
+func (s *session) reason(ctx context.Context, cl *client, t *pb.TaskInfo) string {
+	if ended(t) {
+		return ""
+	}
+	answer, err := cl.ExplainTask(ctx, &pb.ExplainTaskRequest{TaskId: t.GetId()})
+	if err != nil {
+		return ""
+	}
+	return oneLine(answer.GetReason())
+}
+
 // show prints a task for people.
-func (s *session) show(t *pb.TaskInfo) {
+func (s *session) show(t *pb.TaskInfo, reason string) {
 	s.field("id", s.out.paint(bold, t.GetId()))
 	s.field("name", oneLine(t.GetName()))
 	s.field("class", t.GetClass())
@@ -49,6 +62,7 @@ func (s *session) show(t *pb.TaskInfo) {
 		state += ": " + w
 	}
 	s.field("state", state)
+	s.field("why", reason)
 	s.showSpec(t.GetSpec())
 	s.showTimes(t)
 	s.showOutcome(t)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -96,7 +97,7 @@ func (s *session) startLimit(c *cli.Context) (time.Duration, error) {
 // tellRunning says so if a daemon runs already. One that does not answer is an
 // error: it holds the queue, so that another could not have it.
 func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found bool, err error) {
-	h, err := s.health(ctx, cfg)
+	h, err := s.health(ctx, ofWorkspace(cfg))
 	switch {
 	case errors.Is(err, api.ErrSilent):
 		return true, err
@@ -104,7 +105,16 @@ func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found boo
 		return false, nil //nolint:nilerr // none that could be spoken to: starting one will tell why
 	}
 	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
+	s.tellDoors(cfg, h)
 	return true, nil
+}
+
+// ofWorkspace leads to the workspace's own daemon, through its socket. An address in the
+// environment may be that of another workspace's, which commands then call; but the
+// daemon that is started or stopped is the one of this workspace.
+func ofWorkspace(cfg config.Config) config.Config {
+	cfg.GRPCAddr = ""
+	return cfg
 }
 
 // healthTimeout is how long a daemon may take to say how it is.
@@ -145,16 +155,22 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
-// tellMoved says, of each TCP address that was taken, which one the daemon has
-// instead, in the form that makes other programs find it.
-func (s *session) tellMoved(cfg config.Config) {
-	o := liveOwner(cfg.QueueDir)
-	if o == nil {
-		return
+// tellDoors says, of each TCP address that was taken, which one the daemon has
+// instead, in the form that makes other programs find it; and of each that it cannot
+// serve, why. h may be nil: then nothing is known of the latter.
+func (s *session) tellDoors(cfg config.Config, h *pb.HealthResponse) {
+	var o owner
+	if live := liveOwner(cfg.QueueDir); live != nil {
+		o = *live
 	}
-	for _, door := range []struct{ variable, wanted, has string }{
-		{"ORCHESTRATOR_GRPC_ADDR", cfg.GRPCListen, o.GRPC}, {"ORCHESTRATOR_HTTP_ADDR", cfg.HTTPListen, o.HTTP},
+	for _, door := range []struct{ name, service, variable, wanted, has string }{
+		{"gRPC", "grpc", "ORCHESTRATOR_GRPC_ADDR", cfg.GRPCListen, o.GRPC},
+		{"HTTP", "http", "ORCHESTRATOR_HTTP_ADDR", cfg.HTTPListen, o.HTTP},
 	} {
+		if why, down := strings.CutPrefix(h.GetServices()[door.service], "down: "); down {
+			s.err.printf("warning: %s is not served at %s: %s; commands work all the same, through the socket\n", door.name, door.wanted, oneLine(why))
+			continue
+		}
 		_, wanted, err := net.SplitHostPort(door.wanted)
 		_, has, hasErr := net.SplitHostPort(door.has)
 		if err == nil && hasErr == nil && wanted != has && wanted != "0" {
@@ -176,7 +192,8 @@ func (s *session) launch(ctx context.Context, cfg config.Config, program string,
 		return err
 	case err == nil && said.OK:
 		s.out.printf("started: pid %d, for %s\n", said.PID, cfg)
-		s.tellMoved(cfg)
+		h, _ := s.health(ctx, ofWorkspace(cfg)) // it has said that it serves; what else it has to say can wait
+		s.tellDoors(cfg, h)
 		return nil
 	}
 	if found, err := s.tellRunning(ctx, cfg); found {

@@ -74,11 +74,11 @@ func (s *session) stop(c *cli.Context) error {
 // findRunning returns the daemon's pid, 0 if there is none, and a sentence about
 // the tasks that go on without it.
 func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, active string, err error) {
-	h, err := s.health(c.Context, cfg)
+	h, err := s.health(c.Context, ofWorkspace(cfg))
 	switch {
 	case err == nil:
 		return int(h.GetPid()), goesOn(h), nil
-	case cfg.GRPCAddr != "" || interrupted(c.Context):
+	case interrupted(c.Context):
 		return 0, "", err
 	case errors.Is(err, api.ErrSuspended):
 		return 0, "", err // a signal would wait as long as it does

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
@@ -28,7 +29,8 @@ type client struct {
 // for JSON, their text is fit to be printed.
 func dial(ctx context.Context, cfg config.Config, raw bool) (*client, error) {
 	target := api.Target{Socket: socketPath(cfg), Addr: cfg.GRPCAddr, Workspace: cfg.Workspace}
-	if target.Addr != "" {
+	// What is wrong with the secrets is of no concern to a call on loopback.
+	if plan, err := access.ParsePlan(target.Addr, true); err == nil && plan.TLS {
 		have, err := clientSecrets(cfg)
 		if err != nil {
 			return nil, err

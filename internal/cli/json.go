@@ -137,7 +137,7 @@ type jsonAccess struct {
 	Dir         string   `json:"dir" doc:"folder of the certificate, its key and the token"`
 	Certificate string   `json:"certificate,omitempty" doc:"file of the certificate, which clients need as well"`
 	Hosts       []string `json:"hosts,omitempty" doc:"names and addresses that it is for"`
-	Warning     string   `json:"warning,omitempty" doc:"when it ends, if that is soon"`
+	Warning     string   `json:"warning,omitempty" doc:"what is wrong with them, or that the certificate ends soon"`
 	TokenFile   string   `json:"token_file,omitempty" doc:"file of the token"`
 	Token       string   `json:"token,omitempty" doc:"the token itself, with --secret"`
 	GRPC        string   `json:"grpc,omitempty" doc:"address of the running daemon for gRPC, else the configured one"`

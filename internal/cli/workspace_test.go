@@ -71,6 +71,7 @@ func TestWhy(t *testing.T) {
 	expect(t, env, exitDone, "a\n", "", "submit", "--id", "a", "--name", "the first", "--", "sleep")
 	expect(t, env, exitDone, "a is running for 3s on backend process.\n\nname       the first\nstate      running\nclass      cpu_short\nsubmitted  ", "", "why", "a")
 	expect(t, env, exitDone, `"reason":"running for 3s on backend process"`, "", "why", "a", "--json")
+	expect(t, env, exitDone, "\nstate      running\nwhy        running for 3s on backend process\n", "", "show", "a")
 }
 
 // TestOwnerThatSaysNothing: a damaged owner.json is told as that, and whoever has the
