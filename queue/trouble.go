@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -83,15 +82,12 @@ func (q *Queue) try() error {
 	return nil
 }
 
-// trialSize is what a small commit writes.
-const trialSize = 64 << 10
+// trialSize is more than most commits write.
+const trialSize = 256 << 10
 
 // tryRoom writes a file beside the database, and removes it. How much a file system
 // says is free may not be for us: there are quotas, and reserves.
 func (q *Queue) tryRoom() (err error) {
-	if diskFull(q.opts.Dir) {
-		return syscall.ENOSPC
-	}
 	f, err := os.CreateTemp(q.opts.Dir, tempPattern(trialFile))
 	if err != nil {
 		return err

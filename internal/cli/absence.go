@@ -26,6 +26,7 @@ type absence struct {
 	away func() // told that the waiting begins; nil: a line says so, and another that it is over
 
 	since time.Time // when it was missed first
+	told  bool      // that it is away
 	back  time.Time // when it answered last after that
 }
 
@@ -37,8 +38,7 @@ func (a *absence) over(ctx context.Context, err error) error {
 		return err
 	}
 	if a.since.IsZero() || !a.back.IsZero() && a.s.now().Sub(a.back) > settled {
-		a.since = a.s.now()
-		a.tellAway()
+		a.since, a.told = a.s.now(), false
 	}
 	for {
 		if !pause(ctx, reconnectEvery) {
@@ -49,12 +49,13 @@ func (a *absence) over(ctx context.Context, err error) error {
 		case err == nil:
 			a.back = a.s.now()
 			a.tellBack()
-			return nil
+			return nil // it may never have been away: it answers in this way when it is about to leave, or its disk fails
 		case interrupted(ctx):
 			return ctx.Err()
 		case a.s.now().Sub(a.since) > a.s.reconnectFor:
 			return task.Errorf(task.CodeUnavailable, "the daemon went away and was not back after %s: %w", span(a.s.reconnectFor), err)
 		}
+		a.tellAway()
 	}
 }
 
@@ -66,8 +67,12 @@ func (a *absence) probe(ctx context.Context) error {
 	return err
 }
 
-// tellAway says why nothing comes for a while.
+// tellAway says, once, why nothing comes for a while.
 func (a *absence) tellAway() {
+	if a.told {
+		return
+	}
+	a.told = true
 	if a.away != nil {
 		a.away()
 		return
@@ -76,7 +81,7 @@ func (a *absence) tellAway() {
 }
 
 func (a *absence) tellBack() {
-	if a.away == nil {
+	if a.told && a.away == nil {
 		a.s.err.printf("the daemon is back\n")
 	}
 }

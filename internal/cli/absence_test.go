@@ -186,12 +186,12 @@ func TestWaitOutlivesTwoAbsences(t *testing.T) {
 func TestSubmitIsRepeatable(t *testing.T) {
 	f, env := startFake(t)
 	f.drop = 1
-	out := expect(t, env, exitDone, "01", "the daemon is back", "submit", "--", "true")
+	out := expect(t, env, exitDone, "01", "", "submit", "--", "true")
 	if len(f.tasks) != 1 || f.tasks[0].GetId() != strings.TrimSpace(out) {
 		t.Errorf("%d tasks, printed %q", len(f.tasks), out)
 	}
 	f.drop = 1
-	if out := expect(t, env, exitDone, `"id":"01`, "is back", "submit", "--json", "--", "true"); strings.Contains(out, "existing") {
+	if out := expect(t, env, exitDone, `"id":"01`, "", "submit", "--json", "--", "true"); strings.Contains(out, "existing") {
 		t.Errorf("a new task is told as an old one: %s", out)
 	}
 	f.drop = 2

@@ -87,7 +87,7 @@ func pausedNow(answer *pb.PauseClassResponse) string {
 	}
 	said := k.GetName() + " is paused: " + count(waitingIn(k), "task") + " waiting"
 	if n := activeIn(k); n > 0 {
-		said += ", " + count(n, "task") + " not held up"
+		said += ", " + goOn(n)
 	}
 	return said + "; resume with: " + Program + " " + cmdResume + " " + k.GetName()
 }

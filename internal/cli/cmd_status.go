@@ -46,7 +46,7 @@ func (s *session) status(c *cli.Context) error {
 	if c.Bool("json") {
 		return writeJSON(s.out, statusJSON(h, cl.where))
 	}
-	s.showDaemon(h)
+	s.showDaemon(cfg, h)
 	s.showQueue(cfg, h)
 	return s.showRunning(c.Context, cl)
 }
@@ -76,7 +76,7 @@ func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {
 	return j
 }
 
-func (s *session) showDaemon(h *pb.HealthResponse) {
+func (s *session) showDaemon(cfg config.Config, h *pb.HealthResponse) {
 	health := s.out.paint(green, "accepts tasks")
 	if !h.GetHealthy() {
 		health = s.out.paint(red, "does not accept tasks")
@@ -84,11 +84,27 @@ func (s *session) showDaemon(h *pb.HealthResponse) {
 	s.out.printf("daemon     %s, pid %d, version %s, up %s (since %s)\n",
 		health, h.GetPid(), oneLine(h.GetVersion()), span(s.now().Sub(task.Instant(h.GetStartedAtNs()).Time())), clock(h.GetStartedAtNs()))
 	s.out.printf("workspace  %s\nqueue      %s\nlog        %s\n", h.GetWorkspace(), h.GetQueueDir(), h.GetLogFile())
+	where := doorsOf(cfg, h)
 	for _, name := range slices.Sorted(maps.Keys(h.GetServices())) {
-		if !slices.Contains(laterParts, name) {
-			s.out.printf("%-10s %s\n", oneLine(name), oneLine(h.GetServices()[name]))
+		if slices.Contains(laterParts, name) {
+			continue
 		}
+		text := h.GetServices()[name]
+		if text == "ok" && where[name] != "" {
+			text += ": " + where[name]
+		}
+		s.out.printf("%-10s %s\n", oneLine(name), oneLine(text))
 	}
+}
+
+// doorsOf returns where the daemon listens, by the names of its services, if it is the
+// one of this workspace.
+func doorsOf(cfg config.Config, h *pb.HealthResponse) map[string]string {
+	o := liveOwner(cfg.QueueDir)
+	if o == nil || o.PID != int(h.GetPid()) {
+		return nil
+	}
+	return map[string]string{"grpc": o.GRPC, "http": o.HTTP}
 }
 
 // queueColumns are the states that the table of classes shows; those between

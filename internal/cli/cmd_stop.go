@@ -122,12 +122,16 @@ func goesOn(h *pb.HealthResponse) string {
 	for _, k := range h.GetClasses() {
 		n += sumStates(k, []task.State{task.Starting, task.Running, task.Stopping})
 	}
-	switch n {
-	case 0:
+	if n == 0 {
 		return ""
-	case 1:
-		return "; 1 task goes on without it"
-	default:
-		return "; " + count(n, "task") + " go on without it"
 	}
+	return "; " + goOn(n) + " without it"
+}
+
+// goOn says that so many tasks are not touched by what was done.
+func goOn(n int64) string {
+	if n == 1 {
+		return "1 task goes on"
+	}
+	return count(n, "task") + " go on"
 }

@@ -71,7 +71,7 @@ func TestPauseAndResume(t *testing.T) {
 	f, env := startFake(t)
 	f.classes = twoClasses()
 	since := "since " + pausedAt.Local().Format("2006-01-02 15:04:05 MST") + " by uid 7 (ada)"
-	expect(t, env, exitDone, "cpu_short is paused: 12 tasks waiting, 3 tasks not held up; resume with: dspy-agent resume cpu_short\n", "",
+	expect(t, env, exitDone, "cpu_short is paused: 12 tasks waiting, 3 tasks go on; resume with: dspy-agent resume cpu_short\n", "",
 		"pause", "cpu_short", "--reason", "the disk is moved")
 	expect(t, env, exitDone, "cpu_short was paused already, "+since+": the disk is moved\ncpu_long is paused: 0 tasks waiting;", "",
 		"pause", "cpu_short", "cpu_long")
