@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/backendtest"
+	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -256,6 +257,38 @@ func TestDiskFull(t *testing.T) {
 		}
 		w.submit(job("next", `{}`))
 		w.want("next", task.Succeeded)
+	})
+}
+
+// TestOutcomesThatNobodyKnows: commits that are there, and of which the engine is not
+// told so, are made again; what follows from them happens once.
+func TestOutcomesThatNobodyKnows(t *testing.T) {
+	var log logBuffer
+	limited := map[string]engine.Class{"c": class("c", func(c *engine.Class) { c.Limit = time.Second })}
+	inBubble(t, settings{cpus: 4, log: &log, classes: limited}, func(w *world) {
+		w.store.mu.Lock()
+		w.store.doubts = true
+		w.store.mu.Unlock()
+		w.submit(job("ends", `{"run_ms": 1500, "result": {"n": 3}}`), job("fails", `{"run_ms": 10, "exit": 2}`, retries(1)), job("hangs", `{"hang": true}`))
+		w.pass(time.Minute)
+		w.cancel("hangs")
+		w.pass(task.DefaultGrace + time.Minute)
+		w.want("ends", task.Succeeded)
+		if st := w.want("fails", task.Failed); st.Attempt != 2 {
+			t.Errorf("it failed with attempt %d", st.Attempt)
+		}
+		w.want("hangs", task.Cancelled)
+		if began := w.began(); began != 4 {
+			t.Errorf("%d attempts began", began)
+		}
+		if known := w.fake.Known(); len(known) != 0 {
+			t.Errorf("not forgotten: %v", known)
+		}
+		for _, id := range []string{"ends", "hangs"} {
+			if n := log.count("longer than is usual", "task="+id); n != 1 {
+				t.Errorf("%s is over its limit, and that was told %d times", id, n)
+			}
+		}
 	})
 }
 

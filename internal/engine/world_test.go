@@ -409,6 +409,8 @@ type flakyStore struct {
 	broken  error
 	heads   error
 	applies error
+	doubts  bool // every other Apply is stored, and answers that nobody knows
+	calls   int
 	damaged map[task.Seq]bool // Get cannot read them; Apply, too, while unmovable
 	unmoved bool
 	met     map[task.Seq]bool // Apply could not read them, so Line passes them by
@@ -524,7 +526,8 @@ func (s *flakyStore) Apply(ctx context.Context, changes []task.Change) ([]task.A
 	if err = cmp.Or(err, s.trouble()); err != nil {
 		return nil, err
 	}
-	return s.applyWhole(ctx, changes)
+	applied, err := s.applyWhole(ctx, changes)
+	return applied, cmp.Or(err, s.doubt())
 }
 
 func (s *flakyStore) Pause(ctx context.Context, class string, p task.Pause) (task.Pause, bool, error) {
@@ -546,6 +549,17 @@ func (s *flakyStore) Advance(ctx context.Context, now task.Instant) (task.Instan
 		return 0, false, err
 	}
 	return s.Queue.Advance(ctx, now)
+}
+
+// doubt is the error of a commit that is there, and whose caller cannot be told so.
+func (s *flakyStore) doubt() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if !s.doubts || s.calls%2 == 0 {
+		return nil
+	}
+	return &task.Error{Code: task.CodeUnavailable, Message: "the last sync failed", Err: queue.ErrOutcomeUnknown}
 }
 
 // diskFull is what the queue says then.
