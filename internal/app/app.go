@@ -90,7 +90,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if damaged := a.queue.Err(); damaged != nil {
 		err = damaged // every part that has met it says so in its own words
 	}
-	log.Info("orchestrator stopping; running tasks go on", "error", err)
+	if err == nil {
+		log.Info("orchestrator stopping; running tasks go on")
+	} else {
+		log.Error("a part failed, so the orchestrator stops; running tasks go on", "error", err)
+	}
 	return err
 }
 

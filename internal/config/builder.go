@@ -26,7 +26,9 @@ func (b *builder) problem(at Source, key, format string, args ...any) {
 	if at.Kind == FromFile {
 		p.File, p.Line = at.Name, at.Line
 	}
-	b.problems = append(b.problems, p)
+	if !slices.Contains(b.problems, p) { // a variable may be that of two settings
+		b.problems = append(b.problems, p)
+	}
 }
 
 // assign reads a value into a record, and notes where it came from; name is what
