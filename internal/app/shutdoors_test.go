@@ -15,14 +15,14 @@ import (
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
-// daemon is an orchestrator within the test, with a connection to its socket.
-type daemon struct {
+// served is an orchestrator within the test, with a connection to its socket.
+type served struct {
 	*api.Client
 	stop func() error // waits for its end
 }
 
 // startDaemon runs one until the test ends; the error is that of a start that failed.
-func startDaemon(t *testing.T, o Options) (*daemon, error) {
+func startDaemon(t *testing.T, o Options) (*served, error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, done := make(chan string, 1), make(chan error, 1)
@@ -34,7 +34,7 @@ func startDaemon(t *testing.T, o Options) (*daemon, error) {
 		return nil, err
 	case socket := <-ready:
 		c, err := api.Dial(t.Context(), api.Target{Socket: socket})
-		d := &daemon{Client: c, stop: func() error {
+		d := &served{Client: c, stop: func() error {
 			cancel()
 			err := <-done
 			done <- err
