@@ -32,6 +32,9 @@ var ErrNoDaemon = errors.New("no daemon is running")
 type Target struct {
 	Socket string // path of its Unix socket
 	Addr   string // host and port instead of the socket
+	// Conn, instead of both, is a connection that is there already, such as Pair makes.
+	// The Client closes it, and makes no other.
+	Conn net.Conn
 	// Cert is the server's certificate, and Token what it asks for. Both are needed
 	// for addresses beyond loopback.
 	Cert      *access.Certificate
@@ -56,7 +59,7 @@ type Client struct {
 // cause; when one runs and says nothing, CodeUnavailable and ErrSilent.
 func Dial(ctx context.Context, t Target) (*Client, error) {
 	d := newDialer(t)
-	if t.Addr != "" {
+	if t.Addr != "" && t.Conn == nil {
 		route, err := routeTo(t)
 		if err != nil {
 			return nil, err
@@ -103,15 +106,22 @@ type socketDialer struct {
 	attending sync.WaitGroup // the goroutines of attend
 
 	mu    sync.Mutex
+	given net.Conn // Target.Conn, until it is taken
 	ready net.Conn // made by Dial, for gRPC to take; nil after
 	last  error    // why the last attempt failed; nil when it did not
 	pid   int32    // of whom the newest connection is to; 0 when it is not known
 }
 
 func newDialer(t Target) *socketDialer {
-	return &socketDialer{
-		target: t, door: sameUser(uint32(os.Geteuid())), patience: answerPatience, closed: make(chan struct{}),
+	d := &socketDialer{
+		target: t, door: sameUser(uint32(os.Geteuid())), patience: answerPatience, closed: make(chan struct{}), given: t.Conn,
 	}
+	if t.Conn != nil {
+		// Who serves it is stopped and goes on together with us, and the clock goes on
+		// meanwhile: that would look like silence.
+		d.patience = time.Hour
+	}
+	return d
 }
 
 func (d *socketDialer) lastError() error {
@@ -165,7 +175,10 @@ func (d *socketDialer) dial(ctx context.Context, _ string) (net.Conn, error) {
 
 // connect makes one connection to a listener of our own.
 func (d *socketDialer) connect(ctx context.Context) (net.Conn, error) {
-	if d.tcp != nil {
+	switch {
+	case d.target.Conn != nil:
+		return d.takeGiven()
+	case d.tcp != nil:
 		return d.tcp.connect(ctx, d.target)
 	}
 	if err := checkSocketPath(d.target.Socket); err != nil {
@@ -176,9 +189,26 @@ func (d *socketDialer) connect(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, d.explain(err)
 	}
+	return d.admit(conn, d.target.Socket)
+}
+
+// takeGiven returns the connection that there is, the first time.
+func (d *socketDialer) takeGiven() (net.Conn, error) {
+	d.mu.Lock()
+	conn := d.given
+	d.given = nil
+	d.mu.Unlock()
+	if conn == nil {
+		return nil, errPairEnded
+	}
+	return d.admit(conn, "the other end")
+}
+
+// admit makes sure that a connection leads to a process of our own user.
+func (d *socketDialer) admit(conn net.Conn, where string) (net.Conn, error) {
 	who, err := d.door(conn)
 	if err != nil {
-		refusal := task.Errorf(task.CodeConflict, "whoever listens on %s cannot be trusted: %w", d.target.Socket, err)
+		refusal := task.Errorf(task.CodeConflict, "whoever listens on %s cannot be trusted: %w", where, err)
 		return nil, errors.Join(refusal, conn.Close())
 	}
 	d.mu.Lock()
