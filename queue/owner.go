@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (q *Queue) locked() *LockedError {
 		locked.Owner = nil // whoever has it now has not said so yet, or only reads
 	}
 	if locked.Owner == nil {
-		locked.PID = holder
+		locked.PID = cmp.Or(holder, host.Sharer(q.path))
 	}
 	return locked
 }

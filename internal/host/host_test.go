@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func check(t *testing.T, err error) {
@@ -137,6 +139,22 @@ func TestHolder(t *testing.T) {
 	if pid := Holder(path); pid != 0 {
 		t.Errorf("pid %d holds what was let go", pid)
 	}
+}
+
+func TestSharer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	check(t, os.WriteFile(path, nil, 0o600))
+	f, err := os.Open(path)
+	check(t, err)
+	check(t, unix.Flock(int(f.Fd()), unix.LOCK_SH))
+	if reads, writes := Sharer(path), Holder(path); reads != os.Getpid() || writes != 0 {
+		t.Errorf("pid %d shares the lock and pid %d has it alone, want %d and none", reads, writes, os.Getpid())
+	}
+	check(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	if pid := Sharer(path); pid != 0 {
+		t.Errorf("pid %d shares a lock that somebody has alone", pid)
+	}
+	check(t, f.Close())
 }
 
 func TestPeerOf(t *testing.T) {

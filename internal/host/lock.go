@@ -45,7 +45,14 @@ func LockOpen(f *os.File) error {
 
 // Holder returns the pid of the process that has an exclusive flock(2) on the file; 0
 // if there is none, or if we may not look at it.
-func Holder(path string) int {
+func Holder(path string) int { return holder(path, "WRITE") }
+
+// Sharer returns the pid of a process that has a shared flock(2) on the file, in which
+// it keeps others from an exclusive one; 0 as for Holder.
+func Sharer(path string) int { return holder(path, "READ") }
+
+// holder returns who has the file locked in the way that /proc/locks calls so.
+func holder(path, way string) int {
 	want, err := os.Stat(path)
 	if err != nil {
 		return 0
@@ -57,7 +64,7 @@ func Holder(path string) int {
 	for line := range strings.Lines(string(locks)) { // 1: FLOCK ADVISORY WRITE 4242 fd:01:17 0 EOF
 		fields := strings.Fields(line)
 		var pid int
-		if len(fields) < 5 || fields[1] != "FLOCK" || fields[3] != "WRITE" { // who only reads shares it
+		if len(fields) < 5 || fields[1] != "FLOCK" || fields[3] != way {
 			continue
 		}
 		if _, err := fmt.Sscan(fields[4], &pid); err == nil && hasOpen(pid, want) {
