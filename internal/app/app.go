@@ -51,6 +51,7 @@ type App struct {
 	metrics   *metrics.Metrics
 	queue     *queue.Queue
 	process   *process.Backend
+	runner    engine.Backend // whoever is in the place of the process backend
 	engine    *engine.Engine
 	server    *api.Server
 	http      *api.HTTPServer
@@ -106,10 +107,9 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if a.metrics, err = a.newMetrics(); err != nil {
 		return err
 	}
-	q, err := queue.Open(ctx, queue.Options{
-		OnCommit: a.metrics.Committed,
-		Dir:      a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
-	})
+	opts := a.queueOptions()
+	opts.Socket = runtimedir.SocketPath(a.runtime, a.conf.QueueDir)
+	q, err := queue.Open(ctx, opts)
 	if err != nil {
 		return err
 	}
@@ -125,16 +125,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up the process backend: %w", err)
 	}
-	a.engine, err = engine.New(engine.Options{
-		Store:    q,
-		Backends: []engine.Registration{{Backend: a.process, Local: true, NoImage: true}},
-		Classes:  a.classes(),
-		Capacity: a.capacity,
-		Wake:     q.Changed(),
-		Meter:    a.metrics,
-		Logger:   a.log.With("component", "engine"),
-	})
-	if err != nil {
+	if err := a.newEngine(a.process); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
@@ -143,16 +134,44 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err := a.openDoors(ctx); err != nil {
 		return err
 	}
+	if err := a.newServer(moverPort{a.engine, q}); err != nil {
+		return err
+	}
+	a.http, err = a.newHTTP()
+	return err
+}
+
+func (a *App) queueOptions() queue.Options {
+	return queue.Options{
+		OnCommit: a.metrics.Committed,
+		Dir:      a.conf.QueueDir, Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
+	}
+}
+
+// newEngine makes the engine over the queue; runner is its only backend.
+func (a *App) newEngine(runner engine.Backend) (err error) {
+	a.runner = runner
+	a.engine, err = engine.New(engine.Options{
+		Store:    a.queue,
+		Backends: []engine.Registration{{Backend: runner, Local: true, NoImage: true}},
+		Classes:  a.classes(),
+		Capacity: a.capacity,
+		Wake:     a.queue.Changed(),
+		Meter:    a.metrics,
+		Logger:   a.log.With("component", "engine"),
+	})
+	return err
+}
+
+// newServer makes the server of calls over the queue and the engine.
+func (a *App) newServer(mover api.Mover) (err error) {
+	q := a.queue
 	a.server, err = api.New(api.Options{
-		Queue: queuePort{q}, Log: logPort{q}, Mover: moverPort{a.engine, q}, Outputs: outputs{a.process.Layout()}, Metrics: a.metrics,
+		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{process.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Stats: a.stats,
 		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 	})
-	if err != nil {
-		return err
-	}
-	a.http, err = a.newHTTP()
 	return err
 }
 

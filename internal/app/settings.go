@@ -97,7 +97,7 @@ func (a *App) info() api.Info {
 	} else if bad := a.queue.Damaged(); len(bad) > 0 {
 		info.Services["queue"] = damageText(bad)
 	}
-	if down := a.process.Down(); down != "" {
+	if down := a.runner.Down(); down != "" {
 		info.Services["process"] = "down: " + down
 	}
 	paused := a.queue.Paused()

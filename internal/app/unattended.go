@@ -1,0 +1,169 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// UnattendedOptions are what OpenUnattended needs.
+type UnattendedOptions struct {
+	Config config.Config
+	// Write opens the queue for writing, and makes it if there is none. Without it
+	// nothing on disk changes, and others may read at the same time.
+	Write bool
+	// LockTimeout is how long to wait for whoever has the queue; 0 = the queue's own
+	// time.
+	LockTimeout time.Duration
+	// Remedy ends the sentence "no daemon runs for workspace W; ..." in what a task is
+	// said to wait for.
+	Remedy string
+}
+
+// Unattended is the queue of a workspace that nobody runs, open in this process for
+// one command. It answers calls as the daemon would, with the same server over the
+// same queue and engine, on a single connection. Nothing is started, and what is to be
+// stopped is only written down, for the next owner.
+type Unattended struct {
+	app  App
+	conn net.Conn
+}
+
+// OpenUnattended opens the queue and begins to serve. The error is a BusyError when
+// somebody else has the queue. Killing the process at any moment does no harm: the
+// lock ends with it, and what was answered is on disk.
+func OpenUnattended(ctx context.Context, o UnattendedOptions) (*Unattended, error) {
+	// What goes wrong is told to whoever calls; the log is the daemon's.
+	log := slog.New(slog.DiscardHandler)
+	u := &Unattended{app: App{
+		conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(),
+	}}
+	if err := u.build(ctx, o); err != nil {
+		return nil, errors.Join(err, u.app.down.run())
+	}
+	return u, nil
+}
+
+// Conn is the connection on which calls are answered, for api.Target.
+func (u *Unattended) Conn() net.Conn { return u.conn }
+
+// Close ends the connection, waits for what calls have begun, and lets go of the queue.
+func (u *Unattended) Close() error { return u.app.down.run() }
+
+func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error) {
+	a := &u.app
+	if a.metrics, err = a.newMetrics(); err != nil {
+		return err
+	}
+	opts := a.queueOptions()
+	opts.ReadOnly, opts.LockTimeout = !o.Write, o.LockTimeout
+	if a.queue, err = queue.Open(ctx, opts); err != nil {
+		return busy(err)
+	}
+	a.down.push("queue", func(context.Context) error { return a.queue.Close() })
+	a.doors.grpc.status, a.doors.http.status = "off", "off"
+	nobody := fmt.Sprintf("no daemon runs for %s; %s", o.Config, o.Remedy)
+	if err := u.moveOrObserve(o.Write, nobody); err != nil {
+		return err
+	}
+	if err := a.newServer(unattendedMover{moverPort{a.engine, a.queue}, nobody}); err != nil {
+		return err
+	}
+	conn, lis, err := api.Pair()
+	if err != nil {
+		return err
+	}
+	u.conn = conn
+	a.run("calls", func(ctx context.Context) error { return a.server.Serve(ctx, lis) })
+	a.down.push("connection", func(context.Context) error { // first: the server waits for one that says nothing
+		if err := conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) { // the client closes it as a rule
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// moveOrObserve sets up the engine: to carry out what is asked of it, or where nothing
+// may be written only to explain.
+func (u *Unattended) moveOrObserve(write bool, nobody string) error {
+	a := &u.app
+	if !write {
+		if err := a.newEngine(resting{}); err != nil {
+			return err
+		}
+		return a.engine.Observe()
+	}
+	if err := a.newEngine(resting{down: nobody}); err != nil {
+		return err
+	}
+	a.run("engine", a.engine.Run)
+	return nil
+}
+
+// unattendedMover says of tasks that have not ended that nobody moves them.
+type unattendedMover struct {
+	moverPort
+	nobody string
+}
+
+// Explain puts first what a task really waits for.
+func (m unattendedMover) Explain(ctx context.Context, id string) (string, task.Task, error) {
+	why, t, err := m.moverPort.Explain(ctx, id)
+	switch {
+	case err != nil || t.State().Terminal():
+		return why, t, err
+	case t.State() == task.Pending:
+		return fmt.Sprintf("waiting for somebody to run it: %s; then: %s", m.nobody, why), t, nil
+	default:
+		return fmt.Sprintf("%s, as was known last: %s", why, m.nobody), t, nil
+	}
+}
+
+// Holder tells one opening of a queue from all others.
+type Holder struct {
+	Host  string // "" = not known
+	PID   int    // 0 = not known
+	Fence uint64 // of an opening for writing
+	// Settled is when a file came or went in the queue's folder, as happens with every
+	// opening for writing, and its end. It tells apart those who have not said yet who
+	// they are.
+	Settled time.Time
+}
+
+// BusyError is returned by OpenUnattended when somebody else has the queue open.
+type BusyError struct {
+	Holder Holder
+	Err    error // the queue's
+}
+
+// Error names the holder.
+func (e *BusyError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what the queue said.
+func (e *BusyError) Unwrap() error { return e.Err }
+
+// busy makes a BusyError of an error that is about the lock.
+func busy(err error) error {
+	locked, ok := errors.AsType[*queue.LockedError](err)
+	if !ok {
+		return err
+	}
+	h := Holder{PID: locked.PID}
+	if o := locked.Owner; o != nil {
+		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence}
+	}
+	if info, err := os.Stat(locked.Dir); err == nil {
+		h.Settled = info.ModTime()
+	}
+	return &BusyError{Holder: h, Err: err}
+}
