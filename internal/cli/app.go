@@ -146,13 +146,14 @@ func boolFlag(name, usage string, aliases ...string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Usage: usage, Aliases: aliases, DisableDefaultText: true}
 }
 
-// withClient calls fn with a connection to the daemon.
-func (s *session) withClient(c *cli.Context, fn func(ctx context.Context, cl *client) error) error {
+// withClient calls fn with a connection to the daemon, or to the queue itself where that
+// is what the command needs.
+func (s *session) withClient(c *cli.Context, n need, fn func(ctx context.Context, cl *client) error) error {
 	cfg, err := s.config(c)
 	if err != nil {
 		return err
 	}
-	cl, err := s.dial(c.Context, cfg, c.Bool("json"))
+	cl, err := s.open(c.Context, cfg, n, c.Bool("json"))
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,11 @@ func (s *session) bulk(c *cli.Context, v verb) error {
 	if err != nil {
 		return err
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	needs := writes
+	if c.Bool("dry-run") {
+		needs = reads
+	}
+	return s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		tasks, err := want.resolve(ctx, cl)
 		if err != nil {
 			return err

@@ -27,7 +27,12 @@ func (s *session) cancelCommand() *cli.Command {
 				if err != nil && task.CodeOf(err) == task.CodeConflict {
 					return hadEnded(ctx, cl, id, err)
 				}
-				return cancelled(answer.GetTask(), began), err
+				v := cancelled(answer.GetTask(), began)
+				if err == nil && cl.unattended() && !ended(answer.GetTask()) {
+					v.said, v.kind = "is to be stopped, once somebody runs the queue", "to be stopped"
+					s.remind(cl, "what runs is not stopped yet")
+				}
+				return v, err
 			}})
 		},
 	})

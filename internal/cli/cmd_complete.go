@@ -192,7 +192,7 @@ func (c *completion) config() config.Config {
 
 // ids asks the daemon.
 func (c *completion) ids(states []string) []string {
-	cl, err := c.s.dial(c.ctx, c.config(), false)
+	cl, err := c.s.open(c.ctx, c.config(), reads, false)
 	if err != nil {
 		return nil
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
@@ -38,10 +39,14 @@ func (s *session) logs(c *cli.Context) error {
 		TaskId: c.Args().First(), Follow: c.Bool("follow"),
 		Tail: int32(min(c.Int("tail"), 1<<30)), Attempt: int32(min(c.Int("attempt"), 1<<30)),
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
+		copyAll := s.copyOutput
+		if cl.unattended() && req.GetFollow() {
+			copyAll = s.copyUnattended
+		}
 		_, err := byID(ctx, s, cl, req.GetTaskId(), func(id string) (struct{}, error) {
 			req.TaskId = id
-			return struct{}{}, s.copyOutput(ctx, cl, s.out, req)
+			return struct{}{}, copyAll(ctx, cl, s.out, req)
 		})
 		if interrupted(ctx) && req.GetFollow() {
 			return nil // this is how following ends
@@ -68,6 +73,33 @@ func (s *session) copyOutput(ctx context.Context, cl *client, to *screen, req *p
 			return err
 		}
 	}
+}
+
+// copyUnattended follows where nobody runs tasks: of one that has ended all there is can
+// be printed; of another what there is, and that no more comes is an error.
+func (s *session) copyUnattended(ctx context.Context, cl *client, to *screen, req *pb.StreamLogsRequest) error {
+	if req.GetTaskId() != "" {
+		t, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: req.GetTaskId()})
+		if err != nil {
+			return err
+		}
+		if ended(t) {
+			return copyStream(ctx, cl, to, req)
+		}
+	}
+	req.Follow = false
+	err := copyStream(ctx, cl, to, req)
+	if req.GetTaskId() == "" {
+		return err // none has begun
+	}
+	t, lookup := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: req.GetTaskId()})
+	if lookup != nil {
+		return lookup
+	}
+	if !ended(t) {
+		return cl.errNobody(fmt.Sprintf("task %s is %s and cannot be followed", t.GetId(), t.GetState()))
+	}
+	return err
 }
 
 // copyStream prints one stream, and notes in req how far it came.

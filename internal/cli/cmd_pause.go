@@ -53,7 +53,7 @@ func (s *session) eachClass(c *cli.Context, do func(context.Context, *client, st
 	if c.NArg() == 0 {
 		return usagef("%s takes one or more classes; %s status lists them", c.Command.Name, Program)
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	return s.withClient(c, writes, func(ctx context.Context, cl *client) error {
 		worst := exitDone
 		for _, class := range c.Args().Slice() {
 			k, already, said, err := do(ctx, cl, class)

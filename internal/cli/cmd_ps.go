@@ -62,7 +62,11 @@ func (s *session) ps(c *cli.Context) error {
 	if !c.IsSet("limit") && s.out.tty && !c.Bool("json") {
 		sel.limit = psLimit
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	needs := reads
+	if c.Bool("watch") {
+		needs = needsDaemon // nothing changes without one
+	}
+	return s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		if c.Bool("watch") {
 			return s.watch(ctx, cl, sel, c.Bool("json"))
 		}

@@ -41,7 +41,7 @@ func (s *session) queueCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.withClient(c, func(ctx context.Context, cl *client) error {
+			return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
 				stats, err := cl.GetQueueStats(ctx, &pb.GetQueueStatsRequest{})
 				if err != nil {
 					return err
@@ -49,7 +49,7 @@ func (s *session) queueCommand() *cli.Command {
 				if c.Bool("json") {
 					return writeJSON(s.out, queueJSON(stats))
 				}
-				s.showStats(cfg, stats)
+				s.showStats(cfg, cl, stats)
 				return nil
 			})
 		},
@@ -96,7 +96,7 @@ func statsGrid() *grid {
 	return g
 }
 
-func (s *session) showStats(cfg config.Config, stats *pb.QueueStats) {
+func (s *session) showStats(cfg config.Config, cl *client, stats *pb.QueueStats) {
 	g := statsGrid()
 	for _, k := range stats.GetClasses() {
 		if nothingIn(k) && cfg.Classes[k.GetName()].Later != "" {
@@ -118,7 +118,11 @@ func (s *session) showStats(cfg config.Config, stats *pb.QueueStats) {
 			s.out.printf("%s\n", oneLine(pauseOf(k.GetPausedAtMs(), k.GetPausedBy(), k.GetPausedReason()).Of(k.GetName())))
 		}
 	}
-	s.out.printf("database   %s, of which %s are free\n", humanize.IBytes(uint64(stats.GetFileBytes())), humanize.IBytes(uint64(stats.GetFreeBytes())))
+	size := humanize.IBytes(uint64(stats.GetFileBytes()))
+	if !cl.unattended() { // else nobody has counted what is free
+		size += ", of which " + humanize.IBytes(uint64(stats.GetFreeBytes())) + " are free"
+	}
+	s.out.printf("database   %s\n", size)
 }
 
 func nothingIn(k *pb.ClassStats) bool {
@@ -170,7 +174,7 @@ type jsonQueue struct {
 	QueueID    string      `json:"queue_id" doc:"the queue's own random id"`
 	QueueDir   string      `json:"queue_dir" doc:"where the queue is"`
 	FileBytes  int64       `json:"file_bytes" doc:"size of its database"`
-	FreeBytes  int64       `json:"free_bytes" doc:"how much of that nothing uses"`
+	FreeBytes  int64       `json:"free_bytes" doc:"how much of that nothing uses; 0 where no daemon runs, since only who writes knows"`
 	FirstIndex uint64      `json:"first_index" doc:"oldest record of the event log; 0: it is empty"`
 	LastIndex  uint64      `json:"last_index" doc:"newest record of the event log"`
 	MaxWaiting int64       `json:"max_waiting" doc:"tasks that may wait at once; 0: no bound"`

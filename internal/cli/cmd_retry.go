@@ -22,6 +22,9 @@ func (s *session) retryCommand() *cli.Command {
 			failed := []string{task.Failed.String(), task.Lost.String()}
 			return s.bulk(c, verb{states: failed, would: wouldRetry, do: func(ctx context.Context, cl *client, id string) (verdict, error) {
 				answer, err := cl.RetryTask(ctx, &pb.RetryTaskRequest{TaskId: id})
+				if err == nil {
+					s.remind(cl, "it is on disk, and nothing runs it yet")
+				}
 				return retried(answer.GetTask()), err
 			}})
 		},

@@ -21,7 +21,7 @@ func (s *session) showCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.withClient(c, func(ctx context.Context, cl *client) error {
+			return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
 				info, err := s.getTask(ctx, cl, id)
 				if err != nil {
 					return err

@@ -17,7 +17,7 @@ import (
 func (s *session) statusCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "status", Usage: "show the daemon, the queue and what runs", Category: categoryDaemon,
-		Description: "Ends with exit code 4 when no daemon runs.",
+		Description: "Ends with exit code 4 when no daemon runs; the queue is shown all the same.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action:      s.status,
 	})
@@ -31,7 +31,7 @@ func (s *session) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := s.dial(c.Context, cfg, c.Bool("json"))
+	cl, err := s.open(c.Context, cfg, reads, c.Bool("json"))
 	if err != nil {
 		if c.Bool("json") {
 			_ = writeJSON(s.out, jsonStatus{Workspace: cfg.Workspace, QueueDir: cfg.QueueDir, Socket: socketPath(cfg)})
@@ -43,12 +43,37 @@ func (s *session) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if cl.unattended() {
+		return s.statusUnattended(c, cfg, cl, h)
+	}
 	if c.Bool("json") {
 		return writeJSON(s.out, statusJSON(h, cl.where))
 	}
 	s.showDaemon(cfg, h)
 	s.showQueue(cfg, h)
 	return s.showRunning(c.Context, cl)
+}
+
+// statusUnattended shows the queue that nobody runs.
+func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client, h *pb.HealthResponse) error {
+	if c.Bool("json") {
+		of := statusJSON(h, "")
+		if err := writeJSON(s.out, jsonStatus{
+			Workspace: cfg.Workspace, QueueDir: cfg.QueueDir, QueueID: of.QueueID, Socket: socketPath(cfg), Queue: of.Queue, Paused: of.Paused,
+		}); err != nil {
+			return err
+		}
+		return cl.errNone()
+	}
+	s.out.printf("daemon     %s\nworkspace  %s\nqueue      %s\n", s.out.paint(yellow, "none runs"), cfg.Workspace, cfg.QueueDir)
+	if said := h.GetServices()[cmdQueue]; said != "ok" {
+		s.out.printf("%-10s %s\n", cmdQueue, oneLine(said))
+	}
+	s.showQueue(cfg, h)
+	if err := s.showRunning(c.Context, cl); err != nil {
+		return err
+	}
+	return cl.errNone()
 }
 
 func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {

@@ -89,7 +89,7 @@ func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, activ
 	if err != nil {
 		return 0, "", s.ownerUnknown(cfg, err)
 	}
-	pid = ownerPID(cfg.QueueDir)
+	pid = s.daemonPID(c.Context, cfg.QueueDir)
 	if pid == 0 && lockHolder(cfg.QueueDir) != 0 {
 		return 0, "", s.ownerUnknown(cfg, notNamed(cfg, o))
 	}
@@ -102,6 +102,9 @@ func notNamed(cfg config.Config, o *owner) error {
 	path := filepath.Join(cfg.QueueDir, ownerFile)
 	if o == nil {
 		return fmt.Errorf("there is no %s, which would name the daemon", path)
+	}
+	if liveOwner(cfg.QueueDir) != nil {
+		return fmt.Errorf("%s names pid %d, which is a command and no daemon", path, o.PID)
 	}
 	return fmt.Errorf("%s names pid %d, which is gone", path, o.PID)
 }

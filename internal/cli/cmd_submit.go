@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -15,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -80,7 +82,11 @@ func (s *session) submit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	needs := s.submitNeeds(c)
+	if c.Bool("wait") || c.Bool("follow") {
+		needs = needsDaemon
+	}
+	return noQueue(cfg, needs, s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		answer, err := s.send(ctx, cl, req)
 		if err != nil {
 			return err
@@ -92,8 +98,30 @@ func (s *session) submit(c *cli.Context) error {
 		if c.Bool("wait") || c.Bool("follow") {
 			return s.submitAndWait(ctx, cl, answer, c.Bool("follow"), c.Bool("json"))
 		}
-		return s.submitted(ctx, cl, answer, c.Bool("json"))
-	})
+		if err := s.submitted(ctx, cl, answer, c.Bool("json")); err != nil {
+			return err
+		}
+		s.remind(cl, "it is on disk, and nothing runs it yet")
+		return nil
+	}))
+}
+
+// submitNeeds is what a submission needs that waits for nothing. A queue is made only
+// where somebody has said where: a slip of cd is not to leave one behind.
+func (s *session) submitNeeds(c *cli.Context) need {
+	if c.String("workspace") != "" || s.env.getenv("ENV_QUEUE_DIR") != "" {
+		return creates
+	}
+	return writes
+}
+
+// noQueue adds to the error that no daemon runs what would do without one.
+func noQueue(cfg config.Config, n need, err error) error {
+	if n != writes || !errors.Is(err, api.ErrNoDaemon) {
+		return err
+	}
+	return task.Errorf(task.CodeUnavailable, "%w\nTo leave tasks here for later, in a new queue, name the workspace: %s %s --workspace %s ...",
+		err, Program, cmdSubmit, shellQuote(cfg.Workspace))
 }
 
 // warn says that a task was accepted from which nothing will come.
@@ -345,6 +373,8 @@ func (s *session) submitted(ctx context.Context, cl *client, answer *pb.SubmitTa
 		s.out.printf("%s\n", id)
 	case answer.GetExisting():
 		s.out.printf("%s had been submitted before; %s show %s tells how far it is\n", s.out.paint(bold, id), Program, id)
+	case cl.unattended():
+		s.out.printf("submitted %s\n", s.out.paint(bold, id))
 	default:
 		s.out.printf("submitted %s; follow it with: %s logs %s --follow\n", s.out.paint(bold, id), Program, id)
 	}

@@ -56,15 +56,20 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	needs := s.submitNeeds(c)
+	return noQueue(cfg, needs, s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		again, err := lines()
 		if err != nil {
 			return err
 		}
 		b := &batch{session: s, cl: cl, bar: s.progress(total)}
 		err = b.run(ctx, again)
-		return b.report(c.Bool("json"), total, err)
-	})
+		if err := b.report(c.Bool("json"), total, err); err != nil {
+			return err
+		}
+		s.remind(cl, "they are on disk, and nothing runs them yet")
+		return nil
+	}))
 }
 
 // alone refuses flags and arguments that a file has its own keys for.

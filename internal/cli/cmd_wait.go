@@ -34,7 +34,7 @@ func (s *session) wait(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.withClient(c, func(ctx context.Context, cl *client) error {
+	return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
 		tasks, err := s.lookAtAll(ctx, cl, want)
 		switch {
 		case err != nil:
@@ -44,6 +44,9 @@ func (s *session) wait(c *cli.Context) error {
 			return nil
 		case c.Bool("dry-run"):
 			return s.wouldWait(tasks)
+		}
+		if err := cl.errNotEnded(tasks); err != nil {
+			return err
 		}
 		done, err := s.waitForAll(ctx, cl, tasks, c.Bool("json"))
 		if want.chosen != nil || c.IsSet("from-file") {

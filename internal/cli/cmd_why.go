@@ -21,7 +21,7 @@ func (s *session) whyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.withClient(c, func(ctx context.Context, cl *client) error {
+			return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
 				answer, err := byID(ctx, s, cl, id, func(id string) (*pb.ExplainTaskResponse, error) {
 					return cl.ExplainTask(ctx, &pb.ExplainTaskRequest{TaskId: id})
 				})

@@ -35,14 +35,19 @@ func expect(t *testing.T, env Env, code int, stdout, stderr string, args ...stri
 	return gotOut
 }
 
+// TestNothingRuns: without a daemon and without a queue nothing can be done, and no queue
+// is made.
 func TestNothingRuns(t *testing.T) {
 	env := testEnv(t)
-	for _, args := range []string{"ps", "show x", "status", "submit -- true", "wait x", "cancel x", "logs x", "why x", "result x", "retry x"} {
+	for _, args := range []string{"ps", "show x", "status", "submit -- true", "wait x", "cancel x", "logs x", "why x", "result x", "retry x", "pause cpu_long", "queue stats"} {
 		expect(t, env, exitNoDaemon, "", "start one with: dspy-agent start", strings.Fields(args)...)
 	}
 	expect(t, env, exitNoDaemon, `"running":false`, "no daemon is running", "status", "--json")
 	expect(t, env, exitDone, "no daemon runs", "", "stop")
 	expect(t, env, exitDone, "", "", "__complete", "--", "show", "")
+	if made, err := os.ReadDir(env.Cwd); err != nil || len(made) != 0 {
+		t.Errorf("the folder has %v, %v", made, err)
+	}
 }
 
 func TestUsage(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/api"
@@ -22,6 +23,11 @@ type client struct {
 	close func() error
 	// For messages: where it leads, and which queue that is.
 	where, workspace string
+
+	// nobody says that no daemon runs and what to do about it, where the queue is open
+	// in this process; "" = a daemon answers.
+	nobody   string
+	reminder sync.Once // of remind
 }
 
 // dial connects to the daemon of a workspace: over TCP when the environment
@@ -41,15 +47,19 @@ func dial(ctx context.Context, cfg config.Config, raw bool) (*client, error) {
 	if err != nil {
 		return nil, ownerNoted(cfg, err)
 	}
-	where := target.Socket
-	if target.Addr != "" {
-		where = target.Addr
+	cl := newClient(cfg, c, raw)
+	if cl.where = target.Socket; target.Addr != "" {
+		cl.where = target.Addr
 	}
+	return cl, nil
+}
+
+func newClient(cfg config.Config, c *api.Client, raw bool) *client {
 	conn := c.Conn()
 	if !raw {
 		conn = defused{conn}
 	}
-	return &client{OrchestratorServiceClient: pb.NewOrchestratorServiceClient(conn), close: c.Close, where: where, workspace: cfg.String()}, nil
+	return &client{OrchestratorServiceClient: pb.NewOrchestratorServiceClient(conn), close: c.Close, workspace: cfg.String()}
 }
 
 // ownerNoted adds to the error that no daemon was found that one may run elsewhere:

@@ -12,10 +12,12 @@
 //     from the commands themselves by a test;
 //   - what a person reads is for the place where it is read: colours, columns
 //     and "3 minutes ago" on a terminal, tabs and RFC 3339 in a pipe (terminal.go);
+//   - without a daemon most commands do what they are for all the same, on the queue
+//     itself and through the daemon's own code (unattended.go);
 //   - leaving a command changes nothing that it did not say it would: a wait
 //     that is interrupted leaves the task alone.
 //
 // Nothing has to be recovered after a crash: a submission that was answered is
-// on the daemon's disk, and one that was not can be repeated, since the same id
+// on disk, and one that was not can be repeated, since the same id
 // with the same content is the same task.
 package cli

@@ -44,6 +44,7 @@ func renderDocs() string {
 		"`show`, `why`, `result`, `logs` and `wait` take the beginning or the end of an id, of at least six characters, for the\n" +
 		"whole if it is that of one task only, among the newest 10,000; `cancel` and `retry` want the whole id.\n\n")
 	docCommands(&b, app)
+	docUnattended(&b)
 	docExitCodes(&b)
 	docOutput(&b)
 	docJSON(&b)
@@ -101,6 +102,20 @@ func flagText(f cli.Flag) string {
 		text += " (default: " + def + ")"
 	}
 	return text
+}
+
+func docUnattended(b *bytes.Buffer) {
+	b.WriteString("## Without a daemon\n\n" +
+		"Most commands need none. Where none runs they open the queue themselves:\n\n" +
+		"| | |\n|---|---|\n" +
+		"| `ps`, `show`, `why`, `result`, `logs`, `status`, `queue stats` | read it, and change nothing on disk; `status` ends with 4 |\n" +
+		"| `submit`, `cancel`, `retry`, `pause`, `resume` | have it for the one call. What they answer is on disk; it is carried out once a daemon or `dspy-agent drain` runs, which `submit` says on the standard error |\n" +
+		"| `wait`, `logs --follow` | tell of tasks that have ended; for others they end with 4 |\n" +
+		"| `submit --wait`, `submit --follow`, `ps --watch` | end with 4, before anything is submitted |\n\n" +
+		"`submit` makes a queue only where `--workspace` or `ENV_QUEUE_DIR` says in which folder. Commands that come at the same\n" +
+		"moment take turns, and a daemon that starts meanwhile waits for them; one that finds a daemon by then calls it. Who keeps the\n" +
+		"queue for more than two seconds is named, and the code is 4. With `ORCHESTRATOR_GRPC_ADDR` set that address is meant, and\n" +
+		"nothing else.\n\n")
 }
 
 func docExitCodes(b *bytes.Buffer) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,12 +67,17 @@ func liveOwner(queueDir string) *owner {
 	return o
 }
 
-// ownerPID returns the pid of the live owner, or 0.
-func ownerPID(queueDir string) int {
-	if o := liveOwner(queueDir); o != nil {
-		return o.PID
+// daemonPID returns the pid of the daemon that has the queue; 0 if none has. A command
+// that has it for its one call is let finish: it is no daemon, and leaves by itself.
+func (s *session) daemonPID(ctx context.Context, queueDir string) int {
+	for end := s.now().Add(holderPatience); ; {
+		if o := liveOwner(queueDir); o != nil && o.Socket != "" {
+			return o.PID
+		}
+		if lockHolder(queueDir) == 0 || s.now().After(end) || !pause(ctx, lockLook) {
+			return 0
+		}
 	}
-	return 0
 }
 
 // lockHolder returns the pid of the process on this host that has the queue's

@@ -82,7 +82,8 @@ func TestOwnerThatSaysNothing(t *testing.T) {
 		dir := makeQueue(t, env.Cwd)
 		write(t, filepath.Join(dir, "owner.json"), text)
 		expect(t, env, exitDone, "no daemon runs for workspace", filepath.Join(dir, "owner.json")+" does not tell who owns the queue", "stop")
-		expect(t, env, exitNoDaemon, "", "dspy-agent stop says whether one runs", "ps")
+		// What a command would open by itself is not there either.
+		expect(t, env, exitFailed, "", "names queue-000001.db, which is not there", "ps")
 
 		db := filepath.Join(dir, "queue-000001.db")
 		write(t, db, "")

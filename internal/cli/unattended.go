@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// need is what a command needs of whoever has the queue.
+type need int
+
+const (
+	// needsDaemon: somebody who runs tasks, since the command waits for what becomes of
+	// them.
+	needsDaemon need = iota
+	// reads: where no daemon runs, the command opens the queue itself, for reading.
+	reads
+	// writes: the same for writing, for the one call.
+	writes
+	// creates: the same, and the queue is made if there is none.
+	creates
+)
+
+// How long a command waits for others who have the queue. Between two looks at the
+// lock it tries whether a daemon answers by now.
+const (
+	holderPatience = 2 * time.Second // for each of them: a command has it for one call
+	lockLook       = 200 * time.Millisecond
+)
+
+// open returns a connection to the workspace's daemon or, where none runs, to its queue
+// itself, if that will do. Others may be at it, too: each has it for a moment, so that
+// only one who keeps it is an obstacle.
+func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool) (*client, error) {
+	var held holding
+	for {
+		cl, err := s.dial(ctx, cfg, raw)
+		if n == needsDaemon || cfg.GRPCAddr != "" || !errors.Is(err, api.ErrNoDaemon) {
+			return cl, err
+		}
+		if err := openable(cfg, n, err); err != nil {
+			return nil, err
+		}
+		cl, err = s.openQueue(ctx, cfg, n, raw)
+		busy, ok := errors.AsType[*app.BusyError](err)
+		switch {
+		case !ok:
+			return cl, err
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case held.by(busy.Holder, s.now()) > holderPatience:
+			return nil, unavailable(cfg, busy)
+		}
+	}
+}
+
+// holding is since when one and the same process has been seen to have the queue.
+type holding struct {
+	holder app.Holder
+	since  time.Time
+}
+
+// by notes who has it, and returns for how long that has been so.
+func (h *holding) by(holder app.Holder, now time.Time) time.Duration {
+	if h.since.IsZero() || h.holder != holder {
+		h.holder, h.since = holder, now
+	}
+	return now.Sub(h.since)
+}
+
+// openable says why the queue cannot be opened without a daemon; none is the error that
+// there is no daemon.
+func openable(cfg config.Config, n need, none error) error {
+	if _, gone := os.Stat(cfg.Workspace); gone != nil {
+		return none
+	}
+	for _, path := range []string{cfg.QueueDir, filepath.Join(cfg.QueueDir, "CURRENT")} {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && n != creates:
+			return none
+		case err != nil:
+			continue // the queue says what is wrong with it
+		}
+		// As at the socket, root is somebody else, too: what it submits is not to run as
+		// the owner of the queue.
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+			return task.Errorf(task.CodeConflict, "the queue in %s belongs to uid %d, and you are uid %d; become that user first", cfg.QueueDir, st.Uid, os.Geteuid())
+		}
+	}
+	return nil
+}
+
+// openQueue opens the queue in this process, and returns a connection to that.
+func (s *session) openQueue(ctx context.Context, cfg config.Config, n need, raw bool) (*client, error) {
+	opened, err := app.OpenUnattended(ctx, app.UnattendedOptions{Config: cfg, Write: n != reads, LockTimeout: lockLook, Remedy: remedy(cfg)})
+	if err != nil {
+		return nil, err
+	}
+	c, err := api.Dial(ctx, api.Target{Conn: opened.Conn(), Workspace: cfg.Workspace})
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	cl := newClient(cfg, c, raw)
+	cl.nobody = fmt.Sprintf("%s for %s; %s", api.ErrNoDaemon, cfg, remedy(cfg))
+	cl.close = func() error { return errors.Join(c.Close(), opened.Close()) }
+	if n == reads {
+		release := s.out.hold()
+		cl.close = func() error {
+			defer release()
+			return errors.Join(c.Close(), opened.Close())
+		}
+		s.noteElsewhere(cfg)
+	}
+	return cl, nil
+}
+
+// remedy is what to type where no daemon runs.
+func remedy(cfg config.Config) string {
+	return fmt.Sprintf("start one with: %s, or run once what waits with: %s drain %s", startHint(cfg), Program, shellWords(cfg.Args()))
+}
+
+// unattended says whether nobody runs tasks: the queue is open in this process.
+func (c *client) unattended() bool { return c.nobody != "" }
+
+// errNone is the error that no daemon runs.
+func (c *client) errNone() error {
+	return &task.Error{Code: task.CodeUnavailable, Message: c.nobody, Err: api.ErrNoDaemon}
+}
+
+// errNobody is the error of a command that would have to wait for something that does
+// not happen. what names it: "task x does not end".
+func (c *client) errNobody(what string) error {
+	return &task.Error{Code: task.CodeUnavailable, Message: what + ": " + c.nobody, Err: api.ErrNoDaemon}
+}
+
+// remind says, once in a command, that what was asked for is on disk and not done
+// before somebody does it. what is the beginning of the sentence.
+func (s *session) remind(cl *client, what string) {
+	if cl.unattended() {
+		cl.reminder.Do(func() { s.err.printf("note: %s: %s\n", what, cl.nobody) })
+	}
+}
+
+// errNotEnded is the error of a wait for tasks that nobody runs; nil where they have all
+// ended.
+func (c *client) errNotEnded(tasks []*pb.TaskInfo) error {
+	if !c.unattended() {
+		return nil
+	}
+	for _, t := range tasks {
+		if !ended(t) {
+			return c.errNobody(fmt.Sprintf("task %s is %s and cannot be waited for", t.GetId(), t.GetState()))
+		}
+	}
+	return nil
+}
+
+// elsewhereError is returned where the queue belongs to a process of another host, which
+// cannot be called from here. It is the place for what can be done all the same.
+type elsewhereError struct {
+	owner owner
+	queue string // its folder
+	err   error
+}
+
+// Error says who, where, and what to do.
+func (e *elsewhereError) Error() string {
+	return fmt.Sprintf("the queue in %s belongs to pid %d on host %s, since %s, and that cannot be called from here; run the command there, or stop it there first",
+		e.queue, e.owner.PID, oneLine(e.owner.Host), stamp(e.owner.StartedAt.UnixNano()))
+}
+
+// Unwrap returns the error of the attempt to open the queue.
+func (e *elsewhereError) Unwrap() error { return e.err }
+
+// unavailable is the error for a queue that somebody keeps.
+func unavailable(cfg config.Config, busy *app.BusyError) error {
+	if o := ownerElsewhere(cfg); o != nil && (busy.Holder.PID == 0 || busy.Holder.Host == o.Host) {
+		return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: cfg.QueueDir, err: busy})
+	}
+	return task.Errorf(task.CodeUnavailable, "%w; %s stop says whether one runs", busy, Program)
+}
+
+// ownerElsewhere returns who says to have the queue from another host; nil if nobody.
+func ownerElsewhere(cfg config.Config) *owner {
+	o, err := readOwner(cfg.QueueDir)
+	if err != nil || o == nil {
+		return nil
+	}
+	here, err := host.This()
+	if err != nil || here.Boot == o.BootID || here.Name == o.Host {
+		return nil
+	}
+	return o
+}
+
+// noteElsewhere says whose queue is shown.
+func (s *session) noteElsewhere(cfg config.Config) {
+	if o := ownerElsewhere(cfg); o != nil {
+		s.err.printf("note: the queue belongs to pid %d on host %s, since %s; this is how it was written last\n",
+			o.PID, oneLine(o.Host), stamp(o.StartedAt.UnixNano()))
+	}
+}

@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+)
+
+// unattendedWorkspace is a workspace with a queue and a task, and without a daemon.
+func unattendedWorkspace(t *testing.T) (Env, config.Config) {
+	t.Helper()
+	env := testEnv(t)
+	expect(t, env, exitDone, "a\n", "note: it is on disk, and nothing runs it yet: no daemon is running for workspace "+env.Cwd, "submit", "--workspace", ".", "--id", "a", "--", "true")
+	cfg, err := config.Load(config.Given{Cwd: env.Cwd, Lookup: env.getenv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env, cfg
+}
+
+// occupy opens the queue as another command would, and returns how to close it.
+func occupy(t *testing.T, cfg config.Config, write bool) (leave func()) {
+	t.Helper()
+	u, err := app.OpenUnattended(t.Context(), app.UnattendedOptions{Config: cfg, Write: write})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := u.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWaitsForItsTurn: a command waits for another that has the queue for its own call.
+func TestWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	env, cfg := unattendedWorkspace(t)
+	for _, args := range []string{"submit --id b -- true", "ps", "cancel a", "stop"} {
+		leave := occupy(t, cfg, true)
+		ended := make(chan int, 1)
+		go func() {
+			code, _, _ := dspyAgent(t, env, strings.Fields(args)...)
+			ended <- code
+		}()
+		leave()
+		if code := <-ended; code != exitDone {
+			t.Errorf("%s ended with %d", args, code)
+		}
+	}
+}
+
+// TestWhoKeepsTheQueueIsNamed: one who does not let go of it is named, and not taken for
+// a daemon.
+func TestWhoKeepsTheQueueIsNamed(t *testing.T) {
+	t.Parallel()
+	env, cfg := unattendedWorkspace(t)
+	pid := fmt.Sprintf("pid %d", os.Getpid())
+	leave := occupy(t, cfg, true)
+	expect(t, env, exitNoDaemon, "", pid, "ps")
+	expect(t, env, exitFailed, "", "which is a command and no daemon", "stop")
+	leave()
+	leave = occupy(t, cfg, false)
+	expect(t, env, exitDone, "a\t", "", "ps")
+	expect(t, env, exitNoDaemon, "", pid, "submit", "--", "true")
+	expect(t, env, exitDone, "no daemon runs", "", "stop")
+	leave()
+}
+
+// TestSlowReaderKeepsNobodyOut: what a command has read of the queue may wait for its
+// reader, and the queue does not.
+func TestSlowReaderKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	env, _ := unattendedWorkspace(t)
+	slow := env
+	r, w := io.Pipe()
+	slow.Args, slow.Stdout, slow.Stderr = []string{Program, "ps"}, w, io.Discard
+	ended := make(chan int, 1)
+	go func() {
+		ended <- Main(t.Context(), slow)
+		_ = w.Close() // a pipe's never fails
+	}()
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, env, exitDone, "b\n", "note: ", "submit", "--id", "b", "--", "true")
+	rest, err := io.ReadAll(r)
+	if err != nil || !bytes.Contains(rest, []byte("\na\t")) {
+		t.Errorf("read %q, %v", rest, err)
+	}
+	if code := <-ended; code != exitDone {
+		t.Errorf("ps ended with %d", code)
+	}
+}
+
+// TestOwnerOnAnotherHost: reading says whose queue it is; what would change it says who
+// has it, where, and what to do.
+func TestOwnerOnAnotherHost(t *testing.T) {
+	t.Parallel()
+	env, cfg := unattendedWorkspace(t)
+	const text = `{"host": "login2", "boot_id": "another", "pid": 77, "start_ticks": 5, "fence": 9, "started_at": "2026-03-04T05:06:07Z", "socket": "/run/x"}`
+	write(t, filepath.Join(cfg.QueueDir, ownerFile), text)
+	expect(t, env, exitDone, "a\t", "note: the queue belongs to pid 77 on host login2, since 2026-03-04T05:06:07", "ps")
+
+	o := ownerElsewhere(cfg)
+	if o == nil || o.Host != "login2" {
+		t.Fatalf("the owner is %+v", o)
+	}
+	cause := errors.New("locked")
+	err := unavailable(cfg, &app.BusyError{Holder: app.Holder{Host: "login2", PID: 77}, Err: cause})
+	far, ok := errors.AsType[*elsewhereError](err)
+	msg := err.Error()
+	if !ok || far.owner.PID != 77 || exitCode(t.Context(), err) != exitNoDaemon || !errors.Is(err, cause) ||
+		!strings.Contains(msg, "pid 77 on host login2") || !strings.Contains(msg, "run the command there") {
+		t.Errorf("the error is %v", err)
+	}
+	// Who has the lock here is another one.
+	err = unavailable(cfg, &app.BusyError{Holder: app.Holder{PID: 5}, Err: cause})
+	if _, ok := errors.AsType[*elsewhereError](err); ok {
+		t.Errorf("a process of this host is told as one of another: %v", err)
+	}
+}
+
+// TestQueueOfSomebodyElse: nobody is let at it, as at the socket; root least of all, who
+// could.
+func TestQueueOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a queue to another user: sudo go test -run TestQueueOfSomebodyElse ./internal/cli")
+	}
+	env, cfg := unattendedWorkspace(t)
+	if err := os.Chown(filepath.Join(cfg.QueueDir, "CURRENT"), 1234, -1); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"ps", "submit -- true", "submit --workspace . -- true", "cancel a"} {
+		expect(t, env, exitRefused, "", "belongs to uid 1234, and you are uid 0; become that user first", append([]string{"--workspace", env.Cwd}, strings.Fields(args)...)...)
+	}
+}
+
+// TestHold: an output is kept back up to a size, and then passed on, in order.
+func TestHold(t *testing.T) {
+	var to bytes.Buffer
+	s := &screen{w: &to}
+	release := s.hold()
+	s.printf("one ")
+	if to.Len() != 0 {
+		t.Errorf("passed on too early: %q", to.String())
+	}
+	long := strings.Repeat("x", holdMost)
+	s.printf("%s", long)
+	s.printf(" two")
+	if got := to.String(); got != "one "+long+" two" {
+		t.Errorf("%d bytes were passed on of what is too long to keep", len(got))
+	}
+	release()
+	s.printf(" three")
+	if got := to.String(); got != "one "+long+" two three" {
+		t.Errorf("%d bytes after the release", len(got))
+	}
+
+	s = &screen{w: failing{io.ErrClosedPipe}}
+	release = s.hold()
+	s.printf("kept")
+	release()
+	if !errors.Is(s.err, io.ErrClosedPipe) {
+		t.Errorf("the error of the late write is %v", s.err)
+	}
+}
