@@ -91,6 +91,11 @@ type service struct {
 var errStopping = task.Errorf(task.CodeUnavailable,
 	"the daemon is stopping; running tasks go on: connect again, and resume a stream behind the last index or offset it gave")
 
+// maxStreams is how many calls one connection may have under way: more wait in
+// the client. A program that waits for each of its tasks by a call of its own has
+// hundreds.
+const maxStreams = 1000
+
 // New makes a Server that does not serve yet.
 func New(opts Options) (*Server, error) {
 	if opts.Queue == nil || opts.Log == nil || opts.Mover == nil || opts.Outputs == nil ||
@@ -115,8 +120,10 @@ func New(opts Options) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second),
-		grpc.ChainUnaryInterceptor(token.Unary, s.unary),
-		grpc.ChainStreamInterceptor(token.Stream, s.stream),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InTapHandle(token.Tap),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
 	)
 	pb.RegisterOrchestratorServiceServer(s.grpc, service{Server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{info: opts.Info})
