@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -169,6 +170,14 @@ func endingOf(t task.Task, result task.Result) ending {
 func endingOfRecord(r task.Record) ending {
 	return ending{
 		id: r.ID, class: r.Class, backend: r.Backend, state: r.To, attempt: r.Attempt, at: r.At, outcome: r.Outcome,
+	}
+}
+
+// endingOfFinal reads the end of a task from what retention has left of it.
+func endingOfFinal(f task.Final) ending {
+	return ending{
+		id: f.ID, state: f.State, at: f.EndedAt,
+		outcome: task.Outcome{Message: fmt.Sprintf("the task is %s; it was removed by retention, and no more is known of it", f.State)},
 	}
 }
 

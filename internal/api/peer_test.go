@@ -17,6 +17,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
 )
 
 // nobody is a uid that is not ours.
@@ -92,7 +93,7 @@ func serveUntilEOF() error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	q, m, err := openQueue(context.Background(), filepath.Join(dir, "queue"))
+	q, m, err := openQueue(context.Background(), filepath.Join(dir, "queue"), queue.Retention{})
 	if err != nil {
 		return err
 	}

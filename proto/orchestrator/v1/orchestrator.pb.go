@@ -767,10 +767,12 @@ func (x *RefusedTask) GetAnswer() *SubmitTaskResponse {
 }
 
 type StreamTaskResultsRequest struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	TaskIds          []string               `protobuf:"bytes,1,rep,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"`                             // empty: all
-	IncludeCompleted bool                   `protobuf:"varint,2,opt,name=include_completed,json=includeCompleted,proto3" json:"include_completed,omitempty"` // those that have ended already, too
-	AfterIndex       uint64                 `protobuf:"varint,16,opt,name=after_index,json=afterIndex,proto3" json:"after_index,omitempty"`                  // resume behind this TaskResult.index
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	TaskIds []string               `protobuf:"bytes,1,rep,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"` // empty: all
+	// Those that have ended already, too: with task_ids the last end of each, first
+	// of all those whose end the event log no longer has; else all that the log has.
+	IncludeCompleted bool   `protobuf:"varint,2,opt,name=include_completed,json=includeCompleted,proto3" json:"include_completed,omitempty"`
+	AfterIndex       uint64 `protobuf:"varint,16,opt,name=after_index,json=afterIndex,proto3" json:"after_index,omitempty"` // resume behind this TaskResult.index; 0: do not
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -827,21 +829,23 @@ func (x *StreamTaskResultsRequest) GetAfterIndex() uint64 {
 }
 
 type TaskResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // pending, running, completed, failed
-	Result        map[string]string      `protobuf:"bytes,3,rep,name=result,proto3" json:"result,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	DurationMs    float64                `protobuf:"fixed64,5,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
-	CompletedAt   int64                  `protobuf:"varint,6,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"` // unix seconds
-	Index         uint64                 `protobuf:"varint,16,opt,name=index,proto3" json:"index,omitempty"`                               // place in the event log; give it back as after_index
-	State         string                 `protobuf:"bytes,17,opt,name=state,proto3" json:"state,omitempty"`                                // the exact state
-	Attempt       int32                  `protobuf:"varint,18,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	ExitCode      int32                  `protobuf:"varint,19,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	Signal        int32                  `protobuf:"varint,20,opt,name=signal,proto3" json:"signal,omitempty"`
-	FailureClass  string                 `protobuf:"bytes,21,opt,name=failure_class,json=failureClass,proto3" json:"failure_class,omitempty"`
-	Backend       string                 `protobuf:"bytes,22,opt,name=backend,proto3" json:"backend,omitempty"`
-	Class         string                 `protobuf:"bytes,23,opt,name=class,proto3" json:"class,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	TaskId      string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	Status      string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // pending, running, completed, failed
+	Result      map[string]string      `protobuf:"bytes,3,rep,name=result,proto3" json:"result,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Error       string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	DurationMs  float64                `protobuf:"fixed64,5,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	CompletedAt int64                  `protobuf:"varint,6,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"` // unix seconds
+	// Give it back as after_index. It is the place of the end in the event log, or,
+	// if the log no longer has it, one before all that it has.
+	Index         uint64 `protobuf:"varint,16,opt,name=index,proto3" json:"index,omitempty"`
+	State         string `protobuf:"bytes,17,opt,name=state,proto3" json:"state,omitempty"` // the exact state
+	Attempt       int32  `protobuf:"varint,18,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	ExitCode      int32  `protobuf:"varint,19,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Signal        int32  `protobuf:"varint,20,opt,name=signal,proto3" json:"signal,omitempty"`
+	FailureClass  string `protobuf:"bytes,21,opt,name=failure_class,json=failureClass,proto3" json:"failure_class,omitempty"`
+	Backend       string `protobuf:"bytes,22,opt,name=backend,proto3" json:"backend,omitempty"`
+	Class         string `protobuf:"bytes,23,opt,name=class,proto3" json:"class,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -56,8 +56,19 @@ type OrchestratorServiceClient interface {
 	// RPC error. The same id with the same content is answered with the first
 	// task; with other content it is refused.
 	SubmitTask(ctx context.Context, in *SubmitTaskRequest, opts ...grpc.CallOption) (*SubmitTaskResponse, error)
-	// StreamTaskResults sends the result of each task once, when it ends for
-	// good. With task_ids it closes when all of those have ended.
+	// StreamTaskResults sends the result of each task once, when it ends for good;
+	// again only if somebody has it tried again and it ends once more. With task_ids
+	// it closes when all of those have ended. A task that retention has removed has
+	// ended: what is still known of its end is sent where those that have ended
+	// already are asked for.
+	//
+	// To resume after a break, send the same request with after_index = the index of
+	// the last result that was received. Then every end behind it comes, in the same
+	// order and each once, wherever the stream broke, and with or without
+	// include_completed. Indexes grow along a stream. A stream that broke before its
+	// first result resumes by the header "after-index" of its answer. If the event
+	// log no longer has what comes next, the answer is FAILED_PRECONDITION: begin
+	// again without after_index and with include_completed.
 	StreamTaskResults(ctx context.Context, in *StreamTaskResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TaskResult], error)
 	// GetTaskStatus is answered with INVALID_ARGUMENT for an empty id, NOT_FOUND
 	// for an unknown one.
@@ -66,7 +77,8 @@ type OrchestratorServiceClient interface {
 	StartWorkflowRun(ctx context.Context, in *StartWorkflowRunRequest, opts ...grpc.CallOption) (*StartWorkflowRunResponse, error)
 	StreamWorkflowStatus(ctx context.Context, in *StreamWorkflowStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WorkflowStatusUpdate], error)
 	GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error)
-	// StreamEvents sends every event from since_timestamp on, then follows.
+	// StreamEvents sends every event from since_timestamp on, then follows. It
+	// resumes as StreamTaskResults does.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SystemEvent], error)
 	// Health is healthy when tasks can be accepted.
 	Health(ctx context.Context, in *HealthRequest, opts ...grpc.CallOption) (*HealthResponse, error)
@@ -371,8 +383,19 @@ type OrchestratorServiceServer interface {
 	// RPC error. The same id with the same content is answered with the first
 	// task; with other content it is refused.
 	SubmitTask(context.Context, *SubmitTaskRequest) (*SubmitTaskResponse, error)
-	// StreamTaskResults sends the result of each task once, when it ends for
-	// good. With task_ids it closes when all of those have ended.
+	// StreamTaskResults sends the result of each task once, when it ends for good;
+	// again only if somebody has it tried again and it ends once more. With task_ids
+	// it closes when all of those have ended. A task that retention has removed has
+	// ended: what is still known of its end is sent where those that have ended
+	// already are asked for.
+	//
+	// To resume after a break, send the same request with after_index = the index of
+	// the last result that was received. Then every end behind it comes, in the same
+	// order and each once, wherever the stream broke, and with or without
+	// include_completed. Indexes grow along a stream. A stream that broke before its
+	// first result resumes by the header "after-index" of its answer. If the event
+	// log no longer has what comes next, the answer is FAILED_PRECONDITION: begin
+	// again without after_index and with include_completed.
 	StreamTaskResults(*StreamTaskResultsRequest, grpc.ServerStreamingServer[TaskResult]) error
 	// GetTaskStatus is answered with INVALID_ARGUMENT for an empty id, NOT_FOUND
 	// for an unknown one.
@@ -381,7 +404,8 @@ type OrchestratorServiceServer interface {
 	StartWorkflowRun(context.Context, *StartWorkflowRunRequest) (*StartWorkflowRunResponse, error)
 	StreamWorkflowStatus(*StreamWorkflowStatusRequest, grpc.ServerStreamingServer[WorkflowStatusUpdate]) error
 	GetMetrics(context.Context, *GetMetricsRequest) (*MetricsResponse, error)
-	// StreamEvents sends every event from since_timestamp on, then follows.
+	// StreamEvents sends every event from since_timestamp on, then follows. It
+	// resumes as StreamTaskResults does.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[SystemEvent]) error
 	// Health is healthy when tasks can be accepted.
 	Health(context.Context, *HealthRequest) (*HealthResponse, error)
