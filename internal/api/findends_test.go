@@ -22,7 +22,9 @@ func (l *sparseLog) at(index uint64) task.Instant {
 
 func (l *sparseLog) LastIndex() uint64 { return l.last }
 
-func (l *sparseLog) WaitRecords(context.Context, uint64) error { panic("nobody waits for what is past") }
+func (l *sparseLog) WaitRecords(context.Context, uint64) error {
+	panic("nobody waits for what is past")
+}
 
 func (l *sparseLog) Records(from uint64, limit int) (out []task.Record, err error) {
 	for i := max(from, l.first); i <= l.last && len(out) < limit; i++ {

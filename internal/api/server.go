@@ -55,6 +55,10 @@ type Options struct {
 	// SendTimeout is how long a message of a stream waits for its reader, before
 	// the stream is cut off. Defaults to 30 s.
 	SendTimeout time.Duration
+	// MaxSubmitBytes is how many bytes of gRPC's submissions are given to the queue at
+	// once; others wait, and beyond four times as much they are sent away. Defaults to
+	// MaxMessageBytes.
+	MaxSubmitBytes int64
 	// Now tells the time. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -68,12 +72,13 @@ type Class struct {
 
 // Server serves OrchestratorService, grpc.health.v1 and reflection.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	grpc    *grpc.Server
-	feed    *feed
-	endings endings
-	streams sync.WaitGroup // what guarded left behind
+	opts     Options
+	log      *slog.Logger
+	grpc     *grpc.Server
+	feed     *feed
+	endings  endings
+	inflight *inflight
+	streams  sync.WaitGroup // what guarded left behind
 
 	// serving ends when the server begins to stop. It is set once, before the
 	// first call is taken.
@@ -102,16 +107,13 @@ func New(opts Options) (*Server, error) {
 		opts.Metrics == nil || opts.Pauser == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
 		return nil, errors.New("api: an option that is needed is missing")
 	}
-	if opts.StopTimeout == 0 {
-		opts.StopTimeout = 5 * time.Second
-	}
-	if opts.SendTimeout == 0 {
-		opts.SendTimeout = 30 * time.Second
-	}
+	opts.StopTimeout = orDefault(opts.StopTimeout, 5*time.Second)
+	opts.SendTimeout = orDefault(opts.SendTimeout, 30*time.Second)
+	opts.MaxSubmitBytes = orDefault(opts.MaxSubmitBytes, MaxMessageBytes)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log)}
+	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log), inflight: newInflight(opts.MaxSubmitBytes)}
 	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid())}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),

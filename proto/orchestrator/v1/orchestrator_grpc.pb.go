@@ -54,7 +54,9 @@ type OrchestratorServiceClient interface {
 	// SubmitTask accepts one task; it is on disk when the answer is sent. A task
 	// that is refused is answered with success = false and a reason, not with an
 	// RPC error. The same id with the same content is answered with the first
-	// task; with other content it is refused.
+	// task; with other content it is refused. UNAVAILABLE says that nothing was
+	// accepted, since the daemon is stopping or too much is being submitted at this
+	// moment: send it again.
 	SubmitTask(ctx context.Context, in *SubmitTaskRequest, opts ...grpc.CallOption) (*SubmitTaskResponse, error)
 	// StreamTaskResults sends the result of each task once, when it ends for good;
 	// again only if somebody has it tried again and it ends once more. With task_ids
@@ -381,7 +383,9 @@ type OrchestratorServiceServer interface {
 	// SubmitTask accepts one task; it is on disk when the answer is sent. A task
 	// that is refused is answered with success = false and a reason, not with an
 	// RPC error. The same id with the same content is answered with the first
-	// task; with other content it is refused.
+	// task; with other content it is refused. UNAVAILABLE says that nothing was
+	// accepted, since the daemon is stopping or too much is being submitted at this
+	// moment: send it again.
 	SubmitTask(context.Context, *SubmitTaskRequest) (*SubmitTaskResponse, error)
 	// StreamTaskResults sends the result of each task once, when it ends for good;
 	// again only if somebody has it tried again and it ends once more. With task_ids
