@@ -220,6 +220,31 @@ func TestHTTPStopIsBounded(t *testing.T) {
 	}
 }
 
+// TestHTTPStopLeavesBehindWhatHangs has a request that does not end with its
+// connection, as one at a disk that does not answer.
+func TestHTTPStopLeavesBehindWhatHangs(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.StopTimeout = 50 * time.Millisecond })}
+	stop := f.serveHTTPUnwatched(api.HTTPOptions{Peer: func(r *http.Request) (api.Peer, bool) {
+		close(entered)
+		<-leave
+		return me(r)
+	}})
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.try("GET", "/health", nil)
+		done <- err
+	}()
+	<-entered
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "1 requests do not end") {
+		t.Errorf("the stop ended with %v", err)
+	}
+	if err := <-done; err == nil {
+		t.Error("a request that was cut off has an answer")
+	}
+	close(leave)
+}
+
 // waitRefused waits until nobody listens any more.
 func waitRefused(tb testing.TB, addr string) {
 	tb.Helper()
