@@ -55,6 +55,9 @@ type Options struct {
 	// SendTimeout is how long a message of a stream waits for its reader, before
 	// the stream is cut off. Defaults to 30 s.
 	SendTimeout time.Duration
+	// HealthInterval is how often is looked, for each watcher of grpc.health.v1,
+	// whether the health has changed. Defaults to 1 s.
+	HealthInterval time.Duration
 	// MaxSubmitBytes is how many bytes of gRPC's submissions are given to the queue at
 	// once; others wait, and beyond four times as much they are sent away. Defaults to
 	// MaxMessageBytes.
@@ -109,6 +112,7 @@ func New(opts Options) (*Server, error) {
 	}
 	opts.StopTimeout = orDefault(opts.StopTimeout, 5*time.Second)
 	opts.SendTimeout = orDefault(opts.SendTimeout, 30*time.Second)
+	opts.HealthInterval = orDefault(opts.HealthInterval, time.Second)
 	opts.MaxSubmitBytes = orDefault(opts.MaxSubmitBytes, MaxMessageBytes)
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -128,7 +132,7 @@ func New(opts Options) (*Server, error) {
 		grpc.StreamInterceptor(s.stream),
 	)
 	pb.RegisterOrchestratorServiceServer(s.grpc, service{Server: s})
-	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{info: opts.Info})
+	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{Server: s})
 	reflection.Register(s.grpc)
 	return s, nil
 }
