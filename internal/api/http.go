@@ -120,9 +120,6 @@ func (h *HTTPServer) Serve(ctx context.Context, listeners ...net.Listener) error
 	return g.Wait()
 }
 
-// errLeftBehind is for requests that go on although nobody waits for their answer.
-var errLeftBehind = errors.New("requests do not end and are left behind")
-
 // stop lets requests end by themselves, cuts off those that do not in time, and
 // leaves behind those that go on even then: one may hang at a disk, and the daemon
 // is to end all the same.

@@ -236,7 +236,7 @@ func TestHTTPStopLeavesBehindWhatHangs(t *testing.T) {
 		done <- err
 	}()
 	<-entered
-	if err := stop(); err == nil || !strings.Contains(err.Error(), "1 requests do not end") {
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "1 calls do not end") {
 		t.Errorf("the stop ended with %v", err)
 	}
 	if err := <-done; err == nil {

@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -83,6 +86,9 @@ type Server struct {
 	inflight *inflight
 	streams  sync.WaitGroup // what guarded left behind
 
+	sayRefused *rate.Limiter
+	unsaid     atomic.Int64 // connections that were refused since the last line about them
+
 	// serving ends when the server begins to stop. It is set once, before the
 	// first call is taken.
 	serving context.Context
@@ -117,7 +123,10 @@ func New(opts Options) (*Server, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log), inflight: newInflight(opts.MaxSubmitBytes)}
+	s := &Server{
+		opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log), inflight: newInflight(opts.MaxSubmitBytes),
+		sayRefused: rate.NewLimiter(rate.Every(logRefusedEvery), 1),
+	}
 	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid())}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
@@ -126,6 +135,7 @@ func New(opts Options) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InTapHandle(token.Tap),
 		grpc.UnaryInterceptor(s.unary),
@@ -139,7 +149,8 @@ func New(opts Options) (*Server, error) {
 
 // Serve takes calls from the listeners, which it closes, until ctx ends. Then
 // streams and waits end at once with CodeUnavailable, other calls are given
-// StopTimeout, and Serve returns nil with no call left. It may be called once.
+// StopTimeout, those that are cut off half of that again, and Serve returns nil
+// with no call left, or an error. It may be called once.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s.serving = ctx
@@ -155,25 +166,38 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		s.stop()
-		return nil
+		return s.stop()
 	})
-	err := g.Wait()
-	s.streams.Wait()
-	return err
+	return g.Wait()
 }
 
-// stop lets calls end by themselves, and cuts off those that do not in time,
-// such as a stream whose reader does not read.
-func (s *Server) stop() {
-	cut := make(chan struct{})
-	late := time.AfterFunc(s.opts.StopTimeout, func() {
-		defer close(cut)
-		s.grpc.Stop()
-	})
-	s.grpc.GracefulStop()
-	if !late.Stop() {
-		<-cut
+// errLeftBehind is for calls that go on although nobody waits for their answer.
+var errLeftBehind = errors.New("calls do not end and are left behind")
+
+// stop lets calls end by themselves, cuts off those that do not in time, such as
+// a stream whose reader does not read, and leaves behind those that go on even
+// then: one may hang at a disk, and the daemon is to end all the same.
+func (s *Server) stop() error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.grpc.GracefulStop()
+		s.streams.Wait()
+	}()
+	late := time.NewTimer(s.opts.StopTimeout)
+	defer late.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-late.C:
+	}
+	s.grpc.Stop()
+	late.Reset(s.opts.StopTimeout / 2)
+	select {
+	case <-ended:
+		return nil
+	case <-late.C:
+		return fmt.Errorf("stop gRPC: %w", errLeftBehind)
 	}
 }
 
@@ -188,13 +212,52 @@ func (s *Server) untilStop(ctx context.Context) (context.Context, context.Cancel
 	}
 }
 
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	reply, err := handle(ctx, req)
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
+	err = s.survive(func() (err error) {
+		reply, err = handle(ctx, req)
+		return err
+	})
 	return reply, s.answer(ctx, info.FullMethod, err)
 }
 
+// errPanicked is the end of a call that met a fault of ours.
+var errPanicked = errors.New("this call met a fault of the orchestrator; its log has more")
+
+// survive makes of a panic the failure of one call.
+func (s *Server) survive(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a gRPC call panicked", "panic", p, "stack", string(debug.Stack()))
+			err = errPanicked
+		}
+	}()
+	return call()
+}
+
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	return s.answer(stream.Context(), info.FullMethod, handle(srv, stream))
+	if strings.HasPrefix(info.FullMethod, reflectionPrefix) {
+		handle = s.endingWithServer(handle)
+	}
+	err := s.survive(func() error { return handle(srv, stream) })
+	return s.answer(stream.Context(), info.FullMethod, err)
+}
+
+// reflectionPrefix begins the methods of a service that is not ours.
+const reflectionPrefix = "/grpc.reflection."
+
+// endingWithServer is for a stream that would wait for its client's next question
+// while the server stops. The end of the call ends its handler.
+func (s *Server) endingWithServer(handle grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) error {
+		done := make(chan error, 1)
+		s.streams.Go(func() { done <- s.survive(func() error { return handle(srv, stream) }) })
+		select {
+		case err := <-done:
+			return err
+		case <-s.serving.Done():
+			return errStopping
+		}
+	}
 }
 
 // answer turns the error of a call into what travels, counts the call, and logs
@@ -211,6 +274,14 @@ func (s *Server) answer(ctx context.Context, method string, err error) error {
 	return travels
 }
 
+// logRefusedEvery is how often a line is written about connections that were
+// refused. Whoever is refused must not be able to fill the disk.
+const logRefusedEvery = 10 * time.Second
+
 func (s *Server) logRefused(_ net.Conn, err error) {
-	s.log.Warn("connection refused", "error", err)
+	unsaid := s.unsaid.Add(1)
+	if s.sayRefused.Allow() {
+		s.unsaid.Add(-unsaid)
+		s.log.Warn("connection refused", "error", err, "suppressed", unsaid-1)
+	}
 }

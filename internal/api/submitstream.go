@@ -66,7 +66,10 @@ func (s service) acceptChunk(ctx context.Context, chunk []submission, reply *pb.
 	}
 	defer leave()
 	answers, err := s.submit(ctx, reqs, needID)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx) // says whether the client has left or the server stops
+	case err != nil:
 		return err
 	}
 	for _, a := range answers {

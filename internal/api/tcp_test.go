@@ -25,7 +25,7 @@ import (
 
 // tcpDoor serves the fixture's queue at an address as well, behind a gate, and
 // returns where.
-func (f *fixture) tcpDoor(at string, cert *access.Certificate, token access.Token) string {
+func (f *fixture) tcpDoor(at string, cert *access.Certificate, token access.Token, change ...func(*api.Options)) string {
 	f.t.Helper()
 	owners, err := access.NewOwners()
 	if err != nil {
@@ -45,6 +45,9 @@ func (f *fixture) tcpDoor(at string, cert *access.Certificate, token access.Toke
 	}
 	opts := f.options()
 	opts.Token = token
+	for _, c := range change {
+		c(&opts)
+	}
 	srv, err := api.New(opts)
 	if err != nil {
 		f.t.Fatal(err)
@@ -91,7 +94,7 @@ func TestLoopback(t *testing.T) {
 }
 
 // secured serves the fixture's queue by TLS as well.
-func (f *fixture) secured() (addr string, cert *access.Certificate, token access.Token) {
+func (f *fixture) secured(change ...func(*api.Options)) (addr string, cert *access.Certificate, token access.Token) {
 	f.t.Helper()
 	dir, uid, now := filepath.Join(shortDir(f.t), "access"), uint32(os.Geteuid()), time.Now()
 	for _, err := range []error{access.MakeCertificate(dir, uid, []string{"localhost"}, now, false), access.MakeToken(dir, uid, false)} {
@@ -107,7 +110,7 @@ func (f *fixture) secured() (addr string, cert *access.Certificate, token access
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return f.tcpDoor("127.0.0.1:0", cert, token), cert, token
+	return f.tcpDoor("127.0.0.1:0", cert, token, change...), cert, token
 }
 
 // TestTLS: with the certificate and the token one comes in, with anything less not.
