@@ -256,3 +256,19 @@ func waitRefused(tb testing.TB, addr string) {
 		_ = conn.Close()
 	}
 }
+
+// TestHTTPHalfClosedIsNoFault: who closes the connection while the task is being
+// stored has given up, which is no fault of the server's; nothing was stored.
+func TestHTTPHalfClosedIsNoFault(t *testing.T) {
+	q := awaitingQueue{entered: make(chan struct{}, 1)}
+	f := &httpFixture{fixture: setup(t, func(o *api.Options) { q.queuePort = o.Queue.(queuePort); o.Queue = q })}
+	f.serveHTTP(api.HTTPOptions{Peer: me})
+	conn := f.raw("POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{\"id\":\"a\"}")
+	<-q.entered
+	if err := conn.(halfClosing).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := everything(t, conn); !strings.Contains(got, "503 Service Unavailable") || !strings.Contains(got, "nothing was done") {
+		t.Errorf("got %q", got)
+	}
+}
