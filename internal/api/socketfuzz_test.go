@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,8 +66,8 @@ func FuzzGRPCFrames(f *testing.F) {
 		h2Call(pb.OrchestratorService_StreamTaskResults_FullMethodName, nil),
 		h2Call(pb.OrchestratorService_StreamEvents_FullMethodName, []byte{0x10, 0x01}),
 		h2Call("/no.such.Service/Method", nil), h2Call("no slash"),
-		append(whole[:len(whole):len(whole)], whole[24:]...),
-		append(whole[:len(whole):len(whole)], 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0xff),
+		append(slices.Clip(whole), whole[24:]...),
+		append(slices.Clip(whole), 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0xff),
 	} {
 		f.Add(seed)
 	}
