@@ -175,6 +175,36 @@ func TestNothingIsReadWithoutToken(t *testing.T) {
 	}
 }
 
+// TestCallsOfAConnectionAreBounded: a client is told at the start how many calls
+// it may have under way, and how long their headers may be.
+func TestCallsOfAConnectionAreBounded(t *testing.T) {
+	f := setup(t)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(h2Call(pb.OrchestratorService_Health_FullMethodName)); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := http2.NewFramer(nil, conn).ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, ok := frame.(*http2.SettingsFrame)
+	if !ok {
+		t.Fatalf("the server began with %v", frame)
+	}
+	for id, want := range map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: 1000, http2.SettingMaxHeaderListSize: 64 << 10} {
+		if got, _ := settings.Value(id); got != want {
+			t.Errorf("%s is %d, want %d", id, got, want)
+		}
+	}
+}
+
 // h2Call is what a client of HTTP/2 sends first, with the header of one call.
 func h2Call(method string, messages ...[]byte) []byte {
 	var header, out bytes.Buffer
