@@ -2,9 +2,9 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -68,7 +68,7 @@ func TestStopLeavesBehindWhatHangs(t *testing.T) {
 		done <- err
 	}()
 	<-q.entered
-	if err := stop(); err == nil || !strings.Contains(err.Error(), "calls do not end") {
+	if err := stop(); !errors.Is(err, api.ErrLeftBehind) {
 		t.Errorf("the stop ended with %v", err)
 	}
 	wantCode(t, <-done, task.CodeUnavailable)
