@@ -87,7 +87,7 @@ func (d *doors) submitPaced(b *testing.B, c *api.Client, r *readers, tasks, rate
 	began := time.Now()
 	for n := range tasks {
 		for due := time.Duration(n) * time.Second / time.Duration(rate); time.Since(began) < due; {
-			<-pace.C
+			<-pace.C // polls the clock
 		}
 		call := time.Now()
 		if a, err := c.SubmitTask(b.Context(), loadTask(n, 0)); err != nil || !a.GetSuccess() {

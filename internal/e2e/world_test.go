@@ -496,9 +496,7 @@ func (w *world) eventually(limit time.Duration, what string, cond func() bool) {
 
 // pauseFor spaces out looks at something outside this process.
 func pauseFor(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	<-t.C
+	<-time.After(d) // polls
 }
 
 func tail(path string, lines int) string {
