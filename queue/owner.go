@@ -113,8 +113,14 @@ func readOwner(dir string) *Owner {
 	if err != nil {
 		return nil
 	}
+	return parseOwner(b)
+}
+
+// parseOwner returns nil for what names nobody. A pid that is none would end up in
+// advice to kill it.
+func parseOwner(b []byte) *Owner {
 	var o Owner
-	if json.Unmarshal(b, &o) != nil || o.PID == 0 {
+	if json.Unmarshal(b, &o) != nil || o.PID <= 0 {
 		return nil
 	}
 	return &o
