@@ -30,12 +30,12 @@ var domain = []string{"internal/scheduler", "internal/task", "gpu"}
 // them together.
 var parts = []string{
 	"queue", "internal/container", "internal/process", "slurm", "internal/engine",
-	"internal/api", "internal/workflow", "internal/events", "internal/metrics", "envmgr",
+	"internal/api", "internal/dropfolder", "internal/workflow", "internal/events", "internal/metrics", "envmgr",
 }
 
 // leaves are small packages that every part may stand on: they know none of the
 // parts and decide nothing for them.
-var leaves = []string{"internal/failpoint", "internal/host", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskid"}
+var leaves = []string{"internal/envelope", "internal/failpoint", "internal/host", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskid"}
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
@@ -70,6 +70,7 @@ var rules = []rule{
 	{pkg: "slurm/...", may: concat(domain, leaves, []string{"slurm/..."}), tests: anyPart, why: "backend"},
 	{pkg: "internal/engine/...", may: concat(domain, leaves, []string{"internal/engine/..."}), tests: anyPart, why: "moves tasks; declares what it needs of the others"},
 	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/access", "internal/api/...", "proto/..."}), tests: anyPart, why: "the only place where the wire meets the domain"},
+	{pkg: "internal/dropfolder", may: concat(domain, leaves), tests: anyPart, why: "a door made of files; declares what it needs of the queue"},
 	{pkg: "internal/workflow/...", may: concat(domain, leaves, []string{"internal/workflow/..."}), tests: anyPart, why: "graphs of tasks"},
 	{pkg: "internal/events/...", may: concat(domain, leaves, []string{"internal/events/..."}), tests: anyPart, why: "publishes the event log"},
 	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
@@ -88,6 +89,7 @@ var rules = []rule{
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},
 	{pkg: "internal/host", why: "leaf: which machine, boot and process something is, who is at the other end, who holds a lock"},
 	{pkg: "internal/payload", may: []string{"internal/task", "internal/spelling"}, why: "leaf: reads what is to be run out of a payload, the same way for every door"},
+	{pkg: "internal/envelope", may: []string{"internal/payload", "internal/spelling", "internal/task"}, why: "leaf: reads what a JSON document submits, the same way for HTTP and the drop folder"},
 	{pkg: "internal/taskid", tests: []string{"internal/task"}, why: "leaf: ids for tasks, made by the command line and by the queue alike"},
 	{pkg: "internal/runtimedir", may: []string{"internal/task"}, why: "leaf: where sockets and locks live; both ends must find the same place"},
 	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
