@@ -21,7 +21,7 @@ var waiters = map[string]string{
 	"internal/cli/...":       "the command waits before it returns",
 	"internal/container/...": "Watch returns when its readers have",
 	"internal/doctor":        "Examine waits for its checks",
-	"internal/dropfolder":    "Run waits for those that watch the folder and the event log",
+	"internal/dropfolder":    "Run waits for those that watch the folder and the event log, and each batch for those that sync its files",
 	"internal/engine/...":    "Run waits for the backends' watches",
 	"internal/events/...":    "Run waits for every publisher",
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
