@@ -68,7 +68,7 @@ func (q *Queue) fail(reason string) error {
 		return err
 	}
 	q.fate.err = task.Errorf(task.CodeInternal,
-		"%w. Nothing is read or written any more. Keep a copy of %s; then put that folder back from a backup, or move it out of the way to begin anew with an empty queue, and start again",
+		"%w. Nothing is read or written any more. Keep a copy of %s; then dspy-agent queue repair saves what it still holds (queue verify says what that is); or put that folder back from a backup, or move it out of the way to begin anew with an empty queue, and start again",
 		&DamagedFileError{Path: q.path, Reason: reason}, q.opts.Dir)
 	close(q.fate.damaged)
 	return q.fate.err

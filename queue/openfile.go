@@ -30,6 +30,9 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 		}
 		q.path = filepath.Join(q.opts.Dir, name)
 		if err := q.openBolt(ctx); err != nil {
+			if q.movedOn(name) {
+				continue // it was replaced, and removed, while we looked for it
+			}
 			return q.openFailed(err)
 		}
 		// While we waited for the lock its holder may have been replaced by an owner
@@ -48,6 +51,11 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 			return fmt.Errorf("close %s: %w", q.path, err)
 		}
 	}
+}
+
+func (q *Queue) movedOn(name string) bool {
+	again, err := readCurrent(q.opts.Dir)
+	return err == nil && again != name
 }
 
 func (q *Queue) openBolt(ctx context.Context) error {
@@ -88,6 +96,11 @@ func (q *Queue) boltOptions() *bolt.Options {
 // any other. It locks it as bbolt is about to, so that nobody changes it while it is
 // looked at; the lock is the file's, and bbolt's own attempt finds that it has it.
 func (q *Queue) openFile(ctx context.Context, path string, flag int, mode os.FileMode) (*os.File, error) {
+	// CURRENT is written once the database is made.
+	if _, err := os.Lstat(filepath.Join(q.opts.Dir, currentFile)); err == nil {
+		q.known = true
+		flag &^= os.O_CREATE // one that is gone is not made anew
+	}
 	f, err := os.OpenFile(path, flag, mode)
 	if err != nil {
 		return nil, err
@@ -134,9 +147,6 @@ func (q *Queue) examine(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	// CURRENT is written once the database is made.
-	_, err = os.Lstat(filepath.Join(q.opts.Dir, currentFile))
-	q.known = err == nil
 	if info.Size() > 0 {
 		return inspect(f, q.opts.wholeBytes)
 	}

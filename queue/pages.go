@@ -29,8 +29,8 @@ import (
 const (
 	pageHead, elementSize, bucketHead, metaSize = 16, 16, 16, 64
 
-	flagBranch, flagLeaf, flagFree = 0x01, 0x02, 0x10
-	flagBucket                     = 0x01 // of an element of a leaf
+	flagBranch, flagLeaf, flagMeta, flagFree = 0x01, 0x02, 0x04, 0x10
+	flagBucket                               = 0x01 // of an element of a leaf
 
 	metaMagic, metaFormat = 0xED0CDAED, 2
 	// noFreelist stands where the list of free pages was not written.
@@ -56,8 +56,9 @@ func fileErrorf(format string, args ...any) error { return fileError(fmt.Sprintf
 // meta is one of the two pages from which everything else is found. Commits write
 // them in turns.
 type meta struct {
-	page           int // size of a page; 0 = none that there is
-	root, freelist uint64
+	page           int    // size of a page; 0 = none that there is
+	root, sequence uint64 // of the bucket of buckets
+	freelist       uint64
 	high           uint64 // pages from this one on are not in use
 	tx             uint64
 }
@@ -75,7 +76,7 @@ func parseMeta(b []byte) (meta, bool) {
 		return meta{}, false
 	}
 	m := meta{
-		page: int(native.Uint32(b[8:])), root: native.Uint64(b[16:]),
+		page: int(native.Uint32(b[8:])), root: native.Uint64(b[16:]), sequence: native.Uint64(b[24:]),
 		freelist: native.Uint64(b[32:]), high: native.Uint64(b[40:]), tx: native.Uint64(b[48:]),
 	}
 	if m.page < 1<<10 || m.page > 1<<24 || m.page&(m.page-1) != 0 {
