@@ -124,7 +124,7 @@ func taskTo(t task.Task) *pb.TaskInfo {
 		Backend: text(s.Backend), Detail: text(s.Detail), CancelAsked: s.Cancel != nil,
 		SubmittedAtNs: int64(t.Spec.SubmittedAt), AssignedAtNs: int64(s.AssignedAt), StartingAtNs: int64(s.StartingAt),
 		StartedAtNs: int64(s.StartedAt), StoppingAtNs: int64(s.StoppingAt), EndedAtNs: int64(s.EndedAt), NotBeforeNs: int64(s.NotBefore),
-		Blocked: int32(s.Blocked), SubmittedVia: text(t.Spec.Via),
+		Blocked: int32(s.Blocked), SubmittedVia: text(t.Spec.Via), Held: text(s.Held),
 	}
 	if s.State.Terminal() {
 		p.Outcome = outcomeTo(s.Outcome)

@@ -106,7 +106,7 @@ func shortDir(tb testing.TB) string {
 func (f *fixture) options() api.Options {
 	return api.Options{
 		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out, Metrics: f.m,
-		Pauser: pauser{f.q}, Stats: statsOf(f.q),
+		Pauser: pauser{f.q}, Keeper: keeper{f.q}, Stats: statsOf(f.q),
 		Class: classes, Info: f.tell,
 		Workspace: "/w", Logger: slog.New(slog.DiscardHandler), StopTimeout: 2 * time.Second,
 	}

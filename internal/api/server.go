@@ -36,6 +36,7 @@ type Options struct {
 	Outputs Outputs
 	Metrics Metrics
 	Pauser  Pauser
+	Keeper  Keeper
 	// Stats tells how the queue is, by class.
 	Stats func() (QueueStats, error)
 	// Class resolves the name of a class ("" = the default one), or refuses it.
@@ -92,6 +93,8 @@ type Server struct {
 	// serving ends when the server begins to stop. It is set once, before the
 	// first call is taken.
 	serving context.Context
+
+	copying sync.Mutex // held while the queue is copied
 }
 
 // service carries the RPCs; those that it does not define itself (workflows) are
@@ -113,7 +116,7 @@ const maxStreams = 1000
 // New makes a Server that does not serve yet.
 func New(opts Options) (*Server, error) {
 	if opts.Queue == nil || opts.Log == nil || opts.Mover == nil || opts.Outputs == nil ||
-		opts.Metrics == nil || opts.Pauser == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
+		opts.Metrics == nil || opts.Pauser == nil || opts.Keeper == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
 		return nil, errors.New("api: an option that is needed is missing")
 	}
 	opts.StopTimeout = orDefault(opts.StopTimeout, 5*time.Second)

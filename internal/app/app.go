@@ -145,7 +145,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	}
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: moverPort{a.engine, q}, Outputs: outputs{a.process.Layout()}, Metrics: a.metrics,
-		Pauser: pauser{a.engine, q}, Stats: a.stats,
+		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats,
 		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 	})
