@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -17,42 +16,31 @@ import (
 
 const cmdQueue = "queue"
 
-// queueActions are the words that may follow queue.
-var queueActions = []string{"stats"}
-
 func (s *session) queueCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: cmdQueue, Usage: "show how many tasks wait, run and have ended, and how long they wait", ArgsUsage: "stats", Category: categoryDaemon,
-		Description: "For each class: how many tasks wait and for what (READY: for their turn and for room; BLOCKED: for other tasks;\n" +
-			"DELAYED: for the time of their next attempt; HELD: for a person), how many run, of how many at once, how many\n" +
-			"ended how, how long the one has waited that has waited longest, and of the last five minutes how long attempts\n" +
-			"that began had waited for their turn (half of them, and all but one of twenty), and how many tasks ended a minute.",
-		Flags: []cli.Flag{jsonFlag()},
-		Action: func(c *cli.Context) error {
-			switch action := c.Args().First(); {
-			case action == "":
-				return usagef("queue takes one of %s", strings.Join(queueActions, ", "))
-			case !slices.Contains(queueActions, action):
-				return usagef("queue has no %q%s", action, orHint(nearest(action, queueActions), strings.Join(queueActions, ", ")))
-			case c.NArg() > 1:
-				return usagef("queue %s: %q is too much", action, c.Args().Get(1))
-			}
-			cfg, err := s.config(c)
-			if err != nil {
-				return err
-			}
-			return s.withClient(c, func(ctx context.Context, cl *client) error {
-				stats, err := cl.GetQueueStats(ctx, &pb.GetQueueStatsRequest{})
-				if err != nil {
-					return err
-				}
-				if c.Bool("json") {
-					return writeJSON(s.out, queueJSON(stats))
-				}
-				s.showStats(cfg, stats)
-				return nil
-			})
-		},
+		Name: cmdQueue, Usage: "show how the queue is, and look after its database", Category: categoryDaemon,
+		ArgsUsage:   "stats | verify | backup FILE | restore FILE | repair | compact | release ID...",
+		Description: queueHelp(),
+		Flags:       queueFlags(),
+		Action:      s.queueAction,
+	})
+}
+
+func (s *session) queueStats(c *cli.Context, _ []string) error {
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	return s.withClient(c, func(ctx context.Context, cl *client) error {
+		stats, err := cl.GetQueueStats(ctx, &pb.GetQueueStatsRequest{})
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return writeJSON(s.out, queueJSON(stats))
+		}
+		s.showStats(cfg, stats)
+		return nil
 	})
 }
 
@@ -118,7 +106,7 @@ func (s *session) showStats(cfg config.Config, stats *pb.QueueStats) {
 			s.out.printf("%s\n", oneLine(pauseOf(k.GetPausedAtMs(), k.GetPausedBy(), k.GetPausedReason()).Of(k.GetName())))
 		}
 	}
-	s.out.printf("database   %s, of which %s are free\n", humanize.IBytes(uint64(stats.GetFileBytes())), humanize.IBytes(uint64(stats.GetFreeBytes())))
+	s.out.printf("database   %s, of which %s (%d%%) are free\n", humanize.IBytes(uint64(stats.GetFileBytes())), humanize.IBytes(uint64(stats.GetFreeBytes())), percent(stats.GetFreeBytes(), stats.GetFileBytes()))
 }
 
 func nothingIn(k *pb.ClassStats) bool {
