@@ -27,7 +27,8 @@ var waiters = map[string]string{
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
 	"internal/workflow/...":  "Run waits for its followers",
 	"internal/runtimedir":    "Listener.Close waits for the one that looks after its socket",
-	"queue":                  "Close waits for the writer",
+	"internal/tryopen":       "Run takes its deadline back before it returns",
+	"queue":                  "Close waits for the committer and for the heartbeat",
 	"slurm/...":              "Watch returns when its polls have",
 }
 
