@@ -410,7 +410,7 @@ func (c *checker) checkIDs() error {
 
 func (c *checker) checkEvents() error {
 	b := c.tx.Bucket(bucketEvents)
-	var last uint64
+	var last, fence uint64
 	err := b.ForEach(func(k, v []byte) error {
 		r, err := readEvent(k, v)
 		if err != nil {
@@ -422,10 +422,17 @@ func (c *checker) checkEvents() error {
 			c.wrong(0, "the event log goes from %d to %d", last, r.Index)
 		}
 		last = r.Index
+		if r.Fence != 0 && r.Fence < fence { // older releases write none
+			c.wrong("event %d was written by owner %d, after one that was written by owner %d", r.Index, r.Fence, fence)
+		}
+		fence = max(fence, r.Fence)
 		return c.ctx.Err()
 	})
 	if last != 0 && last != b.Sequence() {
 		c.wrong(0, "the event log ends at %d and is said to end at %d", last, b.Sequence())
+	}
+	if now := metaNumber(c.tx.Bucket(bucketMeta), metaFence); fence > now {
+		c.wrong("the event log has owner %d, and %d is said to be the latest", fence, now)
 	}
 	for seq := range c.tasks {
 		if uint64(seq) > c.tx.Bucket(bucketSpecs).Sequence() {
