@@ -17,7 +17,7 @@ func Backup(ctx context.Context, opts Options, path string, progress Progress) (
 		return Copied{}, err
 	}
 	done, err := q.backup(ctx, path, progress)
-	return done, errors.Join(err, q.closeDatabase())
+	return done, errors.Join(err, q.letGo(q.closeDatabase))
 }
 
 func (q *Queue) backup(ctx context.Context, path string, progress Progress) (Copied, error) {

@@ -423,7 +423,7 @@ func (c *checker) checkEvents() error {
 		}
 		last = r.Index
 		if r.Fence != 0 && r.Fence < fence { // older releases write none
-			c.wrong("event %d was written by owner %d, after one that was written by owner %d", r.Index, r.Fence, fence)
+			c.wrong(0, "event %d was written by owner %d, after one that was written by owner %d", r.Index, r.Fence, fence)
 		}
 		fence = max(fence, r.Fence)
 		return c.ctx.Err()
@@ -432,7 +432,7 @@ func (c *checker) checkEvents() error {
 		c.wrong(0, "the event log ends at %d and is said to end at %d", last, b.Sequence())
 	}
 	if now := metaNumber(c.tx.Bucket(bucketMeta), metaFence); fence > now {
-		c.wrong("the event log has owner %d, and %d is said to be the latest", fence, now)
+		c.wrong(0, "the event log has owner %d, and %d is said to be the latest", fence, now)
 	}
 	for seq := range c.tasks {
 		if uint64(seq) > c.tx.Bucket(bucketSpecs).Sequence() {

@@ -34,7 +34,7 @@ func Compact(ctx context.Context, opts Options, progress Progress) (Compacted, e
 		return Compacted{}, err
 	}
 	out, err := q.compact(ctx, progress)
-	return out, errors.Join(err, q.closeDatabase())
+	return out, errors.Join(err, q.letGo(q.closeDatabase))
 }
 
 func (q *Queue) compact(ctx context.Context, progress Progress) (Compacted, error) {

@@ -13,8 +13,9 @@ import (
 )
 
 // Whoever looks after a database (verify, repair, backup, restore, compact) holds
-// its lock, so that nobody owns the queue meanwhile, but does not own it: nothing is
-// counted as an opening, and nobody is announced.
+// its lock, so that nobody owns the queue meanwhile; and its lease, if they are to put
+// another database in use, so that nobody on another host does. It is no opening of
+// the queue: no fencing number is spent.
 
 // newQueue returns a queue that is not open yet.
 func newQueue(opts Options) *Queue {
@@ -30,15 +31,29 @@ func hold(ctx context.Context, opts Options) (*Queue, error) {
 		return nil, err
 	}
 	q := newQueue(opts)
+	if err := q.approach(ctx); err != nil {
+		return nil, err
+	}
 	if err := q.openDatabase(ctx); err != nil {
+		q.lease.release()
 		return nil, err
 	}
 	return q, nil
 }
 
+// letGo ends what hold or holdFile began; closing lets go of the file.
+func (q *Queue) letGo(closing func() error) error {
+	err := closing()
+	q.lease.release()
+	return err
+}
+
 // holdFile locks the database in use without opening it, whatever is in it.
 func holdFile(ctx context.Context, opts Options) (*Queue, error) {
 	q := newQueue(opts)
+	if err := q.approach(ctx); err != nil {
+		return nil, err
+	}
 	for {
 		path, err := currentPath(opts.Dir)
 		if err != nil {
@@ -48,16 +63,24 @@ func holdFile(ctx context.Context, opts Options) (*Queue, error) {
 		if err := q.lockFile(ctx); err != nil {
 			return nil, q.openFailed(err)
 		}
-		again, err := currentPath(opts.Dir)
-		if err != nil {
-			return nil, errors.Join(err, q.file.Close())
+		if err := q.acquire(ctx); err != nil {
+			err = errors.Join(err, q.file.Close())
+			switch {
+			case errors.Is(err, errMoved):
+				continue
+			case errors.Is(err, errCopy): // that one may still write into the file
+				err = q.locked()
+			}
+			return nil, q.openFailed(err)
 		}
-		if again == path {
+		again, err := currentPath(opts.Dir)
+		if err == nil && again == path {
 			return q, nil
 		}
-		if err := q.file.Close(); err != nil {
-			return nil, fmt.Errorf("close %s: %w", path, err)
+		if err := errors.Join(err, q.letGo(q.file.Close)); err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
+		q.lease = nil
 	}
 }
 
@@ -105,27 +128,11 @@ func generations(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if generationName.MatchString(e.Name()) {
+		if generationOf(e.Name()) > 0 {
 			names = append(names, e.Name())
 		}
 	}
 	return names, nil
-}
-
-// nextGeneration returns a name that is above that of every database in the folder.
-func nextGeneration(dir string) (string, error) {
-	names, err := generations(dir)
-	if err != nil {
-		return "", err
-	}
-	highest := uint64(0)
-	for _, name := range names {
-		var n uint64
-		if _, err := fmt.Sscanf(name, "queue-%d.db", &n); err == nil {
-			highest = max(highest, n)
-		}
-	}
-	return fmt.Sprintf("queue-%06d.db", highest+1), nil
 }
 
 // workshopPrefix begins the names of the folders in which a database is made before
@@ -154,9 +161,11 @@ func workshop(dir string) (string, error) {
 // first, then by CURRENT. A crash before the last step leaves the one before in use.
 func (q *Queue) install(path, what string) (name string, err error) {
 	dir := q.opts.Dir
-	if name, err = nextGeneration(dir); err != nil {
+	generation, err := unusedGeneration(dir)
+	if err != nil {
 		return "", err
 	}
+	name = generationName(generation)
 	crashIn(what, "before-rename")
 	if err := os.Rename(path, filepath.Join(dir, name)); err != nil {
 		return "", err
@@ -165,6 +174,13 @@ func (q *Queue) install(path, what string) (name string, err error) {
 		return "", err
 	}
 	crashIn(what, "before-current")
+	if err := q.lease.confirm(); err != nil {
+		return "", err
+	}
+	// Whoever finds a generation above its own in use takes itself for deposed.
+	if err := q.lease.publish(func(o *Owner) { o.Generation = generation }); err != nil {
+		return "", err
+	}
 	if err := writeCurrent(dir, name); err != nil {
 		return "", err
 	}

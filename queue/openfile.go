@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -29,7 +30,13 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 			return err
 		}
 		q.path = filepath.Join(q.opts.Dir, name)
-		if err := q.openBolt(ctx); err != nil {
+		err = q.openBolt(ctx)
+		switch {
+		case errors.Is(err, errMoved):
+			continue
+		case q.mustTakeOver(err):
+			return q.openFailed(q.takeOver(ctx))
+		case err != nil:
 			if q.movedOn(name) {
 				continue // it was replaced, and removed, while we looked for it
 			}
@@ -107,6 +114,9 @@ func (q *Queue) openFile(ctx context.Context, path string, flag int, mode os.Fil
 	}
 	q.file = f
 	if err = q.lock(ctx, f); err == nil {
+		err = q.acquire(ctx)
+	}
+	if err == nil {
 		err = q.examine(f)
 	}
 	if err != nil {
@@ -160,11 +170,21 @@ func (q *Queue) openFailed(err error) error {
 	if bad, ok := errors.AsType[fileError](err); ok {
 		return q.fail(string(bad))
 	}
+	if locked, ok := errors.AsType[*LockedError](err); ok {
+		return q.advise(locked)
+	}
+	if _, ok := errors.AsType[*task.Error](err); ok {
+		return err // it has been put into words
+	}
 	switch {
-	case errors.Is(err, ErrDamagedFile), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, berrors.ErrTimeout):
-		return task.Errorf(task.CodeUnavailable, "%w; stop that process, or talk to it", q.locked())
+		return q.advise(q.locked())
+	case noLocks(err):
+		return q.lockless(err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return q.commitFailed(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return task.Errorf(task.CodeNotFound, "there is no queue in %s: %w", q.opts.Dir, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
@@ -179,11 +199,11 @@ func (q *Queue) openFailed(err error) error {
 // closeDatabase lets go of the file.
 func (q *Queue) closeDatabase() error {
 	q.meta.close()
-	if q.Err() != nil {
+	if q.fate.Err() != nil {
 		// What panicked may have left bbolt's locks locked, for which its Close would wait.
 		return q.abandon()
 	}
-	return q.guard(q.db.Close)
+	return q.shield(q.db.Close)
 }
 
 // abandon lets go of the file without bbolt. The map stays until the process ends, as

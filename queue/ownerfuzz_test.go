@@ -9,7 +9,11 @@ import (
 // FuzzOwner: whatever owner.json holds, it names a process that there can be, or
 // nobody; and what this release writes it reads.
 func FuzzOwner(f *testing.F) {
-	whole, err := json.Marshal(thisProcess(3, time.Unix(1, 0)))
+	here, err := thisProcess(RoleDrain, time.Unix(1, 0))
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole, err := json.Marshal(here)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -18,7 +22,7 @@ func FuzzOwner(f *testing.F) {
 	f.Add([]byte(`{"pid":7,"start_ticks":18446744073709551615}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o := parseOwner(b)
+		o := parseSeat(b).owner
 		if o == nil {
 			return
 		}
@@ -26,9 +30,9 @@ func FuzzOwner(f *testing.F) {
 			t.Fatalf("%q names pid %d", b, o.PID)
 		}
 		again, err := json.Marshal(o)
-		if got := parseOwner(again); err != nil || got == nil || got.PID != o.PID || got.BootID != o.BootID || got.StartTicks != o.StartTicks || got.Host != o.Host {
+		if got := parseSeat(again).owner; err != nil || got == nil || got.PID != o.PID || got.BootID != o.BootID || got.StartTicks != o.StartTicks || got.Host != o.Host {
 			t.Fatalf("%q is read as %+v, and written and read again as %+v, %v", b, o, got, err)
 		}
-		_ = o.ended()
+		_ = o.String()
 	})
 }

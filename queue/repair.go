@@ -34,7 +34,7 @@ func Repair(ctx context.Context, opts Options, progress Progress) (Repaired, err
 		return Repaired{}, err
 	}
 	done, err := q.repair(ctx, progress)
-	return done, errors.Join(err, q.file.Close())
+	return done, errors.Join(err, q.letGo(q.file.Close))
 }
 
 func (q *Queue) repair(ctx context.Context, progress Progress) (Repaired, error) {

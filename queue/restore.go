@@ -50,7 +50,7 @@ func Restore(ctx context.Context, opts Options, path string, how RestoreOptions,
 	if err == nil && placeholder {
 		err = os.Remove(q.path)
 	}
-	return out, errors.Join(err, q.file.Close())
+	return out, errors.Join(err, q.letGo(q.file.Close))
 }
 
 func openBackup(ctx context.Context, opts Options, path string) (*Queue, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/tryopen"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 )
 
@@ -27,6 +28,10 @@ func main() {
 	// The process backend starts the supervisor by running this same program.
 	if len(os.Args) > 1 && os.Args[1] == process.SupervisorArg {
 		os.Exit(process.SupervisorMain(os.Args[2:]))
+	}
+	// So does the queue with the child that tries a file system which may hang.
+	if len(os.Args) > 1 && os.Args[1] == tryopen.Arg {
+		os.Exit(tryopen.Main(os.Args[2:]))
 	}
 	os.Exit(run(os.Args[1:], os.Stderr))
 }

@@ -87,8 +87,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	log.Info("orchestrator started", "version", version.String(), "workspace", a.conf.Workspace, "queue", a.queue.ID(), "sockets", a.sockets)
 	err = a.serve(ctx, o.Ready)
-	if damaged := a.queue.Err(); damaged != nil {
-		err = damaged // every part that has met it says so in its own words
+	if lost := a.queue.Err(); lost != nil {
+		err = lost // every part that has met it says so in its own words
 	}
 	if err == nil {
 		log.Info("orchestrator stopping; running tasks go on")
@@ -108,6 +108,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	}
 	q, err := queue.Open(ctx, queue.Options{
 		OnCommit: a.metrics.Committed,
+		Program:  "/proc/self/exe",
 		Dir:      a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	})
 	if err != nil {

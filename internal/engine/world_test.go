@@ -93,7 +93,7 @@ func newWorld(tb testing.TB, s settings) *world {
 
 func (w *world) openQueue() {
 	w.Helper()
-	q, err := queue.Open(context.Background(), queue.Options{Dir: w.TempDir()})
+	q, err := queue.Open(context.Background(), queue.Options{Beat: 24 * time.Hour, Dir: w.TempDir()})
 	if err != nil {
 		w.Fatalf("open the queue: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -132,17 +133,8 @@ func FuzzTable(f *testing.F) {
 			}
 			return "", fs.ErrInvalid
 		})
-		if err == nil && !contains(table, m) {
+		if err == nil && !slices.Contains(table, m) {
 			t.Errorf("%+v is no line of the table", m)
 		}
 	})
-}
-
-func contains(t Table, m Mount) bool {
-	for _, line := range t {
-		if line == m {
-			return true
-		}
-	}
-	return false
 }
