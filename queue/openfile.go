@@ -183,7 +183,7 @@ func (q *Queue) openFailed(err error) error {
 		return q.advise(q.locked())
 	case noLocks(err):
 		return q.lockless(err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
 		return q.commitFailed(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return task.Errorf(task.CodeNotFound, "there is no queue in %s: %w", q.opts.Dir, err)

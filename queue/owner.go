@@ -79,7 +79,7 @@ func (o *Owner) ended() bool {
 
 // String names the owner for people: "pid 7 (drain) on host login2".
 func (o *Owner) String() string {
-	if o.Role == "" || o.Role == RoleDaemon {
+	if o.Role == "" { // an older release
 		return fmt.Sprintf("pid %d on host %s", o.PID, o.Host)
 	}
 	return fmt.Sprintf("pid %d (%s) on host %s", o.PID, o.Role, o.Host)
