@@ -296,10 +296,7 @@ func TestQuota(t *testing.T) {
 // knows nothing of. Only one gets in at a time, because link(2) lets one in.
 func TestTwoHostsOnOneServer(t *testing.T) {
 	t.Parallel()
-	rounds := 200
-	if testing.Short() {
-		rounds = 20
-	}
+	rounds := roundsOf(200)
 	dir := t.TempDir()
 	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
 	raceOpeners(t, rounds, mountFaulty(t, dir, faults{}), mountFaulty(t, dir, faults{}))

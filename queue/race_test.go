@@ -24,6 +24,19 @@ func init() { roles["opener"] = opener } //nolint:gochecknoinits // the table of
 
 const roundsEnv = "DSPY_QUEUE_TEST_ROUNDS"
 
+// roundsOf is how many rounds a race has: as many, a tenth in short tests, or a
+// thousand.
+func roundsOf(n int) int {
+	switch {
+	case os.Getenv("DSPY_TEST_FULL") != "":
+		return 1000
+	case testing.Short():
+		return n / 10
+	default:
+		return n
+	}
+}
+
 // raceOpeners runs a process for each path of one directory, which opens and closes
 // the queue again and again, and fails if another has it open at the same time.
 func raceOpeners(t *testing.T, rounds int, paths ...string) {
@@ -99,10 +112,7 @@ func checkRaced(t *testing.T, dir string, want int) {
 // TestOpenersRace: two processes on one host.
 func TestOpenersRace(t *testing.T) {
 	t.Parallel()
-	rounds := 500
-	if testing.Short() {
-		rounds = 50
-	}
+	rounds := roundsOf(500)
 	dir := t.TempDir()
 	raceOpeners(t, rounds, dir, dir)
 	checkRaced(t, dir, 2*rounds)
@@ -112,10 +122,7 @@ func TestOpenersRace(t *testing.T) {
 // on a server whose locks lie. One gets in.
 func TestSuccessorsRace(t *testing.T) {
 	t.Parallel()
-	rounds := 300
-	if testing.Short() {
-		rounds = 30
-	}
+	rounds := roundsOf(300)
 	dir := t.TempDir()
 	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
 	paths := make([]string, 3) // each a mount of its own, with locks of its own
