@@ -147,7 +147,11 @@ func (n *faultyNode) Create(ctx context.Context, name string, flags, mode uint32
 }
 
 func (n *faultyNode) Rename(ctx context.Context, name string, parent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
-	<-time.After(n.s.slow)
+	select {
+	case <-time.After(n.s.slow): // as long as the server takes
+	case <-ctx.Done():
+		return syscall.EINTR
+	}
 	if p, ok := parent.(*faultyNode); ok {
 		parent = &p.LoopbackNode
 	}
