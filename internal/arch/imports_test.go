@@ -97,6 +97,7 @@ var rules = []rule{
 	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},
+	{pkg: "internal/gputest", helper: true, why: "a machine with GPUs, for tests on machines without"},
 	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
 	{pkg: "internal/arch", why: "these tests"},
 }
