@@ -34,6 +34,8 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 COMMANDS := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard cmd/*/*.go)))))
 CGO_COMMANDS := $(filter gpu-probe,$(COMMANDS))
 PURE_COMMANDS := $(filter-out $(CGO_COMMANDS),$(COMMANDS))
+# go-nvml names functions that nvml.h calls deprecated; an older driver has nothing newer.
+NVML_CFLAGS := -g -O2 -Wno-deprecated-declarations
 SCRIPTS := $(shell grep -lE '^\#!/bin/(ba)?sh|^\#!/usr/bin/env (ba)?sh' scripts/* .ci/* 2>/dev/null)
 
 ##@ Use
@@ -44,7 +46,7 @@ build: toolcheck-build ## Build every command into bin/
 	CGO_ENABLED=0 $(GOBUILD) -o bin/ $(addprefix ./cmd/,$(PURE_COMMANDS))
 ifneq ($(CGO_COMMANDS),)
 	@if command -v "$${CC:-gcc}" >/dev/null 2>&1 || command -v cc >/dev/null 2>&1; then \
-		set -x; CGO_ENABLED=1 $(GOBUILD) -o bin/ $(addprefix ./cmd/,$(CGO_COMMANDS)); \
+		set -x; CGO_ENABLED=1 CGO_CFLAGS='$(NVML_CFLAGS)' $(GOBUILD) -o bin/ $(addprefix ./cmd/,$(CGO_COMMANDS)); \
 	else \
 		echo "$(CGO_COMMANDS): not built, there is no C compiler (apt-get install gcc libc6-dev); nvidia-smi is used instead"; \
 	fi
@@ -99,6 +101,17 @@ test-unit: toolcheck-test ## Only what is quick (-short)
 .PHONY: test-full
 test-full: toolcheck-test setup-tests ## Everything, with long rounds of crashes and random histories (an hour, perhaps)
 	DSPY_TEST_FULL=1 go test $(RACE) -count=1 -timeout 90m $(GOTEST) $(PKG)
+
+# The folder is whole: copy it to a machine with a GPU, which needs no Go.
+.PHONY: test-gpu
+test-gpu: toolcheck-test ## Build bin/gpu-test, and run it if this machine has a GPU: read-only, against the real driver
+	@rm -rf bin/gpu-test && mkdir -p bin/gpu-test
+	CGO_ENABLED=1 CGO_CFLAGS='$(NVML_CFLAGS)' $(GOBUILD) -o bin/gpu-test/ ./cmd/gpu-probe
+	CGO_ENABLED=1 CGO_CFLAGS='$(NVML_CFLAGS)' go test -c -trimpath -ldflags '-s -w' -o bin/gpu-test/conformance ./gpu/nvml
+	$${CC:-gcc} -O2 -o bin/gpu-test/hold gpu/nvml/testdata/hold.c -ldl
+	@cp scripts/gpu-test-run bin/gpu-test/run.sh
+	@if command -v nvidia-smi >/dev/null 2>&1; then bin/gpu-test/run.sh bin/gpu-test/report; \
+	else echo "no nvidia-smi here: copy bin/gpu-test to a machine with a GPU, and run: gpu-test/run.sh REPORT"; fi
 
 .PHONY: setup-tests
 setup-tests: ## Install the programs that tests run besides our own, where that is allowed
