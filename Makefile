@@ -35,7 +35,7 @@ COMMANDS := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard cmd/*/*.go)))))
 CGO_COMMANDS := $(filter gpu-probe,$(COMMANDS))
 PURE_COMMANDS := $(filter-out $(CGO_COMMANDS),$(COMMANDS))
 # go-nvml names functions that nvml.h calls deprecated; an older driver has nothing newer.
-NVML_CFLAGS := -g -O2 -Wno-deprecated-declarations
+export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 SCRIPTS := $(shell grep -lE '^\#!/bin/(ba)?sh|^\#!/usr/bin/env (ba)?sh' scripts/* .ci/* 2>/dev/null)
 
 ##@ Use
@@ -46,7 +46,7 @@ build: toolcheck-build ## Build every command into bin/
 	CGO_ENABLED=0 $(GOBUILD) -o bin/ $(addprefix ./cmd/,$(PURE_COMMANDS))
 ifneq ($(CGO_COMMANDS),)
 	@if command -v "$${CC:-gcc}" >/dev/null 2>&1 || command -v cc >/dev/null 2>&1; then \
-		set -x; CGO_ENABLED=1 CGO_CFLAGS='$(NVML_CFLAGS)' $(GOBUILD) -o bin/ $(addprefix ./cmd/,$(CGO_COMMANDS)); \
+		set -x; CGO_ENABLED=1 $(GOBUILD) -o bin/ $(addprefix ./cmd/,$(CGO_COMMANDS)); \
 	else \
 		echo "$(CGO_COMMANDS): not built, there is no C compiler (apt-get install gcc libc6-dev); nvidia-smi is used instead"; \
 	fi
@@ -106,8 +106,8 @@ test-full: toolcheck-test setup-tests ## Everything, with long rounds of crashes
 .PHONY: test-gpu
 test-gpu: toolcheck-test ## Build bin/gpu-test, and run it if this machine has a GPU: read-only, against the real driver
 	@rm -rf bin/gpu-test && mkdir -p bin/gpu-test
-	CGO_ENABLED=1 CGO_CFLAGS='$(NVML_CFLAGS)' $(GOBUILD) -o bin/gpu-test/ ./cmd/gpu-probe
-	CGO_ENABLED=1 CGO_CFLAGS='$(NVML_CFLAGS)' go test -c -trimpath -ldflags '-s -w' -o bin/gpu-test/conformance ./gpu/nvml
+	CGO_ENABLED=1 $(GOBUILD) -o bin/gpu-test/ ./cmd/gpu-probe
+	CGO_ENABLED=1 go test -c -trimpath -ldflags '-s -w' -o bin/gpu-test/conformance ./gpu/nvml
 	$${CC:-gcc} -O2 -o bin/gpu-test/hold gpu/nvml/testdata/hold.c -ldl
 	@cp scripts/gpu-test-run bin/gpu-test/run.sh
 	@if command -v nvidia-smi >/dev/null 2>&1; then bin/gpu-test/run.sh bin/gpu-test/report; \

@@ -25,6 +25,7 @@ var waiters = map[string]string{
 	"internal/dropfolder":    "Run waits for those that watch the folder and the event log, and each batch for those that sync its files",
 	"internal/engine/...":    "Run waits for the backends' watches",
 	"internal/events/...":    "Run waits for every publisher",
+	"internal/gpuprobe":      "Run waits for the one that reads what the probe says",
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
 	"internal/workflow/...":  "Run waits for its followers",
 	"internal/runtimedir":    "Listener.Close waits for the one that looks after its socket",

@@ -4,6 +4,6 @@
 // rewrite at any time.
 //
 // It owns a temporary directory per test binary, with what was built from
-// gpu/nvml/testdata; Main removes it. A test needs gcc, as the race detector
-// does, and fails without.
+// gpu/nvml/testdata; Main removes it. It needs gcc, as the race detector does; on
+// a machine without, these tests skip and say so.
 package gputest

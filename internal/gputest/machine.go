@@ -70,6 +70,17 @@ func (m *Machine) Env() []string {
 // Calls are the functions that were called, in order.
 func (m *Machine) Calls() []string {
 	m.t.Helper()
+	return m.column(1)
+}
+
+// Callers are the processes that called, in order, each as often as it did.
+func (m *Machine) Callers() []string {
+	m.t.Helper()
+	return m.column(0)
+}
+
+func (m *Machine) column(i int) []string {
+	m.t.Helper()
 	text, err := os.ReadFile(m.log())
 	if os.IsNotExist(err) {
 		return nil
@@ -77,13 +88,13 @@ func (m *Machine) Calls() []string {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	var names []string
+	var out []string
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) == 3 {
-			names = append(names, fields[1])
+			out = append(out, fields[i])
 		}
 	}
-	return names
+	return out
 }
 
 func (m *Machine) config() string { return filepath.Join(m.dir, "machine.ini") }
