@@ -20,6 +20,8 @@ type Record struct {
 	Model    string    `json:"model,omitempty"`
 	Kind     Kind      `json:"kind,omitempty"`
 	Parent   DeviceID  `json:"parent,omitempty"`
+	GI       int       `json:"gi"`
+	CI       int       `json:"ci"`
 	Seen     time.Time `json:"seen"` // last listed
 	Health   Health    `json:"health"`
 	Drain    *Drain    `json:"drain,omitempty"`
@@ -90,26 +92,37 @@ func (r Record) released(holders []string, now time.Time) Record {
 	return r
 }
 
-// event tells a device, and what it is cut into, or every one when the driver did
-// not say which.
+// event tells the devices that it is about.
 func (b Book) event(e Event, given map[DeviceID]held) {
+	if _, known := b.Devices[e.Device]; !known && e.Device != "" {
+		b.Devices[e.Device] = Record{Kind: Whole, GI: -1, CI: -1} // heard of before it was seen
+	}
 	for id, r := range b.Devices {
-		if e.Device != "" && e.Device != id && e.Device != r.Parent {
-			continue
-		}
-		if e.Device == "" && e.Kind != EventXID {
-			continue
-		}
-		if e.Device == "" && faults[e.XID] != faultGone {
-			continue // somebody's, and the next sample tells whose
-		}
-		if e.Device == "" {
-			r.Health = r.Health.suspect("a GPU is lost, and the driver does not say which", e.XID, e.At)
-		} else {
+		switch {
+		case r.meant(id, e):
 			r.Health = r.Health.event(e, given[id].holders)
+		case e.Device == "" && e.Kind == EventXID && faults[e.XID] == faultGone:
+			r.Health = r.Health.suspect("a GPU is lost, and the driver does not say which", e.XID, e.At)
+		default: // of no device, the next sample tells whose it was
+			continue
 		}
 		b.Devices[id] = r
 	}
+}
+
+// meant says whether an event is about a device. What hits one program is the
+// instance's where it ran, if the driver names it; all else is the GPU's, whose
+// health its instances share.
+func (r Record) meant(id DeviceID, e Event) bool {
+	f := faults[e.XID]
+	instances := e.Kind == EventXID && e.GI >= 0 && (f == faultProgram || f == faultContained)
+	if !instances {
+		return id == e.Device
+	}
+	if r.Kind == MIG {
+		return r.Parent == e.Device && r.GI == e.GI && (e.CI < 0 || r.CI == e.CI)
+	}
+	return id == e.Device && r.Kind == Whole
 }
 
 // look takes a snapshot's devices in, and notes which are not in it.
@@ -137,7 +150,7 @@ func (b Book) look(o Observation, given map[DeviceID]held) {
 
 // look is the record of a device after one more sample of it.
 func (r Record) look(d *Device, o Observation, holders []string) Record {
-	r.Model, r.Kind, r.Parent, r.Seen = d.Model, d.Kind, d.Parent, o.Now
+	r.Model, r.Kind, r.Parent, r.GI, r.CI, r.Seen = d.Model, d.Kind, d.Parent, d.GI, d.CI, o.Now
 	r.Holders = holders
 	if r.Health.State == "" {
 		r.Health.State = Well

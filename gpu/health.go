@@ -64,16 +64,14 @@ var actions = map[int]string{
 	5: "recovery of the IMEX domain", 6: "a reset of the bus", 7: "a reboot",
 }
 
-// usable says whether the device may be given out, alone.
-func (h Health) usable() bool { return h.State == Well || h.State == "" }
-
 // worsen moves to a worse state; from one that is as bad or worse only the first
 // reason counts.
 func (h Health) worsen(to HealthState, reason string, xid int, now time.Time) Health {
+	h.Sticky = h.Sticky || to == Unhealthy // also of one that is away: that does not heal it
 	if rank(h.State) >= rank(to) {
 		return h
 	}
-	h.State, h.Reason, h.XID, h.Since, h.Sticky, h.RecheckAt = to, reason, xid, now, to == Unhealthy, time.Time{}
+	h.State, h.Reason, h.XID, h.Since, h.RecheckAt = to, reason, xid, now, time.Time{}
 	return h
 }
 
@@ -158,10 +156,8 @@ func (h Health) look(d *Device, idle bool, now time.Time) Health {
 		return h.worsen(LostState, "the driver says "+code.String(), 0, now)
 	}
 	h = h.anew(m, now)
-	if h.State == Missing || h.State == LostState && !h.Sticky {
-		// It is back: for how long has to be seen.
-		h.State = Well
-		h = h.suspect("it was gone, and came back", 0, now)
+	if h.State == Missing || h.State == LostState {
+		h = h.back(now)
 	}
 	h = h.counters(m, now)
 	h = h.refusals(m, now)
@@ -169,6 +165,17 @@ func (h Health) look(d *Device, idle bool, now time.Time) Health {
 		h.State, h.Reason, h.XID, h.Since, h.RecheckAt, h.Hits = Well, "", 0, now, time.Time{}, nil
 	}
 	return h
+}
+
+// back is the Health of a device that was away and answers again: for how long
+// has to be seen, and what was wrong with it before still is.
+func (h Health) back(now time.Time) Health {
+	const reason = "it was gone, and came back"
+	h.State = Well
+	if h.Sticky {
+		return h.worsen(Unhealthy, reason+" without a reset", h.XID, now)
+	}
+	return h.suspect(reason, 0, now)
 }
 
 // anew notices that the device, or the driver, began anew: that is the reset
@@ -247,8 +254,12 @@ func (h Health) refusals(m *Sample, now time.Time) Health {
 	return h
 }
 
-// gone is the Health of a device that the driver does not list.
+// gone is the Health of a device that the driver does not list. What is sticky
+// stays: its verdict is that it is away, for as long as it is.
 func (h Health) gone(now time.Time) Health {
+	if h.Sticky {
+		return h
+	}
 	return h.worsen(Missing, "the driver does not list it any more", 0, now)
 }
 

@@ -240,6 +240,42 @@ func TestInstancesShareTheFateOfTheirGPU(t *testing.T) {
 	w.want(instance(0, 2).ID, gpu.Ill)
 }
 
+// What hits one program is not its neighbours' fault.
+func TestFaultOfOneInstance(t *testing.T) {
+	parent := device(0)
+	parent.Kind = gpu.MIGParent
+	w := newWorld(t)
+	w.see(0, parent, instance(0, 1), instance(0, 2))
+	contained := xid(94)
+	contained.GI, contained.CI = 1, 0
+	w.hear(contained)
+	w.want(instance(0, 1).ID, gpu.Doubted)
+	w.want(instance(0, 2).ID, gpu.Free)
+}
+
+// An ill device that is away for a moment comes back as ill as it went.
+func TestAbsenceDoesNotHeal(t *testing.T) {
+	lost := device(0)
+	lost.Sample = gpu.Sample{Failed: []gpu.Failure{{What: "nvmlDeviceGetMemoryInfo_v2", Code: gpu.GPUIsLost}}}
+	for name, away := range map[string][]gpu.Device{"missing": {device(1)}, "lost": {lost, device(1)}} {
+		w := newWorld(t)
+		w.see(0, device(0), device(1))
+		w.hear(xid(119))
+		w.see(time.Second, away...)
+		w.want(id(0), gpu.Away)
+		w.see(time.Second, device(0), device(1))
+		w.see(time.Hour, device(0), device(1))
+		if v := w.verdict(id(0)); v.State == gpu.Free {
+			t.Errorf("%s: well again", name)
+		}
+		anew := device(0)
+		anew.Sample.EnergyMilliJ = new(uint64(1))
+		w.see(time.Second, anew, device(1))
+		w.see(time.Hour, anew, device(1))
+		w.want(id(0), gpu.Free)
+	}
+}
+
 // Instances come and go with the layout; what was never leased is forgotten.
 func TestLayoutMayChange(t *testing.T) {
 	parent := device(0)

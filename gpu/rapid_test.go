@@ -242,16 +242,28 @@ func TestHistories(t *testing.T) {
 		energy := uint64(1000)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			w.now = w.now.Add(time.Duration(rapid.IntRange(1, 1200).Draw(t, "seconds")) * time.Second)
-			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0:
 				if w.last != nil {
-					w.hear0(gpu.Event{Device: id(0), Kind: gpu.EventXID, XID: 119, At: w.now})
+					w.tell(gpu.Event{Device: id(0), Kind: gpu.EventXID, XID: 119, At: w.now})
 					sticky = true
 				}
 			case 1:
 				energy, sticky = 1, false
+			case 6:
+				w.last = snapshot(w.now)
+				w.observe(gpu.Observation{Snapshot: w.last})
+				continue
+			case 7:
+				lost := device(0)
+				lost.Sample = gpu.Sample{Failed: []gpu.Failure{{What: "nvmlDeviceGetMemoryInfo_v2", Code: gpu.ResetRequired}}}
+				w.last = snapshot(w.now, lost)
+				w.observe(gpu.Observation{Snapshot: w.last})
+				continue
 			case 2:
-				runs(&d, 4242, 10*gib)
+				if len(d.Sample.Processes) == 0 {
+					runs(&d, 4242, 10*gib)
+				}
 			case 3:
 				d = device(0)
 			case 4:
@@ -271,7 +283,7 @@ func TestHistories(t *testing.T) {
 	})
 }
 
-func (w *world) hear0(e gpu.Event) { w.observe(gpu.Observation{Events: []gpu.Event{e}}) }
+func (w *world) tell(e gpu.Event) { w.observe(gpu.Observation{Events: []gpu.Event{e}}) }
 
 func TestCodesSurviveJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -70,18 +71,8 @@ func Judge(b Book, s *Snapshot, leases []Lease, now time.Time) []Verdict {
 			out = append(out, v)
 		}
 	}
-	slices.SortStableFunc(out[len(s.Devices):], func(a, b Verdict) int { return compareIDs(a.ID, b.ID) })
+	slices.SortStableFunc(out[len(s.Devices):], func(a, b Verdict) int { return cmp.Compare(a.ID, b.ID) })
 	return out
-}
-
-func compareIDs(a, b DeviceID) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // judge asks one thing after another; the first that stands in the way counts.

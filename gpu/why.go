@@ -214,6 +214,7 @@ func (o Occupant) whose(uid int) string {
 		return "Slurm job " + o.Owner.Name + "'s "
 	case OwnerContainer:
 		return "container " + o.Owner.Name + "'s "
+	case OwnerUser: // below
 	}
 	switch {
 	case uid < 0 || o.UID < 0:
