@@ -97,10 +97,11 @@ type seen struct {
 }
 
 func TestConformance(t *testing.T) {
-	if conformance.library == "" {
+	switch conformance.library {
+	case "":
 		_, o := on(t, "[gpu 0]\nproc = 4242 30GiB\nmemory_used = 30GiB\nnvlink.1 = 12\n[gpu 1]\nnvlink.0 = 12\n")
 		conformance.library, conformance.smi, conformance.probe = o.Library, "testdata/nvidia-smi", gputest.Probe(t)
-	} else if conformance.library == "-" {
+	case "-":
 		conformance.library = ""
 	}
 	f := &finding{Answers: map[string]int{}}

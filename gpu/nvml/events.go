@@ -107,5 +107,5 @@ func (e *Events) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	e.set.Free()
+	e.r.call("nvmlEventSetFree", "", e.set.Free)
 }

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(gputest.Main(m)) //nolint:forbidigo // the one place of a test binary
+	os.Exit(gputest.Main(m))
 }
 
 // on lets this process see a machine. All tests use one library, because a

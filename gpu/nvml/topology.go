@@ -3,6 +3,7 @@
 package nvml
 
 import (
+	"cmp"
 	"slices"
 
 	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -37,20 +38,11 @@ func (r *Reader) topology() []gpu.Link {
 			links = append(links, l)
 		}
 	}
-	slices.SortFunc(links, func(a, b gpu.Link) int { return compare(a, b) })
+	slices.SortFunc(links, compare)
 	return links
 }
 
-func compare(a, b gpu.Link) int {
-	switch {
-	case a.A != b.A && a.A < b.A, a.A == b.A && a.B < b.B:
-		return -1
-	case a == b:
-		return 0
-	default:
-		return 1
-	}
-}
+func compare(a, b gpu.Link) int { return cmp.Or(cmp.Compare(a.A, b.A), cmp.Compare(a.B, b.B)) }
 
 func (r *Reader) level(a, b *device) gpu.Level {
 	var level gpu.Level

@@ -1,7 +1,6 @@
 package gpuprobe
 
 import (
-	"io"
 	"log/slog"
 	"time"
 )
@@ -45,7 +44,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Pause, defaultPause)
 	set(&o.MaxPause, defaultMaxPause)
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

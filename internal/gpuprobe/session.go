@@ -123,6 +123,8 @@ func (s *session) say(commands string) error {
 func (s *session) take(r gpu.Report) error {
 	s.heard = time.Now()
 	switch {
+	case r.Hello != nil && r.Hello.Format != gpu.FormatVersion:
+		return fmt.Errorf("gpu-probe %s speaks format %d, and this is format %d: install both of one version", r.Hello.Version, r.Hello.Format, gpu.FormatVersion)
 	case r.Busy != nil:
 		s.busy = r.Busy
 		s.w.hangs(r.Busy)

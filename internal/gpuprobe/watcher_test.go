@@ -116,6 +116,21 @@ func TestNoDriverIsSaidAndFoundLater(t *testing.T) {
 	up(t, w)
 }
 
+// After an upgrade under a running probe only a new process can work.
+func TestDriverUpgradedUnderneath(t *testing.T) {
+	m := gputest.New(t, gputest.GPUs(1))
+	w := watch(t, m, nil)
+	up(t, w)
+	pid := latest(t, m)
+	m.Set("return.* = LIB_RM_VERSION_MISMATCH\n[gpu 0]\n")
+	poll(t, "a word about it", func() bool { return strings.HasSuffix(w.Down(), "(LIB_RM_VERSION_MISMATCH)") })
+	m.Set(gputest.GPUs(1))
+	up(t, w)
+	if latest(t, m) == pid {
+		t.Error("the same probe goes on")
+	}
+}
+
 func TestDriverInstalledLater(t *testing.T) {
 	m := gputest.New(t, gputest.GPUs(1))
 	library := filepath.Join(t.TempDir(), "libnvidia-ml.so.1")
@@ -125,6 +140,13 @@ func TestDriverInstalledLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	up(t, w)
+}
+
+func TestProbeOfAnotherVersion(t *testing.T) {
+	w := watch(t, gputest.New(t, ""), func(o *Options) {
+		o.Probe = []string{script(t, `echo '{"hello":{"format":99,"version":"v9"}}'; cat >/dev/null`)}
+	})
+	poll(t, "a word about it", func() bool { return strings.Contains(w.Down(), "gpu-probe v9 speaks format 99, and this is format 1") })
 }
 
 // The probe's life hangs on its parent's, however that ends.

@@ -75,7 +75,7 @@ func build(t testing.TB, name string, command func(to string) *exec.Cmd) string 
 		return path
 	}
 	if built.dir == "" {
-		dir, err := os.MkdirTemp("", "gputest-") //nolint:usetesting // it is for all tests of the binary; Main removes it
+		dir, err := os.MkdirTemp("", "gputest-") // for all tests of the binary
 		if err != nil {
 			t.Fatal(err)
 		}
