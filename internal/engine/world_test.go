@@ -43,6 +43,7 @@ type settings struct {
 	remote  bool   // the first backend does not use this machine
 	meter   engine.Meter
 	log     *logBuffer // nil = nobody reads it
+	quiet   func(next task.Instant)
 }
 
 // class is a class whose tasks go to the first backend.
@@ -119,7 +120,7 @@ func (w *world) make() *engine.Engine {
 	e, err := engine.New(engine.Options{
 		Store: w.store, Backends: regs, Classes: w.classes, Wake: w.queue.Changed(),
 		Capacity: scheduler.Capacity{CPUMilli: w.cpus * 1000},
-		Logger:   w.logger(), Meter: w.meter,
+		Logger:   w.logger(), Meter: w.meter, Quiet: w.quiet,
 	})
 	if err != nil {
 		w.Fatalf("make an engine: %v", err)

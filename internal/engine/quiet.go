@@ -1,0 +1,41 @@
+package engine
+
+import (
+	"maps"
+
+	"github.com/dspy-agent/dspy-agent/internal/scheduler"
+)
+
+// tellQuiet tells whoever wants to know that there is nothing to follow and nothing
+// that could start: a run without a daemon ends then.
+func (e *Engine) tellQuiet() {
+	if e.quiet == nil || !e.isQuiet() {
+		return
+	}
+	e.quiet(e.due)
+}
+
+// isQuiet says whether only time, or somebody from outside, brings something to do.
+// That a backend is down is no quiet as long as something waits that it might take.
+func (e *Engine) isQuiet() bool {
+	if e.todo.any() || e.inbox.any() || len(e.wake) > 0 {
+		return false // another round follows at once, or a step outside is still due
+	}
+	e.mu.Lock()
+	active := len(e.active)
+	s := e.snapshot(e.tally.clone())
+	e.mu.Unlock()
+	return active == 0 && (!e.anyDown() || nothingFor(s, e.store.Least()))
+}
+
+// nothingFor says that no task could start even if every backend was up.
+func nothingFor(s scheduler.Snapshot, least map[string]scheduler.Usage) bool {
+	up := maps.Clone(s.Backends)
+	for name, b := range up {
+		b.Down = ""
+		up[name] = b
+	}
+	s.Backends, s.Least = up, least
+	return scheduler.NewPlanner(s).Full()
+}
+
