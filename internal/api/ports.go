@@ -101,8 +101,15 @@ type Metrics interface {
 	HTTP(path string, code int)
 }
 
+// What a process is to the queue that it owns.
+const (
+	RoleDaemon = "daemon"
+	RoleDrain  = "drain" // it starts what is ready, follows it for a while, and leaves
+)
+
 // Info is what the daemon tells about itself.
 type Info struct {
+	Role      string
 	Healthy   bool              // tasks can be accepted
 	Services  map[string]string // each watched part, and its status
 	Version   string

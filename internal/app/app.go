@@ -36,11 +36,14 @@ type Options struct {
 	LogEcho io.Writer
 	// Ready is called once calls are accepted.
 	Ready func(socket string)
+
+	drain *drain // nil = it is a daemon
 }
 
 // App is a running orchestrator.
 type App struct {
 	conf     config.Config
+	drain    *drain // nil = this is a daemon
 	capacity scheduler.Capacity
 	log      *slog.Logger
 	down     teardown
@@ -74,7 +77,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
-	a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
+	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {
 		if stopErr := a.down.run(); stopErr != nil {
@@ -107,7 +110,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	q, err := queue.Open(ctx, queue.Options{
-		OnCommit: a.metrics.Committed,
+		OnCommit: a.committed,
 		Program:  "/proc/self/exe",
 		Dir:      a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	})
@@ -133,6 +136,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		Capacity: a.capacity,
 		Wake:     q.Changed(),
 		Meter:    a.metrics,
+		Quiet:    a.quiet(),
 		Logger:   a.log.With("component", "engine"),
 	})
 	if err != nil {
@@ -168,6 +172,10 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 		return nil
 	})
 	a.run("doors", a.serveDoors)
+	if a.drain != nil {
+		a.drain.leave(a.drain.await(ctx, a.parts.ended), a.queue.Counts())
+		return a.parts.failureIfAny()
+	}
 	if a.awaitParts(ctx) && ready != nil {
 		ready(a.sockets[0])
 	}

@@ -48,6 +48,9 @@ func (a *App) openDoors(ctx context.Context) error {
 	d := &a.doors
 	d.grpc = door{name: "gRPC", key: "grpc_addr", wanted: a.conf.GRPCListen, status: "off"}
 	d.http = door{name: "HTTP", key: "http_addr", wanted: a.conf.HTTPListen, status: "off"}
+	if a.drain != nil {
+		return nil // it is there for moments: programs that want a door want a daemon
+	}
 	plans, err := a.planDoors()
 	if err != nil || len(plans) == 0 {
 		return err

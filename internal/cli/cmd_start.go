@@ -103,6 +103,8 @@ func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found boo
 		return true, err
 	case err != nil:
 		return false, nil //nolint:nilerr // none that could be spoken to: starting one will tell why
+	case h.GetRole() == api.RoleDrain:
+		return s.takeFromDrain(ctx, int(h.GetPid()))
 	}
 	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
 	s.tellDoors(cfg, h)

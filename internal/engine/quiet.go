@@ -38,4 +38,3 @@ func nothingFor(s scheduler.Snapshot, least map[string]scheduler.Usage) bool {
 	s.Backends, s.Least = up, least
 	return scheduler.NewPlanner(s).Full()
 }
-

@@ -1767,17 +1767,20 @@ func (*HealthRequest) Descriptor() ([]byte, []int) {
 }
 
 type HealthResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Healthy       bool                   `protobuf:"varint,1,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Services      map[string]string      `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Workspace     string                 `protobuf:"bytes,16,opt,name=workspace,proto3" json:"workspace,omitempty"`
-	Pid           int32                  `protobuf:"varint,17,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartedAtNs   int64                  `protobuf:"varint,18,opt,name=started_at_ns,json=startedAtNs,proto3" json:"started_at_ns,omitempty"` // unix nanoseconds
-	QueueId       string                 `protobuf:"bytes,19,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
-	QueueDir      string                 `protobuf:"bytes,20,opt,name=queue_dir,json=queueDir,proto3" json:"queue_dir,omitempty"`
-	LogFile       string                 `protobuf:"bytes,21,opt,name=log_file,json=logFile,proto3" json:"log_file,omitempty"`
-	Classes       []*ClassStatus         `protobuf:"bytes,22,rep,name=classes,proto3" json:"classes,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Healthy     bool                   `protobuf:"varint,1,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Version     string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Services    map[string]string      `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Workspace   string                 `protobuf:"bytes,16,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	Pid         int32                  `protobuf:"varint,17,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartedAtNs int64                  `protobuf:"varint,18,opt,name=started_at_ns,json=startedAtNs,proto3" json:"started_at_ns,omitempty"` // unix nanoseconds
+	QueueId     string                 `protobuf:"bytes,19,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
+	QueueDir    string                 `protobuf:"bytes,20,opt,name=queue_dir,json=queueDir,proto3" json:"queue_dir,omitempty"`
+	LogFile     string                 `protobuf:"bytes,21,opt,name=log_file,json=logFile,proto3" json:"log_file,omitempty"`
+	Classes     []*ClassStatus         `protobuf:"bytes,22,rep,name=classes,proto3" json:"classes,omitempty"`
+	// What answers: "daemon", or "drain", which starts what is ready, follows it for a
+	// while, and leaves.
+	Role          string `protobuf:"bytes,23,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1880,6 +1883,13 @@ func (x *HealthResponse) GetClasses() []*ClassStatus {
 		return x.Classes
 	}
 	return nil
+}
+
+func (x *HealthResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
 }
 
 // ClassStatus is how many tasks of a class are in each state.
@@ -3991,7 +4001,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x0f\n" +
-	"\rHealthRequest\"\xab\x03\n" +
+	"\rHealthRequest\"\xbf\x03\n" +
 	"\x0eHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12I\n" +
@@ -4002,7 +4012,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\bqueue_id\x18\x13 \x01(\tR\aqueueId\x12\x1b\n" +
 	"\tqueue_dir\x18\x14 \x01(\tR\bqueueDir\x12\x19\n" +
 	"\blog_file\x18\x15 \x01(\tR\alogFile\x126\n" +
-	"\aclasses\x18\x16 \x03(\v2\x1c.orchestrator.v1.ClassStatusR\aclasses\x1a;\n" +
+	"\aclasses\x18\x16 \x03(\v2\x1c.orchestrator.v1.ClassStatusR\aclasses\x12\x12\n" +
+	"\x04role\x18\x17 \x01(\tR\x04role\x1a;\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
