@@ -16,6 +16,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/process"
@@ -57,6 +58,7 @@ type App struct {
 	engine    *engine.Engine
 	server    *api.Server
 	http      *api.HTTPServer
+	folder    *dropfolder.Folder
 	doors     doors
 	listeners []net.Listener
 	sockets   []string
@@ -136,7 +138,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		Capacity: a.capacity,
 		Wake:     q.Changed(),
 		Meter:    a.metrics,
-		Quiet:    a.quiet(),
+		Quiet:    a.whenQuiet(),
 		Logger:   a.log.With("component", "engine"),
 	})
 	if err != nil {
@@ -157,7 +159,10 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	a.http, err = a.newHTTP()
+	if a.http, err = a.newHTTP(); err != nil {
+		return err
+	}
+	a.folder, err = a.newDropFolder()
 	return err
 }
 
@@ -171,9 +176,10 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 		h.run(ctx)
 		return nil
 	})
+	a.run("drop folder", a.folder.Run)
 	a.run("doors", a.serveDoors)
 	if a.drain != nil {
-		a.drain.leave(a.drain.await(ctx, a.parts.ended), a.queue.Counts())
+		a.drain.leave(a.drain.await(ctx, a), a.queue.Counts())
 		return a.parts.failureIfAny()
 	}
 	if a.awaitParts(ctx) && ready != nil {

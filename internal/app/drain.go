@@ -51,7 +51,7 @@ type DrainReport struct {
 // When ctx ends it leaves at once. An error of Open, such as that somebody else owns
 // the queue, is returned as it is.
 func Drain(ctx context.Context, o DrainOptions) (DrainReport, error) {
-	d := &drain{classes: o.Classes, limit: o.For, began: time.Now(), done: make(chan struct{}), ended: map[task.State]int{}}
+	d := &drain{classes: o.Classes, limit: o.For, began: time.Now(), quiet: make(chan struct{}, 1), ended: map[task.State]int{}}
 	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, drain: d})
 	return d.report(), err
 }
@@ -61,9 +61,8 @@ type drain struct {
 	classes []string
 	limit   time.Duration
 	began   time.Time
-	left    DrainReport // set by serve
-	quiet   sync.Once
-	done    chan struct{} // closed when nothing is left
+	left    DrainReport   // set by serve
+	quiet   chan struct{} // of capacity 1: the engine has nothing to do
 
 	mu    sync.Mutex
 	ended map[task.State]int
@@ -91,29 +90,55 @@ func (d *drain) note(records []task.Record) {
 // told is told by the engine that only time brings something. What comes due while
 // there is time is waited for.
 func (d *drain) told(next task.Instant) {
-	if next != 0 && (d.limit == 0 || next.Time().Before(d.began.Add(d.limit))) {
+	if d.waitsFor(next) {
 		return
 	}
-	d.quiet.Do(func() { close(d.done) })
+	select {
+	case d.quiet <- struct{}{}:
+	default: // it was told already
+	}
 }
 
+// waitsFor says whether the run lasts until something is due.
+func (d *drain) waitsFor(next task.Instant) bool {
+	return next != 0 && (d.limit == 0 || next.Time().Before(d.began.Add(d.limit)))
+}
+
+// folderPause is how long a drain waits for the drop folder to be through, before it
+// asks again. The first look at a folder takes about that long.
+const folderPause = 50 * time.Millisecond
+
 // await returns when the run is over.
-func (d *drain) await(ctx context.Context, failed <-chan struct{}) Reason {
+func (d *drain) await(ctx context.Context, a *App) Reason {
 	var over <-chan time.Time
 	if d.limit > 0 {
 		t := time.NewTimer(d.limit - time.Since(d.began))
 		defer t.Stop()
 		over = t.C
 	}
-	select {
-	case <-d.done:
-		return Finished
-	case <-over:
-		return TimeOver
-	case <-ctx.Done():
-	case <-failed:
+	look := time.NewTimer(folderPause)
+	defer look.Stop()
+	for {
+		select {
+		case <-d.quiet:
+			if a.folder.Busy() {
+				look.Reset(folderPause)
+				continue
+			}
+			// What the folder has brought meanwhile, the engine has to have seen.
+			if quiet, next, err := a.engine.Quiet(ctx); err == nil && quiet && !d.waitsFor(next) {
+				return Finished
+			}
+		case <-look.C:
+			a.engine.Turn()
+		case <-over:
+			return TimeOver
+		case <-ctx.Done():
+			return AskedAway
+		case <-a.parts.ended:
+			return AskedAway
+		}
 	}
-	return AskedAway
 }
 
 // committed is told of every commit of the queue.
@@ -132,8 +157,8 @@ func (a *App) role() string {
 	return api.RoleDaemon
 }
 
-// quiet is what the engine tells that nothing is left to do; nil where nobody asks.
-func (a *App) quiet() func(task.Instant) {
+// whenQuiet is what the engine tells that nothing is left to do; nil = nobody asks.
+func (a *App) whenQuiet() func(task.Instant) {
 	if a.drain == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -21,6 +22,9 @@ const lookPatience = 500 * time.Millisecond
 // queue there is nothing to do. The error matches queue.ErrLocked, and names who it
 // is, when somebody owns the queue.
 func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (bool, error) {
+	if files, err := dropfolder.Waiting(conf.QueueDir); err != nil || files.Any() {
+		return true, nil //nolint:nilerr // who owns the queue says what is wrong with the folder
+	}
 	q, err := queue.Open(ctx, queue.Options{Dir: conf.QueueDir, ReadOnly: true, LockTimeout: lookPatience})
 	switch {
 	case task.CodeOf(err) == task.CodeNotFound && err != nil:

@@ -1,10 +1,28 @@
 package engine
 
 import (
+	"context"
 	"maps"
 
 	"github.com/dspy-agent/dspy-agent/internal/scheduler"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
+
+// Turn has the loop look around once more, as when something came in. Whoever wants to
+// be told of its quiet, and waits for something that the engine does not know of,
+// turns it when that is over.
+func (e *Engine) Turn() { e.inbox.ring() }
+
+// Quiet says whether there is nothing to follow and nothing that could start, and when
+// something is due by itself (0 = nothing is). All that was on disk before the call
+// counts, where what Options.Quiet tells may be past.
+func (e *Engine) Quiet(ctx context.Context) (quiet bool, next task.Instant, err error) {
+	_, err = e.ask(ctx, input{class: func(context.Context) (classAnswer, error) {
+		quiet, next = e.isQuiet(), e.due
+		return classAnswer{}, nil
+	}})
+	return quiet, next, err
+}
 
 // tellQuiet tells whoever wants to know that there is nothing to follow and nothing
 // that could start: a run without a daemon ends then.
