@@ -35,6 +35,9 @@ type Options struct {
 	Environ []string
 	// LogEcho gets the log beside the file; nil = nobody.
 	LogEcho io.Writer
+	// TakeOver goes on from a copy of the queue where its owner, on another host, cannot
+	// be shown to be dead and gives no sign of life.
+	TakeOver bool
 	// Ready is called once calls are accepted.
 	Ready func(socket string)
 
@@ -114,6 +117,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	q, err := queue.Open(ctx, queue.Options{
 		OnCommit: a.committed,
 		Program:  "/proc/self/exe",
+		Role:     a.role(), TakeOver: o.TakeOver,
 		Dir:      a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	})
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
 )
 
 // DrainOptions say what one run without a daemon does.
@@ -20,6 +20,8 @@ type DrainOptions struct {
 	LogEcho io.Writer // as in Options
 	// For is how long it follows what it has started; 0 = until nothing is left.
 	For time.Duration
+	// TakeOver is as in Options.
+	TakeOver bool
 	// Classes are those whose tasks it places; empty = all. Whatever runs already is
 	// followed, of whichever class.
 	Classes []string
@@ -52,7 +54,7 @@ type DrainReport struct {
 // the queue, is returned as it is.
 func Drain(ctx context.Context, o DrainOptions) (DrainReport, error) {
 	d := &drain{classes: o.Classes, limit: o.For, began: time.Now(), quiet: make(chan struct{}, 1), ended: map[task.State]int{}}
-	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, drain: d})
+	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, TakeOver: o.TakeOver, drain: d})
 	return d.report(), err
 }
 
@@ -150,11 +152,11 @@ func (a *App) committed(took time.Duration, added []task.Record) {
 }
 
 // role is what this process is to the queue.
-func (a *App) role() string {
+func (a *App) role() queue.Role {
 	if a.drain != nil {
-		return api.RoleDrain
+		return queue.RoleDrain
 	}
-	return api.RoleDaemon
+	return queue.RoleDaemon
 }
 
 // whenQuiet is what the engine tells that nothing is left to do; nil = nobody asks.

@@ -89,7 +89,7 @@ func (a *App) info() api.Info {
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
 			"docker": notYet, "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
 		},
-		Role: a.role(), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
+		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
 	}
 	if trouble := a.queue.Trouble(); trouble != nil {

@@ -26,6 +26,7 @@ func (s *session) drainCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "class", Usage: "start only tasks of this `CLASS`; can be given several times (what runs already is followed in any case)"},
 			&cli.StringFlag{Name: "for", Usage: "leave after `TIME` (0: stay until nothing is left)", DefaultText: "10m"},
+			takeOverFlag(),
 			boolFlag("quiet", "say nothing when somebody else does it, or when all went well"),
 			jsonFlag(),
 		},
@@ -44,7 +45,7 @@ func (s *session) drain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := app.DrainOptions{Config: cfg, Environ: s.env.Environ, For: drainFor}
+	o := app.DrainOptions{Config: cfg, Environ: s.env.Environ, For: drainFor, TakeOver: c.Bool("take-over")}
 	if given := c.String("for"); given != "" {
 		if o.For, err = parseSpan(given); err != nil {
 			return usagef("--for: %s", err)
@@ -61,6 +62,9 @@ func (s *session) drain(c *cli.Context) error {
 		o.Classes = append(o.Classes, k.Name)
 	}
 	found, err := app.Worthwhile(c.Context, cfg, o.For, o.Classes)
+	if o.TakeOver && err != nil {
+		found, err = true, nil // that is what it is for
+	}
 	if err == nil && !found {
 		return s.tellDrained(c, cfg, app.DrainReport{Reason: app.Finished})
 	}
