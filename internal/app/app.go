@@ -118,7 +118,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		OnCommit: a.committed,
 		Program:  "/proc/self/exe",
 		Role:     a.role(), TakeOver: o.TakeOver,
-		Dir:      a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
+		Dir: a.conf.QueueDir, Socket: runtimedir.SocketPath(a.runtime, a.conf.QueueDir), Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	})
 	if err != nil {
 		return err
