@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +45,16 @@ func (w *world) rival(program string, args ...string) *rival {
 	return r
 }
 
+// ended says whether it has ended by itself.
+func (r *rival) ended() bool {
+	select {
+	case <-r.dead:
+		return true
+	default:
+		return false
+	}
+}
+
 // end sends a signal, and waits for the end.
 func (r *rival) end(sig syscall.Signal) {
 	_ = r.cmd.Process.Signal(sig) // it may have ended by itself
@@ -68,6 +79,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 		for range rnd.IntN(4) {
 			ids = append(ids, w.drop(fmt.Sprintf("t%d", len(ids))))
 		}
+		rivals = slices.DeleteFunc(rivals, (*rival).ended)
 		switch k := rnd.IntN(5); {
 		case k < 2 || len(rivals) == 0:
 			rivals = append(rivals, w.rival("dspy-agent", "drain", "--for", fmt.Sprintf("%dms", 200+rnd.IntN(1500))))
@@ -76,7 +88,6 @@ func TestOwnersTakeTurns(t *testing.T) {
 		default:
 			i := rnd.IntN(len(rivals))
 			rivals[i].end([]syscall.Signal{syscall.SIGKILL, syscall.SIGKILL, syscall.SIGTERM}[rnd.IntN(3)])
-			rivals = append(rivals[:i], rivals[i+1:]...)
 		}
 		pauseFor(time.Duration(rnd.IntN(250)) * time.Millisecond)
 	}
