@@ -34,6 +34,8 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 COMMANDS := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard cmd/*/*.go)))))
 CGO_COMMANDS := $(filter gpu-probe,$(COMMANDS))
 PURE_COMMANDS := $(filter-out $(CGO_COMMANDS),$(COMMANDS))
+# go-nvml names functions that nvml.h calls deprecated; an older driver has nothing newer.
+export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 SCRIPTS := $(shell grep -lE '^\#!/bin/(ba)?sh|^\#!/usr/bin/env (ba)?sh' scripts/* .ci/* 2>/dev/null)
 
 ##@ Use
@@ -100,21 +102,62 @@ test-unit: toolcheck-test ## Only what is quick (-short)
 test-full: toolcheck-test setup-tests ## Everything, with long rounds of crashes and random histories (an hour, perhaps)
 	DSPY_TEST_FULL=1 go test $(RACE) -count=1 -timeout 90m $(GOTEST) $(PKG)
 
+# The folder is whole: copy it to a machine with a GPU, which needs no Go.
+.PHONY: test-gpu
+test-gpu: toolcheck-test ## Build bin/gpu-test, and run it if this machine has a GPU: read-only, against the real driver
+	@rm -rf bin/gpu-test && mkdir -p bin/gpu-test
+	CGO_ENABLED=1 $(GOBUILD) -o bin/gpu-test/ ./cmd/gpu-probe
+	CGO_ENABLED=1 go test -c -trimpath -ldflags '-s -w' -o bin/gpu-test/conformance ./gpu/nvml
+	$${CC:-gcc} -O2 -o bin/gpu-test/hold gpu/nvml/testdata/hold.c -ldl
+	@cp scripts/gpu-test-run bin/gpu-test/run.sh
+	@if command -v nvidia-smi >/dev/null 2>&1; then bin/gpu-test/run.sh bin/gpu-test/report; \
+	else echo "no nvidia-smi here: copy bin/gpu-test to a machine with a GPU, and run: gpu-test/run.sh REPORT"; fi
+
 .PHONY: setup-tests
 setup-tests: ## Install the programs that tests run besides our own, where that is allowed
 	@scripts/setup-tests
 
-.PHONY: bench
-bench: toolcheck-build setup-tests ## Run the benchmarks and print what they measured
-	@pkgs=$$(grep -rlE --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u); \
-	if [ -z "$$pkgs" ]; then echo "there are no benchmarks"; exit 0; fi; \
-	set -x; go test -run '^$$' -bench . -benchmem -timeout 30m $(GOTEST) $$pkgs
+# How long each fuzz test runs, and a regular expression for the names of those that do.
+FUZZTIME ?= 30s
+FUZZ ?= .
+
+.PHONY: fuzz
+fuzz: toolcheck-build ## Every fuzz test for FUZZTIME (30s), up to the first finding; FUZZ=REGEXP for some of them
+	scripts/fuzz '$(FUZZTIME)' '$(FUZZ)'
 
 .PHONY: cover
 cover: toolcheck-build setup-tests ## Test coverage by package, and in coverage.html
 	go test -coverprofile=coverage.out -coverpkg=./... -timeout 15m $(GOTEST) $(PKG)
 	go tool cover -html=coverage.out -o coverage.html
 	@go tool cover -func=coverage.out | tail -1
+
+##@ Measure
+
+# One round each: those that compare repeat and take turns by themselves.
+BENCH := go test -run '^$$' -benchtime 1x -timeout 60m
+
+.PHONY: bench
+bench: toolcheck-build setup-tests ## All benchmarks there are, small ones included; those below print what was promised
+	@$(MAKE) --no-print-directory help | grep -E '^  bench-'
+	@pkgs=$$(grep -rlE --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u); \
+	set -x; go test -run '^$$' -bench . -benchmem -timeout 60m $(GOTEST) $$pkgs
+
+.PHONY: bench-line
+bench-line: toolcheck-build ## From submit to running; /bin/true beside a bare loop; all costs at 1,000, 200,000 and a million waiting tasks
+	$(BENCH) -bench '^BenchmarkSubmitToRunning$$' ./internal/e2e
+	$(BENCH) -bench '^BenchmarkTrue$$' -benchtime 5x ./internal/e2e
+	DSPY_BENCH_MILLION=1 $(BENCH) -bench '^Benchmark(Backlog|Memory)$$' ./queue
+
+.PHONY: bench-submit
+bench-submit: toolcheck-build setup-tests ## Durable submissions a second over gRPC, beside beanstalkd and Redis
+	$(BENCH) -bench '^BenchmarkSubmit$$' ./internal/e2e
+
+# How long the load lasts.
+LOAD_SECONDS ?= 60
+
+.PHONY: bench-streams
+bench-streams: toolcheck-build ## 1,000 result streams and 100 log followers while 50 tasks a second run, for LOAD_SECONDS (60)
+	DSPY_BENCH_SECONDS=$(LOAD_SECONDS) $(BENCH) -bench '^BenchmarkStreams$$' ./internal/e2e
 
 ##@ Change
 

@@ -24,7 +24,7 @@ import (
 // The benchmarks of this file run at two sizes of backlog, so that what grows
 // with it shows. BenchmarkBacklog does it all in one go and reports the ratios:
 //
-//	go test ./queue -run '^$' -bench Backlog -benchtime 1x -v
+//	go test ./queue -run '^$' -bench Backlog -benchtime 1x
 //
 // DSPY_BENCH_MILLION=1 adds a third size.
 
@@ -129,7 +129,8 @@ func benchBacklog(b *testing.B, style idStyle) {
 	for i, n := range sizes {
 		for j, c := range best[i] {
 			ratio := c.value / best[0][j].value
-			b.Logf("%-10s %8d waiting  %-22s %12.1f  ratio %.2f", style, n, c.name, c.value, ratio)
+			// Of what is logged the testing package shows ten lines.
+			fmt.Fprintf(os.Stderr, "%-10s %8d waiting  %-22s %12.1f  ratio %.2f\n", style, n, c.name, c.value, ratio)
 			if i > 0 {
 				b.ReportMetric(ratio, fmt.Sprintf("%s-%d/1k", strings.ReplaceAll(c.name, " ", "_"), n))
 			}
@@ -259,7 +260,7 @@ func BenchmarkMemory(b *testing.B) {
 			rss = append(rss, childRSS(b, dir))
 		}
 		for i, n := range sizes {
-			b.Logf("%8d waiting: %.1f MiB anonymous", n, rss[i]/(1<<20))
+			fmt.Fprintf(os.Stderr, "%8d waiting: %.1f MiB anonymous\n", n, rss[i]/(1<<20))
 			if i > 0 {
 				b.ReportMetric((rss[i]-rss[0])/float64(n-sizes[0]), fmt.Sprintf("B/task-%d", n))
 			}

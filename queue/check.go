@@ -16,6 +16,23 @@ import (
 // indexes disagree.
 var ErrInconsistent = errors.New("the queue's records and indexes disagree")
 
+// inconsistency is one such disagreement.
+type inconsistency struct {
+	seq  task.Seq // the task that it is about; 0 = none, or more than one
+	text string
+}
+
+// Error names the task.
+func (e *inconsistency) Error() string {
+	if e.seq == 0 {
+		return fmt.Sprintf("%s: %s", ErrInconsistent, e.text)
+	}
+	return fmt.Sprintf("%s: task %d %s", ErrInconsistent, e.seq, e.text)
+}
+
+// Is makes errors.Is(err, ErrInconsistent) true.
+func (e *inconsistency) Is(target error) bool { return target == ErrInconsistent }
+
 // maxFindings bounds how much Check reports; the first few tell the story.
 const maxFindings = 20
 
@@ -27,16 +44,17 @@ const maxFindings = 20
 // its mapping, and but for the last part: while bbolt's pages are counted nothing
 // can be committed.
 func (q *Queue) Check(ctx context.Context) error {
-	if err := q.view(func(tx *bolt.Tx) error { return checkRecords(ctx, tx) }); err != nil {
+	if err := q.view(func(tx *bolt.Tx) error { return errors.Join(checkRecords(ctx, tx, maxFindings)...) }); err != nil {
 		return err
 	}
 	return q.checkPages()
 }
 
-func checkRecords(ctx context.Context, tx *bolt.Tx) error {
+// checkRecords returns what is wrong, but not much more than limit of it.
+func checkRecords(ctx context.Context, tx *bolt.Tx, limit int) []error {
 	c := &checker{
-		ctx: ctx, tx: tx, counts: counts{}, waits: waitCounts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
-		tasks: map[task.Seq]task.Task{}, shapes: newShapes(),
+		ctx: ctx, tx: tx, limit: limit, counts: counts{}, waits: waitCounts{}, envs: map[string]int{}, want: map[string]map[string][]byte{},
+		tasks: map[task.Seq]checkedTask{}, shapes: newShapes(),
 	}
 	steps := []func() error{
 		c.loadShapes, c.checkTasks, c.checkTombs, c.checkIndexes, c.checkCounters, c.checkPaused, c.checkEnvs, c.checkBlobs,
@@ -44,16 +62,16 @@ func checkRecords(ctx context.Context, tx *bolt.Tx) error {
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
-			return err
+			return []error{err}
 		}
 		if err := step(); err != nil {
 			c.found = append(c.found, err)
 		}
-		if len(c.found) >= maxFindings {
+		if len(c.found) >= limit {
 			break
 		}
 	}
-	return errors.Join(c.found...)
+	return c.found
 }
 
 // checkPages takes a transaction that writes, and writes nothing: bbolt compares
@@ -81,7 +99,8 @@ func (q *Queue) checkPagesNow() error {
 type checker struct {
 	ctx    context.Context
 	tx     *bolt.Tx
-	tasks  map[task.Seq]task.Task
+	limit  int
+	tasks  map[task.Seq]checkedTask
 	counts counts
 	waits  waitCounts
 	envs   map[string]int // specs by the hash of their environment
@@ -90,9 +109,16 @@ type checker struct {
 	found  []error
 }
 
-func (c *checker) wrong(format string, args ...any) {
-	if len(c.found) < maxFindings {
-		c.found = append(c.found, fmt.Errorf("%w: %s", ErrInconsistent, fmt.Sprintf(format, args...)))
+// checkedTask is what the checker remembers of a task.
+type checkedTask struct {
+	id    string
+	state task.State
+}
+
+// wrong notes what is wrong with a task; seq 0 = with none, or with more than one.
+func (c *checker) wrong(seq task.Seq, format string, args ...any) {
+	if len(c.found) < c.limit {
+		c.found = append(c.found, &inconsistency{seq: seq, text: fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -121,13 +147,13 @@ func (c *checker) checkTasks() error {
 			c.found = append(c.found, err)
 			return c.ctx.Err()
 		}
-		c.tasks[seq] = t
+		c.tasks[seq] = checkedTask{t.Spec.ID, t.State()}
 		c.counts.bump(t.Spec.Class, t.State(), 1)
 		if h := hashEnv(t.Spec.Ambient); h != (envHash{}) {
 			c.envs[string(h[:])]++
 		}
 		if t.Spec.SubmittedAt == 0 || t.Seq == 0 || t.Attempt() < 1 {
-			c.wrong("task %d has no submit time, number or attempt", seq)
+			c.wrong(seq, "has no submit time, number or attempt")
 		}
 		c.place(t)
 		return c.ctx.Err()
@@ -138,7 +164,7 @@ func (c *checker) place(t task.Task) {
 	seq, s := t.Seq, t.Status()
 	lease := s.Lease.CPUMilli != 0 || s.Lease.MemBytes != 0 || len(s.Lease.GPUs) > 0
 	if lease && !s.State.Active() {
-		c.wrong("task %d is %s and has a lease", seq, s.State)
+		c.wrong(seq, "is %s and has a lease", s.State)
 	}
 	c.expect(bucketLists, listKey(t.Spec.Class, phase(s.State), seq), nil)
 	delayed := s.NotBefore != 0 && inBucket(c.tx, bucketTimers, timeSeqKey(s.NotBefore, seq))
@@ -149,7 +175,7 @@ func (c *checker) place(t task.Task) {
 	case s.State.Active():
 		c.expect(bucketActive, seqKey(seq), nil)
 	case s.State != task.Pending:
-		c.wrong("task %d has state %d, which does not exist", seq, uint8(s.State))
+		c.wrong(seq, "has state %d, which does not exist", uint8(s.State))
 	case s.Cancel != nil:
 		c.expect(bucketTimers, timeSeqKey(0, seq), nil)
 	case s.Blocked > 0 || s.Held != "":
@@ -169,7 +195,7 @@ func (c *checker) placeReady(t task.Task) {
 	}
 	id, ok := c.shapes.byName[t.Spec.Shape()]
 	if !ok {
-		c.wrong("task %d is ready, and its shape is unknown", t.Seq)
+		c.wrong(t.Seq, "is ready, and its shape is unknown")
 		return
 	}
 	c.expect(bucketReady, readyKey(id, t.Spec.Order(), t.Seq), nil)
@@ -195,7 +221,7 @@ func (c *checker) placeWaits(t task.Task) {
 		c.expect(bucketWaits, key, nil)
 	}
 	if t.State() == task.Pending && n != t.Status().Blocked {
-		c.wrong("task %d is blocked by %d others and has %d keys in waits", t.Seq, t.Status().Blocked, n)
+		c.wrong(t.Seq, "is blocked by %d others and has %d keys in waits", t.Status().Blocked, n)
 	}
 }
 
@@ -207,7 +233,7 @@ func (c *checker) checkTombs() error {
 			return nil
 		}
 		if _, both := c.tasks[f.Seq]; both || f.Seq != keySeq(k) || !f.State.Terminal() {
-			c.wrong("tombstone %d is of a task that exists, or that has not ended", keySeq(k))
+			c.wrong(keySeq(k), "has a tombstone, and exists or has not ended")
 		}
 		return nil
 	})
@@ -224,19 +250,27 @@ func (c *checker) checkIndexes() error {
 		_ = c.tx.Bucket(name).ForEach(func(k, v []byte) error { // the function returns no error
 			expected, ok := want[string(k)]
 			if !ok {
-				c.wrong("bucket %s has %x, which no task explains", name, k)
+				c.wrong(keyAbout(name, k), "is in index %s (%x), where it should not be", name, k)
 			} else if expected != nil && !bytes.Equal(expected, v) {
-				c.wrong("bucket %s has %x for %x, and should have %x", name, v, k, expected)
+				c.wrong(keyAbout(name, k), "has %x in index %s (%x), and should have %x", v, name, k, expected)
 			}
 			delete(want, string(k))
 			return nil
 		})
 		for k := range want {
-			c.wrong("bucket %s lacks %x", name, k)
+			c.wrong(keyAbout(name, []byte(k)), "is not in index %s (%x), where it should be", name, k)
 		}
 	}
 	c.checkReleases()
 	return nil
+}
+
+// keyAbout returns the task that the key of an index is about; 0 = it has none.
+func keyAbout(index, k []byte) task.Seq {
+	if bytes.Equal(index, bucketShapes) {
+		return 0
+	}
+	return keyNumber(k)
 }
 
 // checkReleases: whoever waits for an ended task is in somebody's to-do.
@@ -245,16 +279,16 @@ func (c *checker) checkReleases() {
 	for seq, t := range c.tasks {
 		noted := inBucket(c.tx, bucketReleases, seqKey(seq))
 		waited := len(waiters(c.tx, seq, 1, nobody)) > 0
-		if noted && !t.State().Terminal() {
-			c.wrong("task %d is noted to release others, and has not ended", seq)
+		if noted && !t.state.Terminal() {
+			c.wrong(seq, "is noted to release others, and has not ended")
 		}
-		if waited && t.State().Terminal() && !noted {
-			c.wrong("task %d has ended, and those that wait for it will never hear", seq)
+		if waited && t.state.Terminal() && !noted {
+			c.wrong(seq, "has ended, and those that wait for it will never hear")
 		}
 	}
 	_ = releases.ForEach(func(k, _ []byte) error { // the function returns no error
 		if _, ok := c.tasks[keySeq(k)]; !ok {
-			c.wrong("task %d is noted to release others, and does not exist", keySeq(k))
+			c.wrong(keySeq(k), "is noted to release others, and does not exist")
 		}
 		return nil
 	})
@@ -266,7 +300,7 @@ func (c *checker) checkCounters() error {
 		return err
 	}
 	if !maps.EqualFunc(stored, c.counts, maps.Equal[map[task.State]int, map[task.State]int]) {
-		c.wrong("the counters say %v, and there are %v", stored, c.counts)
+		c.wrong(0, "the counters say %v, and there are %v", stored, c.counts)
 	}
 	if !listsKept(c.tx) {
 		return nil // a release that does not know what follows had the queue last
@@ -276,7 +310,7 @@ func (c *checker) checkCounters() error {
 		return err
 	}
 	if told, there := waits.waiting(), c.waits.waiting(); !maps.Equal(told, there) {
-		c.wrong("of those that wait the counters say %v, and there are %v", told, there)
+		c.wrong(0, "of those that wait the counters say %v, and there are %v", told, there)
 	}
 	return nil
 }
@@ -295,14 +329,14 @@ func (c *checker) checkEnvs() error {
 	for _, name := range [][]byte{bucketEnvs, bucketEnvRefs} {
 		_ = c.tx.Bucket(name).ForEach(func(k, _ []byte) error { // the function returns no error
 			if c.envs[string(k)] == 0 {
-				c.wrong("bucket %s has %x, which no task uses", name, k)
+				c.wrong(0, "bucket %s has %x, which no task uses", name, k)
 			}
 			return nil
 		})
 	}
 	for h, n := range c.envs {
 		if got := envRefs(refs, []byte(h)); got != n {
-			c.wrong("environment %x is counted %d times and used %d times", h, got, n)
+			c.wrong(0, "environment %x is counted %d times and used %d times", h, got, n)
 		}
 	}
 	return nil
@@ -313,7 +347,7 @@ func (c *checker) checkBlobs() error {
 	for _, name := range [][]byte{bucketStatus, bucketPayloads, bucketResults} {
 		err := c.tx.Bucket(name).ForEach(func(k, v []byte) error {
 			if _, ok := c.tasks[keySeq(k)]; !ok {
-				c.wrong("bucket %s has %x, which belongs to no task", name, k)
+				c.wrong(keySeq(k), "has a record in bucket %s, and does not exist", name)
 			}
 			if bytes.Equal(name, bucketStatus) {
 				return nil // read with its task
@@ -340,11 +374,11 @@ func (c *checker) checkIDs() error {
 	runs := readRuns(c.tx)
 	for i, r := range runs {
 		if len(r)%idPair != 0 {
-			c.wrong("id run %d has %d bytes", i, len(r))
+			c.wrong(0, "id run %d has %d bytes", i, len(r))
 		}
 		for j := 1; j < r.len(); j++ {
 			if r.hash(j) < r.hash(j-1) {
-				c.wrong("id run %d is out of order at %d", i, j)
+				c.wrong(0, "id run %d is out of order at %d", i, j)
 				break
 			}
 		}
@@ -360,11 +394,11 @@ func (c *checker) checkIDs() error {
 			findInRuns(runs, h, yield)
 		})
 		if err != nil || got.seq != seq {
-			c.wrong("id %s of task %d leads to task %d (%v)", id, seq, got.seq, err)
+			c.wrong(seq, "has id %s, which leads to task %d (%v)", id, got.seq, err)
 		}
 	}
 	for seq, t := range c.tasks {
-		lookup(t.Spec.ID, seq)
+		lookup(t.id, seq)
 	}
 	return c.tx.Bucket(bucketTombs).ForEach(func(k, v []byte) error {
 		if f, err := readFinal(k, v); err == nil {
@@ -376,7 +410,7 @@ func (c *checker) checkIDs() error {
 
 func (c *checker) checkEvents() error {
 	b := c.tx.Bucket(bucketEvents)
-	var last uint64
+	var last, fence uint64
 	err := b.ForEach(func(k, v []byte) error {
 		r, err := readEvent(k, v)
 		if err != nil {
@@ -385,17 +419,24 @@ func (c *checker) checkEvents() error {
 			return c.ctx.Err()
 		}
 		if last != 0 && r.Index != last+1 {
-			c.wrong("the event log goes from %d to %d", last, r.Index)
+			c.wrong(0, "the event log goes from %d to %d", last, r.Index)
 		}
 		last = r.Index
+		if r.Fence != 0 && r.Fence < fence { // older releases write none
+			c.wrong(0, "event %d was written by owner %d, after one that was written by owner %d", r.Index, r.Fence, fence)
+		}
+		fence = max(fence, r.Fence)
 		return c.ctx.Err()
 	})
 	if last != 0 && last != b.Sequence() {
-		c.wrong("the event log ends at %d and is said to end at %d", last, b.Sequence())
+		c.wrong(0, "the event log ends at %d and is said to end at %d", last, b.Sequence())
+	}
+	if now := metaNumber(c.tx.Bucket(bucketMeta), metaFence); fence > now {
+		c.wrong(0, "the event log has owner %d, and %d is said to be the latest", fence, now)
 	}
 	for seq := range c.tasks {
 		if uint64(seq) > c.tx.Bucket(bucketSpecs).Sequence() {
-			c.wrong("task %d is beyond the highest number given out", seq)
+			c.wrong(seq, "is beyond the highest number given out")
 		}
 	}
 	return err

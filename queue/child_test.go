@@ -13,7 +13,7 @@ const (
 )
 
 // roles are what a child can be.
-var roles = map[string]func(dir string) error{"rss": rssChild, "churn": churn, "spoil": spoil}
+var roles = map[string]func(dir string) error{"rss": rssChild, "churn": churn, "spoil": spoil, "repair": repairAll}
 
 // childMain returns false in an ordinary run.
 func childMain() bool {

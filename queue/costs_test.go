@@ -88,7 +88,7 @@ func BenchmarkRoundOverShapes(b *testing.B) {
 			if first == 0 {
 				first = us(p50)
 			}
-			b.Logf("%d waiting, %-31s p50 %8.1f us  p99 %8.1f us  ratio %.2f", n, c.name, us(p50), us(p99), us(p50)/first)
+			fmt.Fprintf(os.Stderr, "%d waiting, %-31s p50 %8.1f us  p99 %8.1f us  ratio %.2f\n", n, c.name, us(p50), us(p99), us(p50)/first)
 			b.ReportMetric(us(p50)/first, strings.ReplaceAll(c.name, " ", "_")+"-ratio")
 			closeBench(b, q)
 		}
@@ -141,7 +141,7 @@ func BenchmarkListing(b *testing.B) {
 					b.Fatal(err)
 				}
 			})
-			b.Logf("%d tasks, 20 of class %-4q in %-10v p50 %8.1f us  p99 %8.1f us", n, f.Class, f.States, us(p50), us(p99))
+			fmt.Fprintf(os.Stderr, "%d tasks, 20 of class %-4q in %-10v p50 %8.1f us  p99 %8.1f us\n", n, f.Class, f.States, us(p50), us(p99))
 		}
 		closeBench(b, q)
 	}

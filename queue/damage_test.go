@@ -87,7 +87,8 @@ func (r *ruined) open() {
 	r.t.Helper()
 	var err error
 	r.q, err = Open(context.Background(), Options{
-		Dir: r.dir, Retention: Retention{Age: time.Hour, TombstoneAge: 24 * time.Hour, EventAge: 24 * time.Hour},
+		Beat: 24 * time.Hour,
+		Dir:  r.dir, Retention: Retention{Age: time.Hour, TombstoneAge: 24 * time.Hour, EventAge: 24 * time.Hour},
 	})
 	if err != nil {
 		r.t.Fatalf("open: %v", err)

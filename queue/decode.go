@@ -87,7 +87,7 @@ func decodeEvent(index uint64, r *queuepb.EventRecord) task.Record {
 	return task.Record{
 		Index: index, At: task.Instant(r.At), Seq: task.Seq(r.Seq), ID: r.Id, Class: r.Class,
 		Kind: task.EventKind(r.Kind), Attempt: int(r.Attempt), From: task.State(r.From), To: task.State(r.To),
-		Again: r.Again, NotBefore: task.Instant(r.NotBefore), Backend: r.Backend, Outcome: decodeOutcome(r.Outcome), Text: r.Text,
+		Again: r.Again, NotBefore: task.Instant(r.NotBefore), Backend: r.Backend, Outcome: decodeOutcome(r.Outcome), Text: r.Text, Fence: r.Fence,
 	}
 }
 

@@ -2,7 +2,8 @@
 // log of what happened, in one bbolt database that one process owns at a time.
 //
 // It owns the queue directory: the database (queue-000001.db), CURRENT, which
-// names the database in use, and owner.json, which tells people who has it open.
+// names the database in use, owner.json, the lease of the process that has it open
+// for writing, and owner.beat, its sign of life.
 // It owns the order of commits and the numbering of tasks and events. It does
 // not own the state machine: task.Apply moves a task, and this package runs it
 // inside the transaction and keeps the indexes in step with the result.
@@ -23,6 +24,13 @@
 //     while it is open, left alone from then on: every call returns an error that
 //     matches ErrDamagedFile, and nothing crashes or hangs. An empty file is no new
 //     queue where there was one.
+//   - Of all processes on all hosts that see the directory one commits, also where
+//     locks are granted to several. One that was followed by another, while it was
+//     frozen perhaps, answers nothing any more but an error that matches ErrDeposed.
+//   - Verify, Repair, Backup, Restore and Compact look after a database that nobody
+//     owns, under its lock. None of them writes into a database that is there: a new
+//     one is made beside it and put in use in one step, so that a crash leaves the one
+//     or the other. CopyTo copies one that is in use, as it is at one moment.
 //   - Cost of a commit does not depend on how many tasks wait, opening does not
 //     walk them, and a waiting task takes no memory.
 //   - No returned value shares memory with the database, and no read transaction
@@ -40,5 +48,8 @@
 // line.go is how the engine looks at what waits, list.go how people do.
 // idindex.go explains why ids do not sit in a B+tree. check.go says, in code,
 // what a consistent database is. pages.go looks at the file before bbolt has it, and
-// guard.go stands around every transaction.
+// guard.go stands around every transaction. salvage.go reads what a damaged file still
+// holds, rescue.go decides what of it is certain, and rebuild.go and revive.go make a
+// new database of that; copy.go copies a queue that is in use. lease.go is who may
+// commit; acquire.go, claim.go, proof.go and takeover.go are how one comes to be that.
 package queue

@@ -98,7 +98,7 @@ func encodeEvent(r task.Record) *queuepb.EventRecord {
 	return &queuepb.EventRecord{
 		At: int64(r.At), Seq: uint64(r.Seq), Id: r.ID, Class: r.Class, Kind: uint32(r.Kind), Attempt: int64(r.Attempt),
 		From: uint32(r.From), To: uint32(r.To), Again: r.Again, NotBefore: int64(r.NotBefore),
-		Backend: text(r.Backend), Outcome: encodeOutcome(r.Outcome), Text: text(r.Text),
+		Backend: text(r.Backend), Outcome: encodeOutcome(r.Outcome), Text: text(r.Text), Fence: r.Fence,
 	}
 }
 

@@ -39,7 +39,7 @@ func recordOf(before, after task.Task, ev task.Event) task.Record {
 // log appends a record to the event log.
 func (b *batch) log(r task.Record) error {
 	b.lastIndex++
-	r.Index, r.At = b.lastIndex, b.now
+	r.Index, r.At, r.Fence = b.lastIndex, b.now, b.q.fence
 	v, err := seal(encodeEvent(r))
 	if err != nil {
 		return err

@@ -1,8 +1,34 @@
 package queue
 
+import (
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
+)
+
 // Sparse makes opening look at those pages alone that lead to others, as it does for
 // a database that is large.
 func (o Options) Sparse() Options {
 	o.wholeBytes = 1
 	return o
 }
+
+// Terms are the times of a lease.
+type Terms struct{ Beat, Confirm, Watch, Grace time.Duration }
+
+// OnMount makes the queue believe that it is on a file system of that type.
+func (o Options) OnMount(kind string) Options {
+	o.mountOf = func(dir string) (mounts.Mount, error) {
+		return mounts.Mount{Point: dir, Type: kind, Source: "files:/export"}, nil
+	}
+	return o
+}
+
+// WithTerms changes the times of the lease.
+func (o Options) WithTerms(t Terms) Options {
+	o.terms = terms{beat: t.Beat, confirm: t.Confirm, watch: t.Watch, grace: t.Grace}
+	return o
+}
+
+// BootTime is CLOCK_BOOTTIME.
+func BootTime() int64 { return bootTime() }

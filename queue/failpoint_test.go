@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -101,4 +102,67 @@ func live(q *queue.Queue, id string, events []task.Event) error {
 		}
 	}
 	return nil
+}
+
+func init() {
+	roles["queuecare-repair"] = func(dir string) error {
+		_, err := queue.Repair(context.Background(), queue.Options{Dir: dir}, nil)
+		return err
+	}
+	roles["queuecare-compact"] = func(dir string) error {
+		_, err := queue.Compact(context.Background(), queue.Options{Dir: dir}, nil)
+		return err
+	}
+	roles["queuecare-restore"] = func(dir string) error {
+		_, err := queue.Restore(context.Background(), queue.Options{Dir: dir}, filepath.Join(dir, "backup"), queue.RestoreOptions{Replace: true}, nil)
+		return err
+	}
+}
+
+// TestCareFailpoints dies at every place of a repair, a restoration and a compaction.
+// What is left can be opened and has all tasks, and the next attempt succeeds.
+func TestCareFailpoints(t *testing.T) {
+	t.Parallel()
+	made := mixedQueue(t)
+	if _, err := queue.Backup(context.Background(), queue.Options{Dir: made}, filepath.Join(made, "backup"), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range failpoint.Names() {
+		place, ok := strings.CutPrefix(name, "queuecare/")
+		if !ok {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			what, _, _ := strings.Cut(place, "/")
+			dir := filepath.Join(t.TempDir(), "q")
+			if err := os.CopyFS(dir, os.DirFS(made)); err != nil {
+				t.Fatal(err)
+			}
+			dieIn(t, dir, "queuecare-"+what, name)
+			v, err := queue.Verify(context.Background(), queue.Options{Dir: dir}, nil)
+			if err != nil || !v.Sound() || v.Tasks != mixedTasks {
+				t.Errorf("after the crash there is %+v (%v)", v, err)
+			}
+			if err := roles["queuecare-"+what](dir); err != nil {
+				t.Errorf("the next attempt: %v", err)
+			}
+			if v := verifySound(t, dir); v.Tasks != mixedTasks {
+				t.Errorf("after the next attempt there is %+v", v)
+			}
+			if left, err := filepath.Glob(filepath.Join(dir, ".new-*")); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v (%v)", left, err)
+			}
+		})
+	}
+}
+
+func dieIn(t *testing.T, dir, role, name string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+role, childDirEnv+"="+dir, failpoint.Env+"="+name)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err == nil {
+		t.Fatal("the child never came there")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -20,7 +21,44 @@ const (
 	firstGeneration = "queue-000001.db"
 )
 
-var generationName = regexp.MustCompile(`^queue-[0-9]{6,}\.db$`)
+var generationPattern = regexp.MustCompile(`^queue-([0-9]{6,})\.db$`)
+
+func generationName(n int) string { return fmt.Sprintf("queue-%06d.db", n) }
+
+// generationOf returns the number in the name of a database; 0 = it is none.
+func generationOf(name string) int {
+	m := generationPattern.FindStringSubmatch(name)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// currentGeneration returns the generation in use, without a look at its database.
+func currentGeneration(dir string) (int, error) {
+	b, err := os.ReadFile(filepath.Join(dir, currentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 1, nil
+	}
+	return generationOf(strings.TrimSpace(string(b))), err
+}
+
+// unusedGeneration returns a number above all that were ever used.
+func unusedGeneration(dir string) (int, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	last := 0
+	for _, e := range entries {
+		last = max(last, generationOf(e.Name()))
+	}
+	return last + 1, nil
+}
 
 // readCurrent returns the name of the database in use. Without CURRENT it is the
 // first: the queue is new, or its making was cut short. With CURRENT there has been
@@ -34,7 +72,7 @@ func readCurrent(dir string) (string, error) {
 		return "", fmt.Errorf("read which database is in use: %w", err)
 	}
 	name := strings.TrimSpace(string(b))
-	if !generationName.MatchString(name) {
+	if !generationPattern.MatchString(name) {
 		return "", task.Errorf(task.CodeInternal, "%s names %q, which is not a queue database; write the name of the newest queue-*.db file into it", filepath.Join(dir, currentFile), name)
 	}
 	if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {

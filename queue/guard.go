@@ -48,12 +48,19 @@ type fate struct {
 // damaged. From then on every call returns Err.
 func (q *Queue) Damage() <-chan struct{} { return q.fate.damaged }
 
-// Err returns nil as long as the database file is not known to be damaged, else an
-// error that matches ErrDamagedFile and says what to do.
+// Err returns nil as long as the queue can be used. Else the error matches
+// ErrDamagedFile or ErrDeposed, and says what to do.
 func (q *Queue) Err() error {
+	if err := q.fate.Err(); err != nil {
+		return err
+	}
+	return q.lease.err()
+}
+
+func (f *fate) Err() error {
 	select {
-	case <-q.fate.damaged:
-		return q.fate.err
+	case <-f.damaged:
+		return f.err
 	default:
 		return nil
 	}
@@ -64,21 +71,26 @@ func (q *Queue) Err() error {
 func (q *Queue) fail(reason string) error {
 	q.fate.mu.Lock()
 	defer q.fate.mu.Unlock()
-	if err := q.Err(); err != nil {
+	if err := q.fate.Err(); err != nil {
 		return err
 	}
 	q.fate.err = task.Errorf(task.CodeInternal,
-		"%w. Nothing is read or written any more. Keep a copy of %s; then put that folder back from a backup, or move it out of the way to begin anew with an empty queue, and start again",
+		"%w. Nothing is read or written any more. Keep a copy of %s; then dspy-agent queue repair saves what it still holds (queue verify says what that is); or put that folder back from a backup, or move it out of the way to begin anew with an empty queue, and start again",
 		&DamagedFileError{Path: q.path, Reason: reason}, q.opts.Dir)
 	close(q.fate.damaged)
 	return q.fate.err
 }
 
 // guard runs what reads the file.
-func (q *Queue) guard(use func() error) (err error) {
+func (q *Queue) guard(use func() error) error {
 	if err := q.Err(); err != nil {
 		return err
 	}
+	return q.shield(use)
+}
+
+// shield is guard for one who has been deposed, too.
+func (q *Queue) shield(use func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -158,14 +170,19 @@ func (q *Queue) begin(writable bool) (*bolt.Tx, error) {
 	return tx, nil
 }
 
-// commitTx commits.
+// commitTx commits, if the queue is ours, and says so only if it still is: what an
+// owner answers that was frozen meanwhile may be missing in its successor's copy.
 func (q *Queue) commitTx(tx *bolt.Tx) error {
-	id := tx.ID()
-	err := tx.Commit()
-	if err == nil {
-		q.lastTx.Store(int64(id))
+	if err := q.lease.confirm(); err != nil {
+		_ = tx.Rollback() // nothing was done
+		return err
 	}
-	return err
+	id := tx.ID()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	q.lastTx.Store(int64(id))
+	return q.lease.confirm()
 }
 
 // view runs a function in a read transaction. Nothing that the function gets from

@@ -15,7 +15,7 @@ const trialFile = "trial"
 // tempPattern is what os.CreateTemp makes the name out of.
 func tempPattern(of string) string { return "." + of + ".*" }
 
-var leftoverName = regexp.MustCompile(`^\.(CURRENT|owner\.json|trial)\.[0-9]+$`)
+var leftoverName = regexp.MustCompile(`^\.(CURRENT|owner\.json|owner\.beat|trial|try-open)\.[0-9]+$`)
 
 // removeLeftovers removes them. That it works is not needed for anything.
 func (q *Queue) removeLeftovers() {

@@ -78,10 +78,10 @@ func create(tx *bolt.Tx, now task.Instant) error {
 func queueID(tx *bolt.Tx) string { return string(tx.Bucket(bucketMeta).Get(metaID)) }
 
 // nextFence counts an opening. Whatever carries a lower number was sent by an
-// earlier owner.
-func nextFence(tx *bolt.Tx) (uint64, error) {
+// earlier owner, such as the one that owner.json told of.
+func nextFence(tx *bolt.Tx, before uint64) (uint64, error) {
 	b := tx.Bucket(bucketMeta)
-	n := metaNumber(b, metaFence) + 1
+	n := max(metaNumber(b, metaFence), before) + 1
 	return n, putMetaNumber(b, metaFence, n)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/tryopen"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
 
@@ -193,6 +194,9 @@ func numbered(prefix string, from, n int) []*task.Spec {
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == tryopen.Arg {
+		os.Exit(tryopen.Main(os.Args[2:]))
+	}
 	if childMain() {
 		return
 	}

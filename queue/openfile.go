@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -29,7 +30,16 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 			return err
 		}
 		q.path = filepath.Join(q.opts.Dir, name)
-		if err := q.openBolt(ctx); err != nil {
+		err = q.openBolt(ctx)
+		switch {
+		case errors.Is(err, errMoved):
+			continue
+		case q.mustTakeOver(err):
+			return q.openFailed(q.takeOver(ctx))
+		case err != nil:
+			if q.movedOn(name) {
+				continue // it was replaced, and removed, while we looked for it
+			}
 			return q.openFailed(err)
 		}
 		// While we waited for the lock its holder may have been replaced by an owner
@@ -48,6 +58,11 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 			return fmt.Errorf("close %s: %w", q.path, err)
 		}
 	}
+}
+
+func (q *Queue) movedOn(name string) bool {
+	again, err := readCurrent(q.opts.Dir)
+	return err == nil && again != name
 }
 
 func (q *Queue) openBolt(ctx context.Context) error {
@@ -88,12 +103,20 @@ func (q *Queue) boltOptions() *bolt.Options {
 // any other. It locks it as bbolt is about to, so that nobody changes it while it is
 // looked at; the lock is the file's, and bbolt's own attempt finds that it has it.
 func (q *Queue) openFile(ctx context.Context, path string, flag int, mode os.FileMode) (*os.File, error) {
+	// CURRENT is written once the database is made.
+	if _, err := os.Lstat(filepath.Join(q.opts.Dir, currentFile)); err == nil {
+		q.known = true
+		flag &^= os.O_CREATE // one that is gone is not made anew
+	}
 	f, err := os.OpenFile(path, flag, mode)
 	if err != nil {
 		return nil, err
 	}
 	q.file = f
 	if err = q.lock(ctx, f); err == nil {
+		err = q.acquire(ctx)
+	}
+	if err == nil {
 		err = q.examine(f)
 	}
 	if err != nil {
@@ -134,9 +157,6 @@ func (q *Queue) examine(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	// CURRENT is written once the database is made.
-	_, err = os.Lstat(filepath.Join(q.opts.Dir, currentFile))
-	q.known = err == nil
 	if info.Size() > 0 {
 		return inspect(f, q.opts.wholeBytes)
 	}
@@ -150,11 +170,21 @@ func (q *Queue) openFailed(err error) error {
 	if bad, ok := errors.AsType[fileError](err); ok {
 		return q.fail(string(bad))
 	}
+	if locked, ok := errors.AsType[*LockedError](err); ok {
+		return q.advise(locked)
+	}
+	if _, ok := errors.AsType[*task.Error](err); ok {
+		return err // it has been put into words
+	}
 	switch {
-	case errors.Is(err, ErrDamagedFile), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, berrors.ErrTimeout):
-		return task.Errorf(task.CodeUnavailable, "%w; stop that process, or talk to it", q.locked())
+		return q.advise(q.locked())
+	case noLocks(err):
+		return q.lockless(err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
+		return q.commitFailed(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return task.Errorf(task.CodeNotFound, "there is no queue in %s: %w", q.opts.Dir, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
@@ -169,11 +199,11 @@ func (q *Queue) openFailed(err error) error {
 // closeDatabase lets go of the file.
 func (q *Queue) closeDatabase() error {
 	q.meta.close()
-	if q.Err() != nil {
+	if q.fate.Err() != nil {
 		// What panicked may have left bbolt's locks locked, for which its Close would wait.
 		return q.abandon()
 	}
-	return q.guard(q.db.Close)
+	return q.shield(q.db.Close)
 }
 
 // abandon lets go of the file without bbolt. The map stays until the process ends, as

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -23,6 +24,19 @@ type Options struct {
 	// fencing number. Several readers can have the queue open, but none while it
 	// is open for writing.
 	ReadOnly bool
+	// Role is what the queue is opened for, for those who want it meanwhile. Defaults
+	// to RoleDaemon.
+	Role Role
+	// TakeOver goes on where an owner on another host cannot be shown to be dead, if
+	// it gives no sign of life for a quarter of a minute: with a copy of the database,
+	// and without what it may still be doing.
+	TakeOver bool
+	// Program is our own program, or another whose main calls tryopen.Main: where the
+	// file system may hang it tries the opening first. "" = that is not tried.
+	Program string
+	// Beat is how often the owner looks whether it still is one, and shows others that
+	// it is alive. Defaults to two seconds; more is for tests whose clock runs fast.
+	Beat time.Duration
 	// Socket is where this process can be reached, for those who read owner.json.
 	Socket string
 	// Retention bounds what is kept of the past.
@@ -38,6 +52,10 @@ type Options struct {
 
 	// wholeBytes is maxWhole, for tests that want a smaller one.
 	wholeBytes int64
+	// terms, clock and mountOf are those of the lease, for tests that want others.
+	terms   terms
+	clock   func() time.Time
+	mountOf func(dir string) (mounts.Mount, error)
 }
 
 // DefaultLockTimeout is long enough for a command that holds the queue for one
@@ -74,6 +92,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = DefaultLockTimeout
+	}
+	o.Role = orDefault(o.Role, RoleDaemon)
+	o.terms = orDefault(o.terms, defaultTerms)
+	o.terms.beat = orDefault(o.Beat, o.terms.beat)
+	if o.clock == nil {
+		o.clock = time.Now
+	}
+	if o.mountOf == nil {
+		o.mountOf = mountOf
 	}
 	o.wholeBytes = orDefault(o.wholeBytes, maxWhole)
 	o.MaxWaiting = orDefault(o.MaxWaiting, DefaultMaxWaiting)

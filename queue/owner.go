@@ -1,12 +1,15 @@
 package queue
 
 import (
-	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
@@ -14,88 +17,54 @@ import (
 
 const ownerFile = "owner.json"
 
-// Owner says who has the queue open for writing. The lock itself is on the
-// database, where it cannot outlive its process; owner.json only tells people
-// whom the lock belongs to, and is replaced by whoever gets the lock next.
+// Role is what an owner has the queue open for.
+type Role string
+
+// The roles.
+const (
+	RoleDaemon  Role = "daemon"  // until it is stopped
+	RoleDrain   Role = "drain"   // until nothing is left to do, or its time is over
+	RoleCommand Role = "command" // for one call
+)
+
+// Owner says who has the queue open for writing: it is the lease, and tells people
+// where the owner can be reached.
 type Owner struct {
-	Host       string    `json:"host"`
-	BootID     string    `json:"boot_id"`     // another one: the host was started anew since
-	PID        int       `json:"pid"`         //
-	StartTicks uint64    `json:"start_ticks"` // tells the process from a later one with its pid
-	Fence      uint64    `json:"fence"`       // grows with every opening
+	// Lease is random, and of this opening alone. Older releases have none.
+	Lease      string    `json:"lease,omitempty"`
+	Role       Role      `json:"role,omitempty"`
+	Host       string    `json:"host"`              // its name, for people
+	Machine    string    `json:"machine,omitempty"` // see host.Identity
+	BootID     string    `json:"boot_id"`           // another one: another kernel, or the host was started anew since
+	PIDs       uint64    `json:"pid_namespace,omitempty"`
+	PID        int       `json:"pid"`                  //
+	StartTicks uint64    `json:"start_ticks"`          // tells the process from a later one with its pid
+	Generation int       `json:"generation,omitempty"` // of the database; see generation.go
+	Fence      uint64    `json:"fence"`                // grows with every opening; 0 until it is known
 	StartedAt  time.Time `json:"started_at"`
 	Socket     string    `json:"socket,omitempty"` // where it can be reached
 	GRPC       string    `json:"grpc,omitempty"`   // the same over TCP: HOST:PORT
 	HTTP       string    `json:"http,omitempty"`
 }
 
-// ErrLocked is what errors.Is finds in a LockedError.
-var ErrLocked = errors.New("the queue is in use by another process")
-
-// LockedError is returned by Open when another process has the queue open.
-type LockedError struct {
-	Dir   string
-	Owner *Owner // nil when it did not say who it is
-	PID   int    // of one that did not, as far as the kernel tells; 0 = it does not
-}
-
-// Error names the holder.
-func (e *LockedError) Error() string {
-	if e.Owner == nil && e.PID != 0 {
-		return fmt.Sprintf("queue directory %s is in use by pid %d", e.Dir, e.PID)
-	}
-	if e.Owner == nil {
-		return fmt.Sprintf("queue directory %s is in use by another process", e.Dir)
-	}
-	return fmt.Sprintf("queue directory %s is in use by pid %d on host %s since %s",
-		e.Dir, e.Owner.PID, e.Owner.Host, e.Owner.StartedAt.Local().Format("2006-01-02 15:04"))
-}
-
-// Is makes errors.Is(err, ErrLocked) true.
-func (e *LockedError) Is(target error) bool { return target == ErrLocked }
-
-// thisProcess describes the running process. What cannot be found out is left
-// empty: it serves people, not decisions.
-func thisProcess(fence uint64, now time.Time) Owner {
-	o := Owner{PID: os.Getpid(), Fence: fence, StartedAt: now.UTC()}
-	if id, err := host.This(); err == nil {
-		o.Host = id.Name
-	}
-	if p, err := host.Self(); err == nil {
-		o.BootID, o.StartTicks = p.Boot, p.Start
-	}
-	return o
-}
-
-// Announce tells those who read owner.json where else this process can be
-// reached: HOST:PORT for gRPC and for HTTP, "" where it cannot.
-func (q *Queue) Announce(grpc, http string) error {
-	q.owner.GRPC, q.owner.HTTP = grpc, http
-	if err := writeOwner(q.opts.Dir, q.owner); err != nil {
-		return fmt.Errorf("write %s: %w", ownerFile, err)
-	}
-	return nil
-}
-
-func writeOwner(dir string, o Owner) error {
-	b, err := json.MarshalIndent(o, "", "  ")
+// thisProcess describes the running process.
+func thisProcess(role Role, now time.Time) (Owner, error) {
+	id, err := host.This()
 	if err != nil {
-		return err
+		return Owner{}, err
 	}
-	return writeFileAtomic(filepath.Join(dir, ownerFile), append(b, '\n'))
+	p, err := host.Self()
+	if err != nil {
+		return Owner{}, err
+	}
+	return Owner{
+		Lease: newLeaseID(), Role: role, Host: id.Name, Machine: id.Machine, BootID: id.Boot, PIDs: id.PIDs,
+		PID: p.PID, StartTicks: p.Start, StartedAt: now.UTC(),
+	}, nil
 }
 
-// locked is the error for a queue that somebody else has open.
-func (q *Queue) locked() *LockedError {
-	locked := &LockedError{Dir: q.opts.Dir, Owner: readOwner(q.opts.Dir)}
-	holder := host.Holder(q.path)
-	if o := locked.Owner; o != nil && (holder != 0 && holder != o.PID || o.ended()) {
-		locked.Owner = nil // whoever has it now has not said so yet, or only reads
-	}
-	if locked.Owner == nil {
-		locked.PID = cmp.Or(holder, host.Sharer(q.path))
-	}
-	return locked
+func (o *Owner) process() host.Process {
+	return host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}
 }
 
 // ended says that the owner was a process of this host that is there no more. Of one
@@ -105,20 +74,75 @@ func (o *Owner) ended() bool {
 	if err != nil || here.Boot != o.BootID || here.Name != o.Host {
 		return false
 	}
-	return !host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}.Runs()
+	return !o.process().Runs()
+}
+
+// String names the owner for people: "pid 7 (drain) on host login2".
+func (o *Owner) String() string {
+	if o.Role == "" { // an older release
+		return fmt.Sprintf("pid %d on host %s", o.PID, o.Host)
+	}
+	return fmt.Sprintf("pid %d (%s) on host %s", o.PID, o.Role, o.Host)
+}
+
+// seat is what a file in the form of owner.json says at one moment.
+type seat struct {
+	// key tells this content from every other; "" = there is no file.
+	key string
+	// owner is nil when nobody can be named.
+	owner *Owner
+}
+
+var leaseID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// readSeat reads such a file. That it cannot be read is an error; that it says
+// nothing sensible is not.
+func readSeat(path string) (seat, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return seat{}, nil
+	}
+	if err != nil {
+		return seat{}, fmt.Errorf("read who has the queue: %w", err)
+	}
+	return parseSeat(b), nil
+}
+
+func parseSeat(b []byte) seat {
+	var o Owner
+	if json.Unmarshal(b, &o) != nil || o.PID <= 0 || o.BootID == "" {
+		return seat{key: contentKey(b)}
+	}
+	if o.Generation == 0 {
+		o.Generation = 1 // older releases know no other
+	}
+	if !leaseID.MatchString(o.Lease) {
+		return seat{key: contentKey(b), owner: &o}
+	}
+	return seat{key: o.Lease, owner: &o}
+}
+
+// contentKey is a key for what has none. It becomes part of a file's name.
+func contentKey(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "x" + hex.EncodeToString(sum[:16])
 }
 
 // readOwner returns nil when nobody can be named.
 func readOwner(dir string) *Owner {
-	b, err := os.ReadFile(filepath.Join(dir, ownerFile))
+	s, err := readSeat(filepath.Join(dir, ownerFile))
 	if err != nil {
 		return nil
 	}
-	var o Owner
-	if json.Unmarshal(b, &o) != nil || o.PID == 0 {
-		return nil
-	}
-	return &o
+	return s.owner
 }
 
-func removeOwner(dir string) { _ = os.Remove(filepath.Join(dir, ownerFile)) } // a stale one does no harm
+// Announce tells those who read owner.json where else this process can be
+// reached: HOST:PORT for gRPC and for HTTP, "" where it cannot.
+func (q *Queue) Announce(grpc, http string) error {
+	err := q.lease.publish(func(o *Owner) { o.GRPC, o.HTTP = grpc, http })
+	if err != nil {
+		return fmt.Errorf("write %s: %w", ownerFile, err)
+	}
+	return nil
+}

@@ -29,8 +29,8 @@ import (
 const (
 	pageHead, elementSize, bucketHead, metaSize = 16, 16, 16, 64
 
-	flagBranch, flagLeaf, flagFree = 0x01, 0x02, 0x10
-	flagBucket                     = 0x01 // of an element of a leaf
+	flagBranch, flagLeaf, flagMeta, flagFree = 0x01, 0x02, 0x04, 0x10
+	flagBucket                               = 0x01 // of an element of a leaf
 
 	metaMagic, metaFormat = 0xED0CDAED, 2
 	// noFreelist stands where the list of free pages was not written.
@@ -56,8 +56,9 @@ func fileErrorf(format string, args ...any) error { return fileError(fmt.Sprintf
 // meta is one of the two pages from which everything else is found. Commits write
 // them in turns.
 type meta struct {
-	page           int // size of a page
-	root, freelist uint64
+	page           int    // size of a page; 0 = none that there is
+	root, sequence uint64 // of the bucket of buckets
+	freelist       uint64
 	high           uint64 // pages from this one on are not in use
 	tx             uint64
 }
@@ -75,10 +76,13 @@ func parseMeta(b []byte) (meta, bool) {
 		return meta{}, false
 	}
 	m := meta{
-		page: int(native.Uint32(b[8:])), root: native.Uint64(b[16:]),
+		page: int(native.Uint32(b[8:])), root: native.Uint64(b[16:]), sequence: native.Uint64(b[24:]),
 		freelist: native.Uint64(b[32:]), high: native.Uint64(b[40:]), tx: native.Uint64(b[48:]),
 	}
-	return m, m.page >= 1<<10 && m.page <= 1<<24 && m.page&(m.page-1) == 0
+	if m.page < 1<<10 || m.page > 1<<24 || m.page&(m.page-1) != 0 {
+		m.page = 0 // bbolt would take it as it is
+	}
+	return m, true
 }
 
 // readMeta returns the meta page that bbolt would go by. Where there is none, bbolt
@@ -95,6 +99,9 @@ func readMeta(f *os.File) (newest meta, ok bool) {
 	first, ok := at(0)
 	if ok {
 		if second, ok := at(int64(first.page)); ok && second.tx > first.tx {
+			if second.page != first.page {
+				second.page = 0 // bbolt goes by the first for this, whichever is newer
+			}
 			return second, true
 		}
 		return first, true
@@ -118,6 +125,9 @@ func inspect(f *os.File, wholeBytes int64) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
+	}
+	if m.page == 0 {
+		return fileErrorf("the size of its pages is none that there is")
 	}
 	if m.high < 2 {
 		return fileErrorf("its high-water mark is page %d", m.high)
@@ -173,6 +183,7 @@ func (p *metaPages) newest() (m meta, open bool) {
 	}
 	first, ok := parseMeta(p.data)
 	second, also := parseMeta(p.data[p.page:])
+	ok, also = ok && first.page == p.page, also && second.page == p.page
 	switch {
 	case !ok && !also:
 		panic(fileError("neither of the two pages that it begins with is whole any more"))

@@ -11,6 +11,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/taskid"
 )
@@ -24,7 +26,8 @@ type Queue struct {
 	known bool     // there was a database before this opening
 	id    string
 	fence uint64
-	owner Owner // what owner.json says; touched by one goroutine at a time
+	mount mounts.Mount // what the directory is on; zero = nobody knows
+	lease *lease       // nil = this process only reads
 	// listed says that the list index is true. It is not where an older release
 	// had the queue last, and this process only reads.
 	listed bool
@@ -52,14 +55,17 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{opts: opts.withDefaults(), changed: make(chan struct{}, 1), fate: fate{damaged: make(chan struct{})}}
+	if err := q.approach(ctx); err != nil {
+		return nil, err
+	}
 	if err := q.openDatabase(ctx); err != nil {
+		q.lease.release()
 		return nil, err
 	}
 	if err := q.start(); err != nil {
-		if !q.opts.ReadOnly {
-			removeOwner(q.opts.Dir) // nobody else has written it since: we have the lock
-		}
-		return nil, errors.Join(err, q.closeDatabase())
+		err = errors.Join(err, q.closeDatabase())
+		q.lease.release()
+		return nil, err
 	}
 	return q, nil
 }
@@ -82,7 +88,7 @@ func (q *Queue) start() error {
 			}
 		}
 		q.id = queueID(tx)
-		if q.fence, err = nextFence(tx); err != nil {
+		if q.fence, err = nextFence(tx, q.lease.before); err != nil {
 			return err
 		}
 		if err := q.openLists(tx); err != nil {
@@ -94,12 +100,12 @@ func (q *Queue) start() error {
 	if err != nil {
 		return q.startFailed(err)
 	}
+	failpoint.Here("takeover/fenced")
 	if err := writeCurrent(q.opts.Dir, filepath.Base(q.path)); err != nil {
 		return q.commitFailed(err)
 	}
-	q.owner = thisProcess(q.fence, q.opts.Now())
-	q.owner.Socket = q.opts.Socket
-	if err := writeOwner(q.opts.Dir, q.owner); err != nil {
+	failpoint.Here("takeover/moved")
+	if err := q.lease.publish(func(o *Owner) { o.Fence = q.fence }); err != nil {
 		return q.commitFailed(err)
 	}
 	if err := q.load(); err != nil {
@@ -150,10 +156,10 @@ func (q *Queue) Close() error {
 					return nil
 				})
 			}
-			removeOwner(q.opts.Dir)
 		}
 		q.log.close()
 		q.closed = errors.Join(q.closed, q.closeDatabase())
+		q.lease.release() // last: whoever comes next finds all that was written
 	})
 	return q.closed
 }

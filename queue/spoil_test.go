@@ -30,9 +30,27 @@ import (
 // DSPY_SPOIL=SEED-SEED tries other seeds.
 func TestSpoiledFile(t *testing.T) {
 	t.Parallel()
-	from, to := 1, 300
-	if testing.Short() {
-		to = 60
+	spoilMany(t, "spoil", 300)
+}
+
+// TestSpoiledFileIsRepaired spoils a database at rest, and repairs it. What is left is
+// as it was, what is not is named, and the repaired one is sound.
+//
+// DSPY_SPOIL=SEED-SEED tries other seeds.
+func TestSpoiledFileIsRepaired(t *testing.T) {
+	t.Parallel()
+	spoilMany(t, "repair", 60)
+}
+
+// spoilMany does it in a child, and a thousand times at least with DSPY_TEST_FULL.
+func spoilMany(t *testing.T, role string, to int) {
+	t.Helper()
+	from := 1
+	switch {
+	case os.Getenv("DSPY_TEST_FULL") != "":
+		to = max(1000, to)
+	case testing.Short():
+		to /= 5
 	}
 	if given := os.Getenv("DSPY_SPOIL"); given != "" {
 		if _, err := fmt.Sscanf(given, "%d-%d", &from, &to); err != nil {
@@ -42,7 +60,7 @@ func TestSpoiledFile(t *testing.T) {
 	dir := t.TempDir()
 	makeSpoilable(t, dir)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"=spoil", childDirEnv+"="+dir, fmt.Sprintf("SEEDS=%d-%d", from, to), "GOTRACEBACK=all")
+	cmd.Env = append(os.Environ(), childEnv+"="+role, childDirEnv+"="+dir, fmt.Sprintf("SEEDS=%d-%d", from, to), "GOTRACEBACK=all")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
@@ -110,6 +128,32 @@ const hangsAfter = 30 * time.Second
 
 // spoil is the child of TestSpoiledFile.
 func spoil(dir string) error {
+	return eachSeed(dir, func(s *spoiled) (string, error) { return s.run(dir) })
+}
+
+// repairAll is the child of TestSpoiledFileIsRepaired.
+func repairAll(dir string) error {
+	want := map[string]map[task.Seq]string{}
+	for _, base := range spoilable {
+		var err error
+		if want[base], err = readTasks(filepath.Join(dir, base)); err != nil {
+			return err
+		}
+	}
+	return eachSeed(dir, func(s *spoiled) (string, error) {
+		base, err := s.copyOne(dir)
+		if err != nil {
+			return "", err
+		}
+		if err := s.spoil(); err != nil {
+			return "", err
+		}
+		return s.repairSpoiled(want[base])
+	})
+}
+
+// eachSeed says which seed it is at.
+func eachSeed(dir string, try func(*spoiled) (end string, err error)) error {
 	var from, to uint64
 	if _, err := fmt.Sscanf(os.Getenv("SEEDS"), "%d-%d", &from, &to); err != nil {
 		return err
@@ -120,7 +164,7 @@ func spoil(dir string) error {
 		s := &spoiled{seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), dir: filepath.Join(dir, "seed-"+strconv.FormatUint(seed, 10))}
 		// What hangs is shown with the stacks of all goroutines.
 		late := time.AfterFunc(hangsAfter, func() { panic(fmt.Sprintf("seed %d hangs", seed)) })
-		end, err := s.run(dir)
+		end, err := try(s)
 		fmt.Println(s.how)
 		late.Stop()
 		if err != nil {
@@ -162,10 +206,20 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+// spoilable are the databases that are spoiled.
+var spoilable = []string{"small", "small", "unlisted", "ids"}
+
+// copyOne takes one of the databases.
+func (s *spoiled) copyOne(from string) (base string, err error) {
+	base = spoilable[s.rng.IntN(len(spoilable))]
+	s.how = "database " + base
+	return base, os.CopyFS(s.dir, os.DirFS(filepath.Join(from, base)))
+}
+
 // run returns how it ended.
 func (s *spoiled) run(from string) (end string, err error) {
-	base := []string{"small", "small", "unlisted", "ids"}[s.rng.IntN(4)]
-	if err := os.CopyFS(s.dir, os.DirFS(filepath.Join(from, base))); err != nil {
+	base, err := s.copyOne(from)
+	if err != nil {
 		return "", err
 	}
 	open, sparse := s.rng.IntN(3) == 0, s.rng.IntN(3) == 0

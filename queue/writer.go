@@ -203,6 +203,9 @@ func (q *Queue) tryCommit(requests []*request) (failed *request, err error) {
 
 func (q *Queue) tryCommitNow(requests []*request) (failed *request, err error) {
 	began := time.Now()
+	if err := q.lease.confirm(); err != nil { // commitTx asks again; this spares the work
+		return nil, q.commitFailed(err)
+	}
 	if q.mem.stale {
 		if err := q.load(); err != nil {
 			return nil, q.commitFailed(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/cli"
 	"github.com/dspy-agent/dspy-agent/internal/process"
+	"github.com/dspy-agent/dspy-agent/internal/tryopen"
 )
 
 func main() {
@@ -17,6 +18,10 @@ func main() {
 	// is at hand. It is no command for people, and must not meet their flags.
 	if len(os.Args) > 1 && os.Args[1] == process.SupervisorArg {
 		os.Exit(process.SupervisorMain(os.Args[2:]))
+	}
+	// So does the queue with the child that tries a file system which may hang.
+	if len(os.Args) > 1 && os.Args[1] == tryopen.Arg {
+		os.Exit(tryopen.Main(os.Args[2:]))
 	}
 	os.Exit(run())
 }

@@ -85,8 +85,7 @@ func TestReadmeTour(t *testing.T) {
 	}
 	left := mentioning(root)
 	for deadline := time.Now().Add(20 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = mentioning(root) {
-		tick := time.NewTimer(20 * time.Millisecond) // nobody tells when a process has gone
-		<-tick.C
+		<-time.After(20 * time.Millisecond) // polls: nobody tells when a process has gone
 	}
 	for _, pid := range left {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))

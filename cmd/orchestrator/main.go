@@ -20,6 +20,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/tryopen"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 )
 
@@ -27,6 +28,10 @@ func main() {
 	// The process backend starts the supervisor by running this same program.
 	if len(os.Args) > 1 && os.Args[1] == process.SupervisorArg {
 		os.Exit(process.SupervisorMain(os.Args[2:]))
+	}
+	// So does the queue with the child that tries a file system which may hang.
+	if len(os.Args) > 1 && os.Args[1] == tryopen.Arg {
+		os.Exit(tryopen.Main(os.Args[2:]))
 	}
 	os.Exit(run(os.Args[1:], os.Stderr))
 }
@@ -37,6 +42,7 @@ func run(args []string, stderr io.Writer) int {
 	given := settingFlags(flags)
 	readyFD := flags.Int("ready-fd", 0, "file descriptor that gets one JSON line once calls are accepted, or the reason why not")
 	foreground := flags.Bool("foreground", false, "write the log to standard error, too")
+	takeOver := flags.Bool("take-over", false, "go on from a copy of the queue where its owner, on another host, gives no sign of life")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -57,7 +63,7 @@ func run(args []string, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, given(), *foreground, ready, stderr); err != nil {
+	if err := serve(ctx, given(), *foreground, *takeOver, ready, stderr); err != nil {
 		ready.failed(err)
 		fmt.Fprintln(stderr, "orchestrator:", err)
 		return 1
@@ -90,7 +96,7 @@ func settingFlags(flags *flag.FlagSet) (given func() config.Given) {
 	}
 }
 
-func serve(ctx context.Context, given config.Given, foreground bool, ready *announcer, stderr io.Writer) error {
+func serve(ctx context.Context, given config.Given, foreground, takeOver bool, ready *announcer, stderr io.Writer) error {
 	cwd, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("find the current folder: %w", err)
@@ -101,7 +107,7 @@ func serve(ctx context.Context, given config.Given, foreground bool, ready *anno
 		return err
 	}
 	ready.workspace = conf.Workspace
-	opts := app.Options{Config: conf, Environ: os.Environ(), Ready: ready.accepting}
+	opts := app.Options{Config: conf, Environ: os.Environ(), TakeOver: takeOver, Ready: ready.accepting}
 	if foreground {
 		opts.LogEcho = stderr
 	}

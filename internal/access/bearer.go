@@ -1,10 +1,6 @@
 package access
 
-import (
-	"net/http"
-
-	"github.com/dspy-agent/dspy-agent/internal/task"
-)
+import "net/http"
 
 // Wrap asks for the token of HTTP requests whose sender the kernel has not named.
 // The server needs ConnContext.
@@ -16,27 +12,11 @@ func (g TokenGuard) Wrap(next http.Handler) http.Handler {
 				problem(w, http.StatusUnauthorized, "unauthenticated", tokenText)
 				return
 			}
+			if conn, ok := r.Context().Value(connKey{}).(*Conn); ok {
+				conn.prove()
+			}
 			r = r.WithContext(withPeer(r.Context(), g.holder()))
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// BearerTransport sends the token with every request of a client, over TLS only.
-type BearerTransport struct {
-	Token Token
-	Base  http.RoundTripper // with ClientTLS
-}
-
-// RoundTrip sends one request.
-func (b BearerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" {
-		if r.Body != nil {
-			_ = r.Body.Close() // as a RoundTripper has to
-		}
-		return nil, task.Errorf(task.CodeInvalid, "the token is not sent to %s: it is not https", r.URL.Redacted())
-	}
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", b.Token.header())
-	return b.Base.RoundTrip(r)
 }

@@ -38,6 +38,18 @@ func (m Moved) String() string {
 	return fmt.Sprintf("%s is held by %s; listening at %s instead", m.From, holder, m.To)
 }
 
+// Hosts are the addresses that are bound, for Guard.Hosts. One that stands for
+// all addresses is none by which anybody calls.
+func (b *Bound) Hosts() []string {
+	var hosts []string
+	for _, l := range b.Listeners {
+		if a := addrOf(l.Addr()).Addr(); !a.IsUnspecified() {
+			hosts = append(hosts, a.String())
+		}
+	}
+	return hosts
+}
+
 // Close closes all listeners.
 func (b *Bound) Close() error {
 	var errs []error

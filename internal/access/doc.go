@@ -26,7 +26,8 @@
 //   - What cannot be looked up is refused. There is no way in that depends on a
 //     lookup failing.
 //   - A refused connection is reset with its bytes unread.
-//   - Nothing listens beyond loopback without TLS and a token.
+//   - Nothing listens beyond loopback without TLS and a token. Who does not show
+//     the token has a place for a few seconds, and one host has few of them.
 //
 // Connections are kept in memory only, so there is nothing to recover after a
 // crash. The files of a certificate and a token appear whole or not at all; a

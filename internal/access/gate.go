@@ -29,6 +29,15 @@ type GateOptions struct {
 	// MaxTLS is how many connections with TLS may be, whoever made them.
 	// Defaults to 256.
 	MaxTLS int
+	// TokenTimeout is how long a connection with TLS may be open before the token
+	// was shown on it; then it is cut off. Defaults to 5 s.
+	TokenTimeout time.Duration
+	// MaxUnproven is how many connections with TLS may be open on which the token
+	// was not shown yet, out of MaxTLS. Defaults to half of these.
+	MaxUnproven int
+	// MaxUnprovenPerHost is how many of them may be of one address (of IPv6: of one
+	// /64). Defaults to 16.
+	MaxUnprovenPerHost int
 	// RefusingShare bounds what refusing may cost, as a share of one CPU: when more
 	// is to be refused, all wait in the kernel's line. Defaults to 0.25.
 	RefusingShare float64
@@ -41,6 +50,7 @@ type Gate struct {
 	full     counter // connections of our uid
 	limited  counter // of restricted peers
 	secured  counter // with TLS
+	trials   *trials // of these, where the token was not shown yet
 	refusals *refusals
 }
 
@@ -54,17 +64,19 @@ func NewGate(o GateOptions) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
+	maxTLS := or(o.MaxTLS, 256)
 	return &Gate{
 		users:    who,
 		owners:   o.Owners,
 		full:     counter{max: int64(or(o.MaxConns, 512))},
 		limited:  counter{max: int64(or(o.MaxRestricted, 16))},
-		secured:  counter{max: int64(or(o.MaxTLS, 256))},
+		secured:  counter{max: int64(maxTLS)},
+		trials:   newTrials(or(o.MaxUnproven, max(1, maxTLS/2)), or(o.MaxUnprovenPerHost, 16), or(o.TokenTimeout, 5*time.Second)),
 		refusals: newRefusals(o.Logger, or(o.RefusingShare, 0.25)),
 	}, nil
 }
 
-func or[N int | float64](n, otherwise N) N {
+func or[N int | float64 | time.Duration](n, otherwise N) N {
 	if n == 0 {
 		return otherwise
 	}
@@ -87,10 +99,10 @@ func (g *Gate) Loopback(lis net.Listener) net.Listener {
 }
 
 // TLS guards a listener with TLS, whose requests a TokenGuard has to look at:
-// it bounds the number of connections, and begins TLS on
-// each. The handshake is made by whoever reads first.
+// it bounds the number of connections, and the time until the token is shown, and
+// begins TLS on each. The handshake is made by whoever reads first.
 func (g *Gate) TLS(lis net.Listener, conf *tls.Config) net.Listener {
-	bounded := &gateListener{Listener: lis, gate: g, look: g.lookAtNothing, closing: make(chan struct{})}
+	bounded := &gateListener{Listener: lis, gate: g, look: g.lookAtPlaces, closing: make(chan struct{})}
 	return tls.NewListener(bounded, conf)
 }
 
@@ -142,16 +154,35 @@ func (g *Gate) lookAtPeer(conn net.Conn) (*Conn, error) {
 		places = &g.limited
 	}
 	if !places.take() {
-		return nil, fmt.Errorf("%w of %s: %d are open", ErrTooMany, peer, places.max)
+		return nil, tooMany("of "+peer.String(), int(places.max))
 	}
 	return &Conn{Conn: conn, who: peer, proven: true, release: places.free}, nil
 }
 
-func (g *Gate) lookAtNothing(conn net.Conn) (*Conn, error) {
+// lookAtPlaces lets in whom there is room for, on trial. Who it is is said later,
+// by the token.
+func (g *Gate) lookAtPlaces(conn net.Conn) (*Conn, error) {
 	if !g.secured.take() {
-		return nil, fmt.Errorf("%w with TLS: %d are open", ErrTooMany, g.secured.max)
+		return nil, tooMany("with TLS", int(g.secured.max))
 	}
-	return &Conn{Conn: conn, release: g.secured.free}, nil
+	t, err := g.trials.open(addrOf(conn.RemoteAddr()).Addr())
+	if err != nil {
+		g.secured.free()
+		return nil, err
+	}
+	release := func() {
+		t.leave()
+		g.secured.free()
+	}
+	if err := t.begin(conn); err != nil {
+		release()
+		return nil, fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return &Conn{Conn: conn, release: release, trial: t}, nil
+}
+
+func tooMany(of string, open int) error {
+	return fmt.Errorf("%w %s: %d are open", ErrTooMany, of, open)
 }
 
 // A counter counts places.

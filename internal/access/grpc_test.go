@@ -14,7 +14,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 )
@@ -25,6 +28,7 @@ type grpcServer struct {
 	gate          *access.Gate
 	cert          *access.Certificate
 	token         access.Token
+	health        *health.Server
 	lastPeer      chan access.Peer
 }
 
@@ -42,9 +46,9 @@ func grpcServing(t *testing.T, o access.GateOptions) *grpcServer {
 	o.Owners = ownersBy(t, access.ByNetlink)
 	s.gate = newGate(t, o)
 	guard := access.TokenGuard{Token: s.token, UID: ourUID()}
-	server := grpc.NewServer(grpc.Creds(access.ServerCreds{}),
-		grpc.ChainUnaryInterceptor(guard.Unary, s.remember), grpc.ChainStreamInterceptor(guard.Stream))
-	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	server := grpc.NewServer(grpc.Creds(gateCreds{}), grpc.InTapHandle(guard.Tap), grpc.UnaryInterceptor(s.remember))
+	s.health = health.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, s.health)
 	plain, secure := listening(t, "tcp4", "127.0.0.1:0"), listening(t, "tcp4", "127.0.0.1:0")
 	s.plain, s.secure = plain.Addr().String(), secure.Addr().String()
 	done := make(chan error, 2)
@@ -66,6 +70,19 @@ func (s *grpcServer) remember(ctx context.Context, req any, _ *grpc.UnaryServerI
 	s.lastPeer <- p
 	return handle(ctx, req)
 }
+
+// gateCreds is a server's handshake.
+type gateCreds struct {
+	credentials.TransportCredentials
+}
+
+func (gateCreds) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return access.Handshake(conn)
+}
+
+func (c gateCreds) Clone() credentials.TransportCredentials { return c }
+
+func (gateCreds) Info() credentials.ProtocolInfo { return credentials.ProtocolInfo{} }
 
 // calls makes one call and opens one stream, and returns the code of each.
 func calls(t *testing.T, addr string, opts ...grpc.DialOption) (unary, stream codes.Code) {
@@ -165,7 +182,7 @@ func TestGRPCRefusesRestricted(t *testing.T) {
 
 // TestGRPCRefusesWhatCameThroughNoGate: a listener that somebody forgot to guard.
 func TestGRPCRefusesWhatCameThroughNoGate(t *testing.T) {
-	server := grpc.NewServer(grpc.Creds(access.ServerCreds{}))
+	server := grpc.NewServer(grpc.Creds(gateCreds{}))
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	lis := listening(t, "tcp4", "127.0.0.1:0")
 	done := make(chan error, 1)
@@ -178,12 +195,15 @@ func TestGRPCRefusesWhatCameThroughNoGate(t *testing.T) {
 
 // TestZeroGuardRefuses: no token is no way in.
 func TestZeroGuardRefuses(t *testing.T) {
-	_, err := access.TokenGuard{}.Unary(t.Context(), nil, nil, func(context.Context, any) (any, error) {
-		t.Error("handled")
-		return nil, nil
-	})
-	if status.Code(err) != codes.Unauthenticated {
-		t.Error(err)
+	for name, ctx := range map[string]context.Context{
+		"nobody":  t.Context(),
+		"no name": peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{}}),
+	} {
+		for _, header := range []metadata.MD{nil, metadata.Pairs("authorization", "Bearer ")} {
+			if _, err := (access.TokenGuard{}).Tap(ctx, &tap.Info{Header: header}); status.Code(err) != codes.Unauthenticated {
+				t.Errorf("%s, %v: %v", name, header, err)
+			}
+		}
 	}
 }
 

@@ -2,9 +2,7 @@ package access
 
 import (
 	"context"
-	"errors"
 	"net"
-	"sync"
 
 	"google.golang.org/grpc/peer"
 )
@@ -22,52 +20,19 @@ type Peer struct {
 // String names the peer for people: "uid 1000 (alice)".
 func (p Peer) String() string { return userText(p.UID) }
 
-// Conn is a connection that a Gate has let in. Its place among the connections
-// that may be open is given back by Close.
-type Conn struct {
-	net.Conn
-	who     Peer
-	proven  bool // who is known; else the token has to say
-	release func()
-	once    sync.Once
-}
-
-// Close closes the connection.
-func (c *Conn) Close() error {
-	defer c.once.Do(c.release)
-	return c.Conn.Close()
-}
-
-// SetLinger is that of the TCP connection (net.TCPConn).
-func (c *Conn) SetLinger(seconds int) error {
-	if tcp, ok := c.Conn.(lingerer); ok {
-		return tcp.SetLinger(seconds)
-	}
-	return errors.ErrUnsupported
-}
-
-// PeerOf returns who is at the other end of a connection from a Gate. It is
-// false for any other connection, and for one with TLS, where a token says it.
-func PeerOf(conn net.Conn) (Peer, bool) {
-	for {
-		switch c := conn.(type) {
-		case *Conn:
-			return c.who, c.proven
-		case interface{ NetConn() net.Conn }: // tls.Conn
-			conn = c.NetConn()
-		default:
-			return Peer{}, false
-		}
-	}
-}
-
 type peerKey struct{}
 
+// connKey finds the connection of a request whose sender the kernel has not named.
+type connKey struct{}
+
 // ConnContext is for http.Server.ConnContext: it lets PeerFrom find the peer of a
-// request.
+// request, and a TokenGuard the connection.
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	if p, ok := PeerOf(conn); ok {
 		return withPeer(ctx, p)
+	}
+	if c := gated(conn); c != nil {
+		return context.WithValue(ctx, connKey{}, c)
 	}
 	return ctx
 }

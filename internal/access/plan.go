@@ -20,6 +20,14 @@ type Plan struct {
 	Warning string
 }
 
+// Hosts is the name that was asked for, if it was one, for Guard.Hosts.
+func (p Plan) Hosts() []string {
+	if p.Name == "" {
+		return nil
+	}
+	return []string{p.Name}
+}
+
 // Loopback, as both families call it.
 var (
 	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -123,7 +124,7 @@ func taskTo(t task.Task) *pb.TaskInfo {
 		Backend: text(s.Backend), Detail: text(s.Detail), CancelAsked: s.Cancel != nil,
 		SubmittedAtNs: int64(t.Spec.SubmittedAt), AssignedAtNs: int64(s.AssignedAt), StartingAtNs: int64(s.StartingAt),
 		StartedAtNs: int64(s.StartedAt), StoppingAtNs: int64(s.StoppingAt), EndedAtNs: int64(s.EndedAt), NotBeforeNs: int64(s.NotBefore),
-		Blocked: int32(s.Blocked), SubmittedVia: text(t.Spec.Via),
+		Blocked: int32(s.Blocked), SubmittedVia: text(t.Spec.Via), Held: text(s.Held),
 	}
 	if s.State.Terminal() {
 		p.Outcome = outcomeTo(s.Outcome)
@@ -169,6 +170,14 @@ func endingOf(t task.Task, result task.Result) ending {
 func endingOfRecord(r task.Record) ending {
 	return ending{
 		id: r.ID, class: r.Class, backend: r.Backend, state: r.To, attempt: r.Attempt, at: r.At, outcome: r.Outcome,
+	}
+}
+
+// endingOfFinal reads the end of a task from what retention has left of it.
+func endingOfFinal(f task.Final) ending {
+	return ending{
+		id: f.ID, state: f.State, at: f.EndedAt,
+		outcome: task.Outcome{Message: fmt.Sprintf("the task is %s; it was removed by retention, and no more is known of it", f.State)},
 	}
 }
 
@@ -272,7 +281,7 @@ func healthTo(i Info, c task.Counts) *pb.HealthResponse {
 	}
 	p := &pb.HealthResponse{
 		Healthy: i.Healthy, Version: i.Version, Services: services, Workspace: text(i.Workspace), Pid: int32(i.PID),
-		StartedAtNs: int64(task.At(i.StartedAt)), QueueId: i.QueueID, QueueDir: text(i.QueueDir), LogFile: text(i.LogFile),
+		StartedAtNs: int64(task.At(i.StartedAt)), QueueId: i.QueueID, QueueDir: text(i.QueueDir), LogFile: text(i.LogFile), Role: i.Role,
 	}
 	for _, k := range i.Classes {
 		states := map[string]int64{}

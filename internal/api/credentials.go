@@ -34,7 +34,7 @@ func (c peerCreds) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInf
 	if conn.LocalAddr().Network() != "tcp" {
 		return c.handshake(conn)
 	}
-	admitted, info, err := access.ServerCreds{}.ServerHandshake(conn)
+	admitted, info, err := access.Handshake(conn)
 	if err != nil && c.refused != nil {
 		c.refused(conn, err)
 	}

@@ -15,11 +15,14 @@
 //     disk.
 //   - A stream follows the event log by index. It never delays a commit, a slow
 //     reader delays only itself, and a stream that cannot continue without a gap
-//     says so instead of leaving something out.
+//     says so instead of leaving something out. Wherever it breaks, it resumes with
+//     each message once.
 //   - A body is one JSON object that everybody reads alike, or it is refused with
-//     line and column. What clients may send, and for how long, is bounded.
-//   - A stop ends every call within a bounded time. Streams end with UNAVAILABLE,
-//     and can be resumed at the index that came last.
+//     line and column. What clients may send, and for how long, is bounded, and so
+//     is what of it is in memory on its way to the queue.
+//   - A stop ends every call within a bounded time, or says that one hangs. Streams
+//     end with UNAVAILABLE, and can be resumed at the index that came last.
+//   - A panic ends one call, and not the daemon.
 //
 // Nothing here is stored. After a crash the socket of the dead process is left
 // over; the next ListenUnix recognises and replaces it. Clients reconnect, and

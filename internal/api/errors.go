@@ -110,6 +110,9 @@ func codeOf(st *status.Status) (code task.Code, ours bool) {
 			return line.code, false
 		}
 	}
+	if st.Code() == codes.Unauthenticated {
+		return task.CodeConflict, false // the token is refused before a call is one of ours
+	}
 	return task.CodeInternal, false
 }
 

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -18,7 +17,7 @@ func (s service) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStream
 	if err != nil {
 		return err
 	}
-	if err := out.SendHeader(metadata.MD{}); err != nil {
+	if err := out.SendHeader(resumeHeader(at.at)); err != nil {
 		return err
 	}
 	return s.guarded(out.Context(), func(g *guard) error {

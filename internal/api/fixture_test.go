@@ -42,8 +42,14 @@ type fixture struct {
 
 func setup(tb testing.TB, change ...func(*api.Options)) *fixture {
 	tb.Helper()
+	return setupKeeping(tb, queue.Retention{}, change...)
+}
+
+// setupKeeping is setup with a queue that forgets, when expire is called.
+func setupKeeping(tb testing.TB, keep queue.Retention, change ...func(*api.Options)) *fixture {
+	tb.Helper()
 	dir := shortDir(tb)
-	q, m, err := openQueue(tb.Context(), filepath.Join(dir, "queue"))
+	q, m, err := openQueue(tb.Context(), filepath.Join(dir, "queue"), keep)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -72,7 +78,7 @@ func setup(tb testing.TB, change ...func(*api.Options)) *fixture {
 }
 
 // openQueue opens a queue, and makes the numbers that it tells.
-func openQueue(ctx context.Context, dir string) (q *queue.Queue, m *metrics.Metrics, err error) {
+func openQueue(ctx context.Context, dir string, keep queue.Retention) (q *queue.Queue, m *metrics.Metrics, err error) {
 	m, err = metrics.New(metrics.Options{
 		Classes: []string{"cpu_short", "cpu_long"}, Version: "1.2.3",
 		Counts:  func() task.Counts { return q.Counts() },
@@ -82,7 +88,7 @@ func openQueue(ctx context.Context, dir string) (q *queue.Queue, m *metrics.Metr
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err = queue.Open(ctx, queue.Options{Dir: dir, OnCommit: m.Committed})
+	q, err = queue.Open(ctx, queue.Options{Dir: dir, OnCommit: m.Committed, Retention: keep})
 	return q, m, err
 }
 
@@ -100,7 +106,7 @@ func shortDir(tb testing.TB) string {
 func (f *fixture) options() api.Options {
 	return api.Options{
 		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out, Metrics: f.m,
-		Pauser: pauser{f.q}, Stats: statsOf(f.q),
+		Pauser: pauser{f.q}, Keeper: keeper{f.q}, Stats: statsOf(f.q),
 		Class: classes, Info: f.tell,
 		Workspace: "/w", Logger: slog.New(slog.DiscardHandler), StopTimeout: 2 * time.Second,
 	}
@@ -211,6 +217,17 @@ func (f *fixture) run(id string, exit int, result string) {
 	f.end(id, exit, result)
 }
 
+// expire has the queue forget what its retention says.
+func (f *fixture) expire() {
+	f.t.Helper()
+	for more := true; more; {
+		var err error
+		if _, more, err = f.q.Expire(f.ctx, task.At(time.Now())); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
 func apply(ctx context.Context, q *queue.Queue, c task.Change) (task.Task, error) {
 	if c.Event.At == 0 {
 		c.Event.At = task.At(time.Now())
@@ -233,7 +250,23 @@ func (p queuePort) Submit(ctx context.Context, specs []*task.Spec) ([]api.Accept
 	return out, err
 }
 
+func (p queuePort) Removed(id string) (task.Final, error) {
+	_, err := p.Lookup(id)
+	if gone, ok := errors.AsType[*queue.RemovedError](err); ok {
+		return gone.Final, nil
+	}
+	return task.Final{}, err
+}
+
 type logPort struct{ *queue.Queue }
+
+func (p logPort) Records(from uint64, limit int) ([]task.Record, error) {
+	records, err := p.Queue.Records(from, limit)
+	if gone, ok := errors.AsType[*queue.TruncatedError](err); ok {
+		return p.Queue.Records(gone.First, limit)
+	}
+	return records, err
+}
 
 // mover does what the engine would, for tasks that nothing runs.
 type mover struct{ q *queue.Queue }

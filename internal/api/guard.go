@@ -43,7 +43,7 @@ var errSlowReader = task.Errorf(task.CodeExhausted,
 func (s *Server) guarded(ctx context.Context, run func(*guard) error) error {
 	g := &guard{now: s.opts.Now}
 	done := make(chan error, 1)
-	s.streams.Go(func() { done <- run(g) })
+	s.streams.Go(func() { done <- s.survive(func() error { return run(g) }) })
 	look := time.NewTicker(s.opts.SendTimeout / 4)
 	defer look.Stop()
 	for {

@@ -100,8 +100,9 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 }
 
 // Serve answers requests from the listeners, which it closes, until ctx ends. Then
-// those under way are given Options.StopTimeout to end, and Serve returns nil with
-// none left. It may be called once.
+// those under way are given Options.StopTimeout to end, those that are cut off half
+// of that again, and Serve returns nil with none left, or an error that says how
+// many are. It may be called once.
 func (h *HTTPServer) Serve(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, lis := range listeners {
@@ -119,20 +120,29 @@ func (h *HTTPServer) Serve(ctx context.Context, listeners ...net.Listener) error
 	return g.Wait()
 }
 
-// stop lets requests end by themselves, and cuts off those that do not in time.
+// stop lets requests end by themselves, cuts off those that do not in time, and
+// leaves behind those that go on even then: one may hang at a disk, and the daemon
+// is to end all the same.
 func (h *HTTPServer) stop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, h.Server.opts.StopTimeout)
+	patience := h.Server.opts.StopTimeout
+	graceful, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	h.fresh.closeAll()
-	if h.http.Shutdown(ctx) == nil {
+	if h.http.Shutdown(graceful) == nil {
 		return nil
 	}
 	if err := h.http.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close HTTP connections: %w", err)
 	}
 	// The handlers of what was cut off end with their requests' contexts.
-	for range cap(h.slots) {
-		h.slots <- struct{}{}
+	cut := time.NewTimer(patience / 2)
+	defer cut.Stop()
+	for ended := range cap(h.slots) {
+		select {
+		case h.slots <- struct{}{}:
+		case <-cut.C:
+			return fmt.Errorf("stop HTTP: %d %w", cap(h.slots)-ended, errLeftBehind)
+		}
 	}
 	return nil
 }

@@ -49,6 +49,17 @@ func me(*http.Request) (api.Peer, bool) {
 
 func (f *httpFixture) serveHTTP(opts api.HTTPOptions) {
 	f.t.Helper()
+	f.stopHTTP = f.serveHTTPUnwatched(opts)
+	f.t.Cleanup(func() {
+		if err := f.stopHTTP(); err != nil {
+			f.t.Errorf("serve HTTP: %v", err)
+		}
+	})
+}
+
+// serveHTTPUnwatched leaves it to the test to stop the server.
+func (f *httpFixture) serveHTTPUnwatched(opts api.HTTPOptions) (stop func() error) {
+	f.t.Helper()
 	h, err := api.NewHTTP(f.srv, opts)
 	if err != nil {
 		f.t.Fatal(err)
@@ -61,20 +72,15 @@ func (f *httpFixture) serveHTTP(opts api.HTTPOptions) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Serve(ctx, lis) }()
-	f.stopHTTP = sync.OnceValue(func() error {
-		cancel()
-		return <-done
-	})
 	transport := &http.Transport{}
 	f.client = &http.Client{
 		Transport: transport, Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	f.t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		if err := f.stopHTTP(); err != nil {
-			f.t.Errorf("serve HTTP: %v", err)
-		}
+	f.t.Cleanup(transport.CloseIdleConnections)
+	return sync.OnceValue(func() error {
+		cancel()
+		return <-done
 	})
 }
 

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -220,6 +221,31 @@ func TestHTTPStopIsBounded(t *testing.T) {
 	}
 }
 
+// TestHTTPStopLeavesBehindWhatHangs has a request that does not end with its
+// connection, as one at a disk that does not answer.
+func TestHTTPStopLeavesBehindWhatHangs(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.StopTimeout = 50 * time.Millisecond })}
+	stop := f.serveHTTPUnwatched(api.HTTPOptions{Peer: func(r *http.Request) (api.Peer, bool) {
+		close(entered)
+		<-leave
+		return me(r)
+	}})
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.try("GET", "/health", nil)
+		done <- err
+	}()
+	<-entered
+	if err := stop(); !errors.Is(err, api.ErrLeftBehind) {
+		t.Errorf("the stop ended with %v", err)
+	}
+	if err := <-done; err == nil {
+		t.Error("a request that was cut off has an answer")
+	}
+	close(leave)
+}
+
 // waitRefused waits until nobody listens any more.
 func waitRefused(tb testing.TB, addr string) {
 	tb.Helper()
@@ -229,5 +255,21 @@ func waitRefused(tb testing.TB, addr string) {
 			return
 		}
 		_ = conn.Close()
+	}
+}
+
+// TestHTTPHalfClosedIsNoFault: who closes the connection while the task is being
+// stored has given up, which is no fault of the server's; nothing was stored.
+func TestHTTPHalfClosedIsNoFault(t *testing.T) {
+	q := awaitingQueue{entered: make(chan struct{}, 1)}
+	f := &httpFixture{fixture: setup(t, func(o *api.Options) { q.queuePort = o.Queue.(queuePort); o.Queue = q })}
+	f.serveHTTP(api.HTTPOptions{Peer: me})
+	conn := f.raw("POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{\"id\":\"a\"}")
+	<-q.entered
+	if err := conn.(halfClosing).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := everything(t, conn); !strings.Contains(got, "503 Service Unavailable") || !strings.Contains(got, "nothing was done") {
+		t.Errorf("got %q", got)
 	}
 }

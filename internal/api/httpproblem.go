@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,10 +51,22 @@ func httpErrorf(status int, code, format string, args ...any) error {
 
 var errBusy = httpErrorf(http.StatusServiceUnavailable, "unavailable", "too many requests are being worked on; try again in a moment")
 
+// errGivenUp answers a client that has closed its connection, which is no fault of
+// ours. One that has closed its writing side alone still reads it.
+var errGivenUp = &httpError{
+	status: http.StatusServiceUnavailable, code: "unavailable",
+	detail: "the connection was closed before the answer was there, and nothing was done; send it again, and wait for the answer",
+}
+
 // problemOf describes an error.
 func problemOf(err error) problem {
 	p := problem{Type: "about:blank", Detail: text(err.Error())}
-	if own, ok := errors.AsType[*httpError](err); ok {
+	own, ok := errors.AsType[*httpError](err)
+	if !ok && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		own, ok = errGivenUp, true
+		p.Detail = own.detail
+	}
+	if ok {
 		p.Status, p.Code = own.status, own.code
 	} else {
 		code := task.CodeOf(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
 )
 
 // nobody is a uid that is not ours.
@@ -92,12 +93,12 @@ func serveUntilEOF() error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	q, m, err := openQueue(context.Background(), filepath.Join(dir, "queue"))
+	q, m, err := openQueue(context.Background(), filepath.Join(dir, "queue"), queue.Retention{})
 	if err != nil {
 		return err
 	}
 	srv, err := api.New(api.Options{
-		Queue: queuePort{q}, Log: logPort{q}, Mover: mover{q}, Outputs: newOutputs(), Metrics: m, Pauser: pauser{q}, Stats: statsOf(q), Class: classes,
+		Queue: queuePort{q}, Log: logPort{q}, Mover: mover{q}, Outputs: newOutputs(), Metrics: m, Pauser: pauser{q}, Keeper: keeper{q}, Stats: statsOf(q), Class: classes,
 		Info: func() api.Info { return api.Info{} }, Workspace: "/", Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

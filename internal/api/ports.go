@@ -18,6 +18,9 @@ type Queue interface {
 	Submit(ctx context.Context, specs []*task.Spec) ([]Accepted, error)
 	// Lookup returns the task with that id, or an Error with CodeNotFound.
 	Lookup(id string) (task.Task, error)
+	// Removed returns what retention has left of the task with that id, or an Error
+	// with CodeNotFound.
+	Removed(id string) (task.Final, error)
 	// Result returns what the task gave back; nil when there is nothing.
 	Result(seq task.Seq) (task.Result, error)
 	// List returns tasks, newest first. When there may be more, next is what
@@ -40,6 +43,7 @@ type Accepted struct {
 // Log is what the server needs of the event log.
 type Log interface {
 	// Records returns at most limit records with an Index of at least from, in order.
+	// One that is damaged has nothing but its Index.
 	// When retention has removed the record at from, the first one is a later one.
 	Records(from uint64, limit int) ([]task.Record, error)
 	// LastIndex returns the index of the newest record; 0 when there never was one.
@@ -97,8 +101,15 @@ type Metrics interface {
 	HTTP(path string, code int)
 }
 
+// What a process is to the queue that it owns.
+const (
+	RoleDaemon = "daemon"
+	RoleDrain  = "drain" // it starts what is ready, follows it for a while, and leaves
+)
+
 // Info is what the daemon tells about itself.
 type Info struct {
+	Role      string
 	Healthy   bool              // tasks can be accepted
 	Services  map[string]string // each watched part, and its status
 	Version   string

@@ -11,11 +11,7 @@ import (
 // then both in the replay and in the log. Sending it again would fail, as there
 // is nowhere to send to.
 func TestAReplayedEndIsNotSentTwice(t *testing.T) {
-	f := &resultStream{
-		chosen: make([]task.Task, 1),
-		wanted: map[task.Seq]bool{1: false},
-		sent:   map[task.Seq]int{1: 2},
-	}
+	f := &resultStream{chosen: &chosen{bySeq: map[task.Seq]*chosenTask{1: {sent: 2}}}}
 	for attempt := 1; attempt <= 2; attempt++ {
 		r := task.Record{Index: 9, Seq: 1, Kind: task.EventExited, Attempt: attempt, To: task.Failed}
 		if err := f.take(r); err != nil {

@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -33,6 +36,7 @@ type Options struct {
 	Outputs Outputs
 	Metrics Metrics
 	Pauser  Pauser
+	Keeper  Keeper
 	// Stats tells how the queue is, by class.
 	Stats func() (QueueStats, error)
 	// Class resolves the name of a class ("" = the default one), or refuses it.
@@ -55,6 +59,13 @@ type Options struct {
 	// SendTimeout is how long a message of a stream waits for its reader, before
 	// the stream is cut off. Defaults to 30 s.
 	SendTimeout time.Duration
+	// HealthInterval is how often is looked, for each watcher of grpc.health.v1,
+	// whether the health has changed. Defaults to 1 s.
+	HealthInterval time.Duration
+	// MaxSubmitBytes is how many bytes of gRPC's submissions are given to the queue at
+	// once; others wait, and beyond four times as much they are sent away. Defaults to
+	// MaxMessageBytes.
+	MaxSubmitBytes int64
 	// Now tells the time. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -68,16 +79,22 @@ type Class struct {
 
 // Server serves OrchestratorService, grpc.health.v1 and reflection.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	grpc    *grpc.Server
-	feed    *feed
-	endings endings
-	streams sync.WaitGroup // what guarded left behind
+	opts     Options
+	log      *slog.Logger
+	grpc     *grpc.Server
+	feed     *feed
+	endings  endings
+	inflight *inflight
+	streams  sync.WaitGroup // what guarded left behind
+
+	sayRefused *rate.Limiter
+	unsaid     atomic.Int64 // connections that were refused since the last line about them
 
 	// serving ends when the server begins to stop. It is set once, before the
 	// first call is taken.
 	serving context.Context
+
+	copying sync.Mutex // held while the queue is copied
 }
 
 // service carries the RPCs; those that it does not define itself (workflows) are
@@ -91,22 +108,28 @@ type service struct {
 var errStopping = task.Errorf(task.CodeUnavailable,
 	"the daemon is stopping; running tasks go on: connect again, and resume a stream behind the last index or offset it gave")
 
+// maxStreams is how many calls one connection may have under way: more wait in
+// the client. A program that waits for each of its tasks by a call of its own has
+// hundreds.
+const maxStreams = 1000
+
 // New makes a Server that does not serve yet.
 func New(opts Options) (*Server, error) {
 	if opts.Queue == nil || opts.Log == nil || opts.Mover == nil || opts.Outputs == nil ||
-		opts.Metrics == nil || opts.Pauser == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
+		opts.Metrics == nil || opts.Pauser == nil || opts.Keeper == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
 		return nil, errors.New("api: an option that is needed is missing")
 	}
-	if opts.StopTimeout == 0 {
-		opts.StopTimeout = 5 * time.Second
-	}
-	if opts.SendTimeout == 0 {
-		opts.SendTimeout = 30 * time.Second
-	}
+	opts.StopTimeout = orDefault(opts.StopTimeout, 5*time.Second)
+	opts.SendTimeout = orDefault(opts.SendTimeout, 30*time.Second)
+	opts.HealthInterval = orDefault(opts.HealthInterval, time.Second)
+	opts.MaxSubmitBytes = orDefault(opts.MaxSubmitBytes, MaxMessageBytes)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log)}
+	s := &Server{
+		opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log), inflight: newInflight(opts.MaxSubmitBytes),
+		sayRefused: rate.NewLimiter(rate.Every(logRefusedEvery), 1),
+	}
 	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid())}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
@@ -115,18 +138,22 @@ func New(opts Options) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second),
-		grpc.ChainUnaryInterceptor(token.Unary, s.unary),
-		grpc.ChainStreamInterceptor(token.Stream, s.stream),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InTapHandle(token.Tap),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
 	)
 	pb.RegisterOrchestratorServiceServer(s.grpc, service{Server: s})
-	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{info: opts.Info})
+	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{Server: s})
 	reflection.Register(s.grpc)
 	return s, nil
 }
 
 // Serve takes calls from the listeners, which it closes, until ctx ends. Then
 // streams and waits end at once with CodeUnavailable, other calls are given
-// StopTimeout, and Serve returns nil with no call left. It may be called once.
+// StopTimeout, those that are cut off half of that again, and Serve returns nil
+// with no call left, or an error. It may be called once.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s.serving = ctx
@@ -142,25 +169,38 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		s.stop()
-		return nil
+		return s.stop()
 	})
-	err := g.Wait()
-	s.streams.Wait()
-	return err
+	return g.Wait()
 }
 
-// stop lets calls end by themselves, and cuts off those that do not in time,
-// such as a stream whose reader does not read.
-func (s *Server) stop() {
-	cut := make(chan struct{})
-	late := time.AfterFunc(s.opts.StopTimeout, func() {
-		defer close(cut)
-		s.grpc.Stop()
-	})
-	s.grpc.GracefulStop()
-	if !late.Stop() {
-		<-cut
+// errLeftBehind is for calls that go on although nobody waits for their answer.
+var errLeftBehind = errors.New("calls do not end and are left behind")
+
+// stop lets calls end by themselves, cuts off those that do not in time, such as
+// a stream whose reader does not read, and leaves behind those that go on even
+// then: one may hang at a disk, and the daemon is to end all the same.
+func (s *Server) stop() error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.grpc.GracefulStop()
+		s.streams.Wait()
+	}()
+	late := time.NewTimer(s.opts.StopTimeout)
+	defer late.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-late.C:
+	}
+	s.grpc.Stop()
+	late.Reset(s.opts.StopTimeout / 2)
+	select {
+	case <-ended:
+		return nil
+	case <-late.C:
+		return fmt.Errorf("stop gRPC: %w", errLeftBehind)
 	}
 }
 
@@ -175,13 +215,52 @@ func (s *Server) untilStop(ctx context.Context) (context.Context, context.Cancel
 	}
 }
 
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	reply, err := handle(ctx, req)
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
+	err = s.survive(func() (err error) {
+		reply, err = handle(ctx, req)
+		return err
+	})
 	return reply, s.answer(ctx, info.FullMethod, err)
 }
 
+// errPanicked is the end of a call that met a fault of ours.
+var errPanicked = errors.New("this call met a fault of the orchestrator; its log has more")
+
+// survive makes of a panic the failure of one call.
+func (s *Server) survive(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a gRPC call panicked", "panic", p, "stack", string(debug.Stack()))
+			err = errPanicked
+		}
+	}()
+	return call()
+}
+
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	return s.answer(stream.Context(), info.FullMethod, handle(srv, stream))
+	if strings.HasPrefix(info.FullMethod, reflectionPrefix) {
+		handle = s.endingWithServer(handle)
+	}
+	err := s.survive(func() error { return handle(srv, stream) })
+	return s.answer(stream.Context(), info.FullMethod, err)
+}
+
+// reflectionPrefix begins the methods of a service that is not ours.
+const reflectionPrefix = "/grpc.reflection."
+
+// endingWithServer is for a stream that would wait for its client's next question
+// while the server stops. The end of the call ends its handler.
+func (s *Server) endingWithServer(handle grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) error {
+		done := make(chan error, 1)
+		s.streams.Go(func() { done <- s.survive(func() error { return handle(srv, stream) }) })
+		select {
+		case err := <-done:
+			return err
+		case <-s.serving.Done():
+			return errStopping
+		}
+	}
 }
 
 // answer turns the error of a call into what travels, counts the call, and logs
@@ -198,6 +277,14 @@ func (s *Server) answer(ctx context.Context, method string, err error) error {
 	return travels
 }
 
+// logRefusedEvery is how often a line is written about connections that were
+// refused. Whoever is refused must not be able to fill the disk.
+const logRefusedEvery = 10 * time.Second
+
 func (s *Server) logRefused(_ net.Conn, err error) {
-	s.log.Warn("connection refused", "error", err)
+	unsaid := s.unsaid.Add(1)
+	if s.sayRefused.Allow() {
+		s.unsaid.Add(-unsaid)
+		s.log.Warn("connection refused", "error", err, "suppressed", unsaid-1)
+	}
 }

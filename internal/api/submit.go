@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dspy-agent/dspy-agent/internal/payload"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -14,6 +16,11 @@ const MaxBatch = 10_000
 
 // SubmitTask accepts one task.
 func (s service) SubmitTask(ctx context.Context, req *pb.SubmitTaskRequest) (*pb.SubmitTaskResponse, error) {
+	leave, err := s.inflight.enter(ctx, int64(proto.Size(req)))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	answers, err := s.submit(ctx, []*pb.SubmitTaskRequest{req})
 	if err != nil {
 		return nil, err
@@ -26,6 +33,11 @@ func (s service) SubmitTasks(ctx context.Context, req *pb.SubmitTasksRequest) (*
 	if n := len(req.GetTasks()); n > MaxBatch {
 		return nil, task.Errorf(task.CodeExhausted, "%d tasks in one request; at most %d are allowed", n, MaxBatch)
 	}
+	leave, err := s.inflight.enter(ctx, int64(proto.Size(req)))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	answers, err := s.submit(ctx, req.GetTasks())
 	if err != nil {
 		return nil, err

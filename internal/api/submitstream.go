@@ -16,8 +16,8 @@ import (
 // Bounds of what a submission stream takes in before it is on disk. The reader
 // stops at either, and gRPC's flow control stops the sender.
 const (
-	streamChunk = 1000            // tasks of one commit, and tasks that wait for the next
-	streamBytes = MaxMessageBytes // of both together, beside one message that is being taken apart
+	streamChunk = 1000     // tasks of one commit, and tasks that wait for the next
+	streamBytes = 16 << 20 // of both together, beside one message that is being taken apart
 )
 
 // maxRefusals is how many refused tasks the answer to a stream names.
@@ -55,12 +55,21 @@ func (s service) SubmitTaskStream(stream submissionStream) error {
 
 // acceptChunk stores tasks in one commit and counts what became of them.
 func (s service) acceptChunk(ctx context.Context, chunk []submission, reply *pb.SubmitTaskStreamResponse) error {
-	reqs := make([]*pb.SubmitTaskRequest, len(chunk))
+	reqs, bytes := make([]*pb.SubmitTaskRequest, len(chunk)), int64(0)
 	for i, c := range chunk {
 		reqs[i] = c.req
+		bytes += c.bytes
 	}
-	answers, err := s.submit(ctx, reqs, needID)
+	leave, err := s.inflight.enterHeld(ctx, bytes)
 	if err != nil {
+		return err
+	}
+	defer leave()
+	answers, err := s.submit(ctx, reqs, needID)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx) // says whether the client has left or the server stops
+	case err != nil:
 		return err
 	}
 	for _, a := range answers {

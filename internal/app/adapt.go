@@ -28,6 +28,18 @@ func (p queuePort) Submit(ctx context.Context, specs []*task.Spec) ([]api.Accept
 	return out, nil
 }
 
+// Removed returns the tombstone of a task.
+func (p queuePort) Removed(id string) (task.Final, error) {
+	_, err := p.Lookup(id)
+	if gone, ok := errors.AsType[*queue.RemovedError](err); ok {
+		return gone.Final, nil
+	}
+	if err == nil {
+		err = task.Errorf(task.CodeNotFound, "task %s was not removed", id)
+	}
+	return task.Final{}, err
+}
+
 // logPort shows the event log to the API.
 type logPort struct{ *queue.Queue }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/process"
@@ -34,13 +35,19 @@ type Options struct {
 	Environ []string
 	// LogEcho gets the log beside the file; nil = nobody.
 	LogEcho io.Writer
+	// TakeOver goes on from a copy of the queue where its owner, on another host, cannot
+	// be shown to be dead and gives no sign of life.
+	TakeOver bool
 	// Ready is called once calls are accepted.
 	Ready func(socket string)
+
+	drain *drain // nil = it is a daemon
 }
 
 // App is a running orchestrator.
 type App struct {
 	conf     config.Config
+	drain    *drain // nil = this is a daemon
 	capacity scheduler.Capacity
 	log      *slog.Logger
 	down     teardown
@@ -55,6 +62,7 @@ type App struct {
 	engine    *engine.Engine
 	server    *api.Server
 	http      *api.HTTPServer
+	folder    *dropfolder.Folder
 	doors     doors
 	listeners []net.Listener
 	sockets   []string
@@ -75,7 +83,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
-	a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
+	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {
 		if stopErr := a.down.run(); stopErr != nil {
@@ -88,8 +96,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	log.Info("orchestrator started", "version", version.String(), "workspace", a.conf.Workspace, "queue", a.queue.ID(), "sockets", a.sockets)
 	err = a.serve(ctx, o.Ready)
-	if damaged := a.queue.Err(); damaged != nil {
-		err = damaged // every part that has met it says so in its own words
+	if lost := a.queue.Err(); lost != nil {
+		err = lost // every part that has met it says so in its own words
 	}
 	if err == nil {
 		log.Info("orchestrator stopping; running tasks go on")
@@ -108,7 +116,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opts := a.queueOptions()
-	opts.Socket = runtimedir.SocketPath(a.runtime, a.conf.QueueDir)
+	opts.Socket, opts.TakeOver = runtimedir.SocketPath(a.runtime, a.conf.QueueDir), o.TakeOver
 	q, err := queue.Open(ctx, opts)
 	if err != nil {
 		return err
@@ -137,13 +145,18 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err := a.newServer(moverPort{a.engine, q}); err != nil {
 		return err
 	}
-	a.http, err = a.newHTTP()
+	if a.http, err = a.newHTTP(); err != nil {
+		return err
+	}
+	a.folder, err = a.newDropFolder()
 	return err
 }
 
 func (a *App) queueOptions() queue.Options {
 	return queue.Options{
-		OnCommit: a.metrics.Committed,
+		OnCommit: a.committed,
+		Program:  "/proc/self/exe",
+		Role:     a.role(),
 		Dir:      a.conf.QueueDir, Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	}
 }
@@ -158,6 +171,7 @@ func (a *App) newEngine(runner engine.Backend) (err error) {
 		Capacity: a.capacity,
 		Wake:     a.queue.Changed(),
 		Meter:    a.metrics,
+		Quiet:    a.whenQuiet(),
 		Logger:   a.log.With("component", "engine"),
 	})
 	return err
@@ -168,7 +182,7 @@ func (a *App) newServer(mover api.Mover) (err error) {
 	q := a.queue
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{process.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
-		Pauser: pauser{a.engine, q}, Stats: a.stats,
+		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats,
 		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 	})
@@ -185,7 +199,12 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 		h.run(ctx)
 		return nil
 	})
+	a.run("drop folder", a.folder.Run)
 	a.run("doors", a.serveDoors)
+	if a.drain != nil {
+		a.drain.leave(a.drain.await(ctx, a), a.queue.Counts())
+		return a.parts.failureIfAny()
+	}
 	if a.awaitParts(ctx) && ready != nil {
 		ready(a.sockets[0])
 	}

@@ -40,10 +40,13 @@ func damageText(list []queue.Damage) string {
 }
 
 // watchDatabase returns the error when the database turns out to be damaged, whoever
-// has met that: nothing can be done without it.
+// has met that, or when another process has taken it over: nothing can be done
+// without it.
 func (a *App) watchDatabase(ctx context.Context) error {
 	select {
 	case <-a.queue.Damage():
+		return a.queue.Err()
+	case <-a.queue.Deposed():
 		return a.queue.Err()
 	case <-ctx.Done():
 		return nil

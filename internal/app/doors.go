@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
@@ -35,6 +36,7 @@ type door struct {
 	wanted    string         // HOST:PORT; "" = it is off
 	listeners []net.Listener // guarded
 	addr      string         // HOST:PORT that a program of this host dials; "" = it is shut
+	hosts     []string       // by which programs may call it
 	status    string         // for Health: "ok", "off", or what is wrong
 }
 
@@ -46,6 +48,9 @@ func (a *App) openDoors(ctx context.Context) error {
 	d := &a.doors
 	d.grpc = door{name: "gRPC", key: "grpc_addr", wanted: a.conf.GRPCListen, status: "off"}
 	d.http = door{name: "HTTP", key: "http_addr", wanted: a.conf.HTTPListen, status: "off"}
+	if a.drain != nil {
+		return nil // it is there for moments: programs that want a door want a daemon
+	}
 	plans, err := a.planDoors()
 	if err != nil || len(plans) == 0 {
 		return err
@@ -74,7 +79,7 @@ func (a *App) openGate() error {
 	a.down.push("owners of connections", func(context.Context) error { return owners.Close() })
 	a.doors.gate, err = access.NewGate(access.GateOptions{
 		UID: uint32(os.Geteuid()), MetricsUIDs: a.conf.Access.MetricsAllowUIDs, Owners: owners,
-		Logger: a.log.With("component", "access"),
+		Logger: a.log.With("component", "access"), MaxConns: a.conf.Limits.MaxConnections,
 	})
 	return err
 }
@@ -146,7 +151,7 @@ func (a *App) openDoor(ctx context.Context, p doorPlan) error {
 		}
 		return nil
 	})
-	d.addr, d.status = bound.Addr.String(), "ok"
+	d.addr, d.hosts, d.status = bound.Addr.String(), append(bound.Hosts(), p.Hosts()...), "ok"
 	if bound.Moved != nil {
 		a.log.Warn("the port is taken", "door", d.name, "moved", bound.Moved.String())
 		d.status = "ok: " + bound.Moved.String()
@@ -163,7 +168,7 @@ func (a *App) openDoor(ctx context.Context, p doorPlan) error {
 
 // newHTTP makes the HTTP server over the server of calls.
 func (a *App) newHTTP() (*api.HTTPServer, error) {
-	hosts := a.conf.Access.HTTPHosts
+	hosts := slices.Concat(a.conf.Access.HTTPHosts, a.doors.http.hosts)
 	if a.doors.cert != nil {
 		hosts = append(hosts, a.doors.cert.Hosts()...)
 	}

@@ -26,6 +26,16 @@ func (p *parts) fail(err error) (first bool) {
 	}
 }
 
+// failureIfAny returns the error of the part that failed; nil = none has.
+func (p *parts) failureIfAny() error {
+	select {
+	case <-p.ended:
+		return p.failure
+	default:
+		return nil
+	}
+}
+
 // run starts a part. It works until its teardown tells it to end, and waits for it, so
 // that parts end in the reverse order of their start: what a part needs while it ends
 // is still there.

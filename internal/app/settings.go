@@ -39,7 +39,7 @@ func (a *App) classes() map[string]engine.Class {
 		if err != nil {
 			continue // no configuration is loaded with a name that leads nowhere
 		}
-		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends, Limit: c.Limit}
+		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends, Limit: c.Limit, Shut: a.drain.shut(c.Name)}
 		if c.Name != n {
 			k.Of = c.Name
 		}
@@ -89,7 +89,7 @@ func (a *App) info() api.Info {
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
 			"docker": notYet, "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
 		},
-		Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
+		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
 	}
 	if trouble := a.queue.Trouble(); trouble != nil {

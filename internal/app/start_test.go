@@ -10,13 +10,17 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/process"
+	"github.com/dspy-agent/dspy-agent/internal/tryopen"
 )
 
-// TestMain is the supervisor when the process backend starts it: it runs the
-// program that it is in.
+// TestMain is the supervisor when the process backend starts it, and the child that
+// tries a file system when the queue does: they run the program that they are in.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == process.SupervisorArg {
 		os.Exit(process.SupervisorMain(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == tryopen.Arg {
+		os.Exit(tryopen.Main(os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }

@@ -65,7 +65,7 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 		return err
 	}
 	opts := a.queueOptions()
-	opts.ReadOnly, opts.LockTimeout = !o.Write, o.LockTimeout
+	opts.Role, opts.ReadOnly, opts.LockTimeout = queue.RoleCommand, !o.Write, o.LockTimeout
 	if a.queue, err = queue.Open(ctx, opts); err != nil {
 		return busy(err)
 	}

@@ -14,6 +14,7 @@ import (
 // adds its row, and with it the answer.
 var waiters = map[string]string{
 	"cmd/...":                "main returns when Run has returned, and Run waits for all it started",
+	"cmd/gpu-probe":          "the process's end: a call of the driver may never return, and is why this is a process",
 	"envmgr/...":             "the supervisor's Run returns after its services' goroutines have",
 	"internal/api/...":       "the server's Stop waits for listeners and streams",
 	"internal/app":           "Run waits for every part, in reverse order of their start",
@@ -21,12 +22,15 @@ var waiters = map[string]string{
 	"internal/cli/...":       "the command waits before it returns",
 	"internal/container/...": "Watch returns when its readers have",
 	"internal/doctor":        "Examine waits for its checks",
+	"internal/dropfolder":    "Run waits for those that watch the folder and the event log, and each batch for those that sync its files",
 	"internal/engine/...":    "Run waits for the backends' watches",
 	"internal/events/...":    "Run waits for every publisher",
+	"internal/gpuprobe":      "Run waits for the one that reads what the probe says",
 	"internal/process/...":   "Watch for the daemon's side; in the supervisor, its own Run",
 	"internal/workflow/...":  "Run waits for its followers",
 	"internal/runtimedir":    "Listener.Close waits for the one that looks after its socket",
-	"queue":                  "Close waits for the writer",
+	"internal/tryopen":       "Run takes its deadline back before it returns",
+	"queue":                  "Close waits for the committer and for the heartbeat",
 	"slurm/...":              "Watch returns when its polls have",
 }
 

@@ -15,6 +15,16 @@ func TestNoSleepingInTests(t *testing.T) {
 	complain(t, sleeps(source(t)))
 }
 
+// TestNoDisguisedSleepingInTests forbids the same in other words: to receive from
+// time.After, or from the channel C of a timer or ticker, outside a select with
+// another case. Where a test looks at something outside its process, which nobody
+// announces, such a receive is allowed on a line whose comment says "polls"; and a
+// loop that pauses has to end by itself: it looks at the time, or waits for
+// something else as well.
+func TestNoDisguisedSleepingInTests(t *testing.T) {
+	complain(t, disguises(source(t)))
+}
+
 // TestErrorsAreNotReadAsText forbids deciding by the words of an error:
 // strings.Contains(err.Error(), ...) and its like. Words change; errors.Is and
 // the codes of internal/task do not. A test that is about a message takes the
@@ -47,7 +57,73 @@ func TestHabitRulesBite(t *testing.T) {
 			}`,
 	})
 	expect(t, sleeps(tr), "a/a_test.go:4", "a/a_test.go:10")
+	expect(t, disguises(tr))
 	expect(t, textDecisions(tr), "a/a.go:5", "a/a_test.go:9")
+}
+
+func TestDisguisesAreSeen(t *testing.T) {
+	tr := sample(t, map[string]string{
+		"a/a.go": `package a
+			import "time"
+			func f() { <-time.After(1) }`,
+		"a/a_test.go": `package a
+			import ( "runtime"; "time"; "testing/synctest"; "golang.org/x/sys/unix" )
+			func f(t *testing.T, done chan int) {
+				<-time.After(1)
+				x := <-time.NewTimer(1).C
+				select {
+				case <-time.After(1):
+				}
+				select {
+				case <-done:
+				case <-time.After(1):
+				}
+				tick := time.NewTicker(1)
+				<-tick.C // polls a file
+				unix.Nanosleep(nil, nil)
+				synctest.Test(t, func(t *testing.T) {
+					<-time.After(1)
+				})
+			}
+			func pause() {
+				<-time.NewTimer(1).C // polls
+			}
+			func loops(done chan int) {
+				for !ready() {
+					pause()
+				}
+				for late := time.Now(); time.Since(late) < 9; {
+					pause()
+				}
+				for {
+					runtime.Gosched()
+				}
+				for {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					pause()
+				}
+				for range 9 {
+					pause()
+				}
+				for !ready() {
+					select {
+					case <-time.After(1):
+					case <-time.Tick(1):
+					}
+				}
+				for !ready() {
+					select {
+					case <-done:
+					case <-time.After(1):
+					}
+				}
+			}`,
+	})
+	expect(t, disguises(tr), "a/a_test.go:4", "a/a_test.go:5", "a/a_test.go:7", "a/a_test.go:15", "a/a_test.go:24", "a/a_test.go:30", "a/a_test.go:44")
 }
 
 // sleeps returns where tests use time.Sleep for real.

@@ -30,12 +30,12 @@ var domain = []string{"internal/scheduler", "internal/task", "gpu"}
 // them together.
 var parts = []string{
 	"queue", "internal/container", "internal/process", "slurm", "internal/engine",
-	"internal/api", "internal/workflow", "internal/events", "internal/metrics", "envmgr",
+	"internal/api", "internal/dropfolder", "internal/workflow", "internal/events", "internal/metrics", "internal/gpuprobe", "envmgr",
 }
 
 // leaves are small packages that every part may stand on: they know none of the
 // parts and decide nothing for them.
-var leaves = []string{"internal/failpoint", "internal/host", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskid"}
+var leaves = []string{"internal/envelope", "internal/failpoint", "internal/host", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskid", "internal/tryopen"}
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
@@ -70,8 +70,10 @@ var rules = []rule{
 	{pkg: "slurm/...", may: concat(domain, leaves, []string{"slurm/..."}), tests: anyPart, why: "backend"},
 	{pkg: "internal/engine/...", may: concat(domain, leaves, []string{"internal/engine/..."}), tests: anyPart, why: "moves tasks; declares what it needs of the others"},
 	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/access", "internal/api/...", "proto/..."}), tests: anyPart, why: "the only place where the wire meets the domain"},
+	{pkg: "internal/dropfolder", may: concat(domain, leaves), tests: anyPart, why: "a door made of files; declares what it needs of the queue"},
 	{pkg: "internal/workflow/...", may: concat(domain, leaves, []string{"internal/workflow/..."}), tests: anyPart, why: "graphs of tasks"},
 	{pkg: "internal/events/...", may: concat(domain, leaves, []string{"internal/events/..."}), tests: anyPart, why: "publishes the event log"},
+	{pkg: "internal/gpuprobe", may: concat(domain, leaves), tests: anyPart, why: "what is known of this machine's GPUs now; keeps gpu-probe running"},
 	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
 	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/access", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
 
@@ -83,16 +85,20 @@ var rules = []rule{
 	{pkg: "proto/...", may: []string{"proto/..."}, why: "generated: the contract"},
 	{pkg: "internal/access", may: []string{"internal/task"}, why: "who may come in over TCP, for servers and clients of both daemons; it knows none of them"},
 	{pkg: "internal/config", may: []string{"internal/task", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
-	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/host", "internal/runtimedir", "internal/task"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
+	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},
 	{pkg: "internal/host", why: "leaf: which machine, boot and process something is, who is at the other end, who holds a lock"},
+	{pkg: "internal/mounts", why: "leaf: what file system a path is on, without touching it"},
 	{pkg: "internal/payload", may: []string{"internal/task", "internal/spelling"}, why: "leaf: reads what is to be run out of a payload, the same way for every door"},
+	{pkg: "internal/envelope", may: []string{"internal/payload", "internal/spelling", "internal/task"}, why: "leaf: reads what a JSON document submits, the same way for HTTP and the drop folder"},
 	{pkg: "internal/taskid", tests: []string{"internal/task"}, why: "leaf: ids for tasks, made by the command line and by the queue alike"},
+	{pkg: "internal/tryopen", why: "leaf: a child that tries what may hang; the binaries run it under a hidden argument"},
 	{pkg: "internal/runtimedir", may: []string{"internal/task"}, why: "leaf: where sockets and locks live; both ends must find the same place"},
 	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},
+	{pkg: "internal/gputest", helper: true, why: "a machine with GPUs, for tests on machines without"},
 	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
 	{pkg: "internal/arch", why: "these tests"},
 }

@@ -171,7 +171,7 @@ func (c *completion) arguments() []string {
 	case cmdConfig:
 		return c.configWords(c.args)
 	case cmdQueue:
-		return queueActions
+		return queueActionNames()
 	case cmdPause, cmdResume:
 		return c.config().ClassNames()
 	}

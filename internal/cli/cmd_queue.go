@@ -2,9 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -17,42 +17,31 @@ import (
 
 const cmdQueue = "queue"
 
-// queueActions are the words that may follow queue.
-var queueActions = []string{"stats"}
-
 func (s *session) queueCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: cmdQueue, Usage: "show how many tasks wait, run and have ended, and how long they wait", ArgsUsage: "stats", Category: categoryDaemon,
-		Description: "For each class: how many tasks wait and for what (READY: for their turn and for room; BLOCKED: for other tasks;\n" +
-			"DELAYED: for the time of their next attempt; HELD: for a person), how many run, of how many at once, how many\n" +
-			"ended how, how long the one has waited that has waited longest, and of the last five minutes how long attempts\n" +
-			"that began had waited for their turn (half of them, and all but one of twenty), and how many tasks ended a minute.",
-		Flags: []cli.Flag{jsonFlag()},
-		Action: func(c *cli.Context) error {
-			switch action := c.Args().First(); {
-			case action == "":
-				return usagef("queue takes one of %s", strings.Join(queueActions, ", "))
-			case !slices.Contains(queueActions, action):
-				return usagef("queue has no %q%s", action, orHint(nearest(action, queueActions), strings.Join(queueActions, ", ")))
-			case c.NArg() > 1:
-				return usagef("queue %s: %q is too much", action, c.Args().Get(1))
-			}
-			cfg, err := s.config(c)
-			if err != nil {
-				return err
-			}
-			return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
-				stats, err := cl.GetQueueStats(ctx, &pb.GetQueueStatsRequest{})
-				if err != nil {
-					return err
-				}
-				if c.Bool("json") {
-					return writeJSON(s.out, queueJSON(stats))
-				}
-				s.showStats(cfg, cl, stats)
-				return nil
-			})
-		},
+		Name: cmdQueue, Usage: "show how the queue is, and look after its database", Category: categoryDaemon,
+		ArgsUsage:   "stats | verify | backup FILE | restore FILE | repair | compact | release ID...",
+		Description: queueHelp(),
+		Flags:       queueFlags(),
+		Action:      s.queueAction,
+	})
+}
+
+func (s *session) queueStats(c *cli.Context, _ []string) error {
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
+		stats, err := cl.GetQueueStats(ctx, &pb.GetQueueStatsRequest{})
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return writeJSON(s.out, queueJSON(stats))
+		}
+		s.showStats(cfg, cl, stats)
+		return nil
 	})
 }
 
@@ -120,7 +109,7 @@ func (s *session) showStats(cfg config.Config, cl *client, stats *pb.QueueStats)
 	}
 	size := humanize.IBytes(uint64(stats.GetFileBytes()))
 	if !cl.unattended() { // else nobody has counted what is free
-		size += ", of which " + humanize.IBytes(uint64(stats.GetFreeBytes())) + " are free"
+		size += fmt.Sprintf(", of which %s (%d%%) are free", humanize.IBytes(uint64(stats.GetFreeBytes())), percent(stats.GetFreeBytes(), stats.GetFileBytes()))
 	}
 	s.out.printf("database   %s\n", size)
 }

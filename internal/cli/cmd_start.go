@@ -36,6 +36,7 @@ func (s *session) startCommand() *cli.Command {
 		Description: "Where a daemon runs already, says so and ends with 0. What the daemon prints goes to\n" +
 			"logs/orchestrator.out in the workspace, its log to logs/orchestrator.log.",
 		Flags: []cli.Flag{
+			takeOverFlag(),
 			boolFlag("foreground", "become the daemon instead of starting it in the background"),
 			&cli.StringFlag{Name: "start-timeout", Usage: "give up waiting after `TIME` (default: DSPY_AGENT_SERVICE_TIMEOUT seconds, or 60)"},
 		},
@@ -67,13 +68,27 @@ func (s *session) start(c *cli.Context) error {
 	}
 	s.tellOtherWorkspace(c.String("workspace"), cfg)
 	if c.Bool("foreground") {
-		argv := append(append([]string{program}, cfg.Args()...), "--foreground")
+		argv := append(append([]string{program}, daemonArgs(c, cfg)...), "--foreground")
 		if err := s.env.Exec(program, argv, s.env.Environ); err != nil {
 			return fmt.Errorf("run %s: %w", program, err)
 		}
 		return nil
 	}
-	return s.launch(c.Context, cfg, program, limit)
+	return s.launch(c.Context, cfg, program, daemonArgs(c, cfg), limit)
+}
+
+// takeOverFlag is for what owns the queue for longer than a call.
+func takeOverFlag() cli.Flag {
+	return boolFlag("take-over", "go on from a copy of the queue where its owner, on another host, gives no sign of life")
+}
+
+// daemonArgs are the arguments of the daemon's program.
+func daemonArgs(c *cli.Context, cfg config.Config) []string {
+	args := cfg.Args()
+	if c.Bool("take-over") {
+		args = append(args, "--take-over")
+	}
+	return args
 }
 
 func (s *session) startLimit(c *cli.Context) (time.Duration, error) {
@@ -103,6 +118,8 @@ func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found boo
 		return true, err
 	case err != nil:
 		return false, nil //nolint:nilerr // none that could be spoken to: starting one will tell why
+	case h.GetRole() == api.RoleDrain:
+		return s.takeFromDrain(ctx, int(h.GetPid()))
 	}
 	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
 	s.tellDoors(cfg, h)
@@ -180,8 +197,8 @@ func (s *session) tellDoors(cfg config.Config, h *pb.HealthResponse) {
 }
 
 // launch starts the daemon in the background and waits for its word.
-func (s *session) launch(ctx context.Context, cfg config.Config, program string, limit time.Duration) error {
-	d, err := spawnDaemon(cfg, program, s.env.Environ)
+func (s *session) launch(ctx context.Context, cfg config.Config, program string, args []string, limit time.Duration) error {
+	d, err := spawnDaemon(cfg, program, args, s.env.Environ)
 	if err != nil {
 		return err
 	}
@@ -262,7 +279,7 @@ func (d *newborn) lastWords() string {
 
 // spawnDaemon starts the program in a session of its own, so that it outlives
 // the terminal, with nothing to read and its output in a file.
-func spawnDaemon(cfg config.Config, program string, environ []string) (*newborn, error) {
+func spawnDaemon(cfg config.Config, program string, args, environ []string) (*newborn, error) {
 	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for logs: %w", err)
 	}
@@ -281,7 +298,7 @@ func spawnDaemon(cfg config.Config, program string, environ []string) (*newborn,
 	}
 	defer w.Close()
 	const readyFD = 3 // the first of ExtraFiles
-	cmd := exec.Command(program, append(cfg.Args(), "--ready-fd", strconv.Itoa(readyFD))...)
+	cmd := exec.Command(program, append(args, "--ready-fd", strconv.Itoa(readyFD))...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{w}
 	cmd.Dir, cmd.Env = cfg.Workspace, environ
 	cmd.SysProcAttr = ownSession()

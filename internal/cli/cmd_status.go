@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -78,7 +80,7 @@ func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client
 
 func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {
 	j := jsonStatus{
-		Running: true, Healthy: h.GetHealthy(), PID: h.GetPid(), Version: h.GetVersion(), StartedAt: jsonAt(h.GetStartedAtNs()),
+		Running: true, Healthy: h.GetHealthy(), Role: h.GetRole(), PID: h.GetPid(), Version: h.GetVersion(), StartedAt: jsonAt(h.GetStartedAtNs()),
 		Workspace: h.GetWorkspace(), QueueDir: h.GetQueueDir(), QueueID: h.GetQueueId(), LogFile: h.GetLogFile(),
 		Socket: socket, Services: h.GetServices(), Queue: map[string]map[string]int64{},
 	}
@@ -106,8 +108,9 @@ func (s *session) showDaemon(cfg config.Config, h *pb.HealthResponse) {
 	if !h.GetHealthy() {
 		health = s.out.paint(red, "does not accept tasks")
 	}
-	s.out.printf("daemon     %s, pid %d, version %s, up %s (since %s)\n",
-		health, h.GetPid(), oneLine(h.GetVersion()), span(s.now().Sub(task.Instant(h.GetStartedAtNs()).Time())), clock(h.GetStartedAtNs()))
+	role := cmp.Or(oneLine(h.GetRole()), api.RoleDaemon)
+	s.out.printf("%-10s %s, pid %d, version %s, up %s (since %s)\n",
+		role, health, h.GetPid(), oneLine(h.GetVersion()), span(s.now().Sub(task.Instant(h.GetStartedAtNs()).Time())), clock(h.GetStartedAtNs()))
 	s.out.printf("workspace  %s\nqueue      %s\nlog        %s\n", h.GetWorkspace(), h.GetQueueDir(), h.GetLogFile())
 	where := doorsOf(cfg, h)
 	for _, name := range slices.Sorted(maps.Keys(h.GetServices())) {

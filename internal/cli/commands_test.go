@@ -1,15 +1,11 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,68 +103,9 @@ func TestRefusesWhatComesLater(t *testing.T) {
 	expect(t, env, exitUsage, "", "did you mean cpu_long?", "submit", "--class", "cpu_log", "--", "x")
 }
 
-func TestSubmit(t *testing.T) {
-	f, env := startFake(t)
-	expect(t, env, exitDone, "a\n", "", "submit", "--id", "a", "--retries", "2", "--timeout", "1h", "--after", "x:any", "--after", "n:s:y", "--env", "SEED=1,2",
-		"--payload", `{"n": 1}`, "--priority", "5", "--", "python", "t r.py", "--wait")
-	spec := f.find("a").GetSpec()
-	for _, c := range []struct{ what, got, want string }{
-		{"argv", fmt.Sprintf("%q", spec.GetArgv()), `["python" "t r.py" "--wait"]`},
-		{"dir", spec.GetDir(), env.Cwd},
-		{"env", strings.Join(spec.GetEnv(), " "), "SEED=1,2"},
-		{"ambient", strings.Join(spec.GetAmbientEnv(), " "), "HOME=/home/ada LANG=C.UTF-8 PATH=/usr/bin:/bin"},
-		{"payload", string(spec.GetPayloadJson()), `{"n": 1}`},
-		{"timeout", fmt.Sprint(spec.GetTimeoutMs()), "3600000"},
-		{"after", fmt.Sprint(spec.GetAfter()[0].GetId(), spec.GetAfter()[0].GetWhen(), spec.GetAfter()[1].GetId(), spec.GetAfter()[1].GetWhen()), "xanyn:s:yok"},
-		{"name", f.find("a").GetName(), "python 't r.py' --wait"},
-		{"priority", fmt.Sprint(f.find("a").GetPriority()), "5"},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s: got %s, want %s", c.what, c.got, c.want)
-		}
-	}
-	expect(t, env, exitDone, `"existing":true`, "", "submit", "--id", "a", "--json", "--", "python")
-	f.refuse["b"] = "id b is taken by another task"
-	expect(t, env, exitRefused, "", "refused: id b is taken", "submit", "--id", "b", "--", "true")
-	f.refuse["c"] = "waits for x:bad, which the queue does not know"
-	expect(t, env, exitRefused, "", "condition: they are ok, any and notok", "submit", "--id", "c", "--after", "x:bad", "--", "true")
-	expect(t, env, exitRefused, "", "does not know\n", "submit", "--id", "c", "--after", "x:2", "--", "true")
-}
-
-func TestSubmitWarnsOfWhatCannotStart(t *testing.T) {
-	f, env := startFake(t)
-	f.warn = map[string]string{"big": "it needs 99 CPUs", "two": "it needs 1 TiB"}
-	expect(t, env, exitDone, "big\n", "warning: task big was accepted, but it needs 99 CPUs\n", "submit", "--id", "big", "--cpus", "99", "--mem", "4GiB", "--", "sleep")
-	expect(t, env, exitDone, "needs      99 CPUs, 4.0 GiB of memory\nenv        3 variables taken along\n", "", "show", "big")
-	expect(t, env, exitDone, `"resources":{"cpus":99,"mem_bytes":4294967296}`, "", "show", "big", "--json")
-	env.Stdin = strings.NewReader(`{"id": "one", "argv": ["true"]}` + "\n" + `{"id": "two", "argv": ["true"]}`)
-	expect(t, env, exitDone, "one\ntwo\n", "warning: 1 task cannot start as things are; the first of them, line 2: it needs 1 TiB\n", "submit", "--from-file", "-")
-}
-
 func TestWorkspaceThatIsNotThere(t *testing.T) {
 	env := testEnv(t)
 	expect(t, env, exitNoDaemon, "", "/nowhere: that folder does not exist\n", "ps", "--workspace", "/nowhere")
-}
-
-// TestAllOfAChunkIsTold: what was done behind the task that ended the run is done.
-func TestAllOfAChunkIsTold(t *testing.T) {
-	var out, errs bytes.Buffer
-	env := testEnv(t)
-	env.Stdout, env.Stderr = &out, &errs
-	gone := task.Errorf(task.CodeUnavailable, "the daemon went away")
-	v := verb{do: func(_ context.Context, _ *client, id string) (verdict, error) {
-		if id == "a" {
-			return verdict{}, gone
-		}
-		return verdict{said: "cancelled", kind: "cancelled"}, nil
-	}}
-	r := bulkRun{s: newSession(env)}
-	if err := r.chunk(t.Context(), nil, v, []*pb.TaskInfo{{Id: "a"}, {Id: "b"}}); !errors.Is(err, gone) {
-		t.Errorf("got %v", err)
-	}
-	if out.String() != "b cancelled\n" || r.count["cancelled"] != 1 {
-		t.Errorf("told %q, counted %v", &out, r.count)
-	}
 }
 
 func TestEventDataHasTypes(t *testing.T) {
@@ -181,27 +118,6 @@ func TestEventDataHasTypes(t *testing.T) {
 	if got := eventData(map[string]string{"exit_code": "-1"}); len(got) != 0 {
 		t.Errorf("without an exit code: %v", got)
 	}
-}
-
-func TestSubmitReadsPayloads(t *testing.T) {
-	f, env := startFake(t)
-	if err := os.WriteFile(filepath.Join(env.Cwd, "p.json"), []byte(`{"from": "file"}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	env.Stdin = strings.NewReader(`{"from": "stdin"}`)
-	expect(t, env, exitDone, "f\n", "", "submit", "--id", "f", "--payload", "@p.json", "--", "true")
-	expect(t, env, exitDone, "s\n", "", "submit", "--id", "s", "--payload", "-", "--", "true")
-	for id, want := range map[string]string{"f": `{"from": "file"}`, "s": `{"from": "stdin"}`} {
-		if got := string(f.find(id).GetSpec().GetPayloadJson()); got != want {
-			t.Errorf("%s: got %s", id, got)
-		}
-	}
-}
-
-func TestSubmitRefusesLongPayloads(t *testing.T) {
-	_, env := startFake(t)
-	env.Stdin = strings.NewReader(`{"x": "` + strings.Repeat("x", 10<<20) + `"}`)
-	expect(t, env, exitUsage, "", "longer than the 4194304 bytes that are allowed", "submit", "--payload", "-", "--", "true")
 }
 
 func TestWaitEndsWithTheTasksCode(t *testing.T) {
@@ -291,81 +207,6 @@ func TestCancelGoesOn(t *testing.T) {
 	expect(t, env, exitNotFound, "a cancelled\nb has succeeded already\n", `none: there is no task "none" (looked in workspace `, "cancel", "none", "a", "b", "--reason", "typo")
 }
 
-func TestSubmitFile(t *testing.T) {
-	f, env := startFake(t)
-	path := filepath.Join(env.Cwd, "tasks.jsonl")
-	var lines []string
-	for i := range 1203 {
-		lines = append(lines, fmt.Sprintf(`{"argv": ["true", "%d"], "timeout": "10m", "env": {"SEED": "%d"}}`, i, i))
-	}
-	lines[0] = `{"id": "first", "command": "exit 3", "after": ["x:any"], "priority": 3}`
-	lines[1], lines[3] = "", lines[2] // a blank line; and two lines with the same text
-	write := func() {
-		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write()
-	f.refuse["first"] = "id first is taken by another task"
-	out := expect(t, env, exitRefused, "line-", "1,201 accepted, 0 already there, 1 refused\n  line 1: id first is taken", "submit", "--from-file", "tasks.jsonl")
-	if n := strings.Count(out, "\n"); n != 1201 {
-		t.Errorf("%d ids", n)
-	}
-	if !slices.Equal(f.batches, []int{500, 500, 202}) {
-		t.Errorf("sent in chunks of %v", f.batches)
-	}
-	delete(f.refuse, "first")
-	expect(t, env, exitDone, "first", "1 accepted, 1,201 already there, 0 refused", "submit", "--from-file", path)
-	spec := f.find("first").GetSpec()
-	if got := fmt.Sprintf("%q %s", spec.GetArgv(), spec.GetAfter()[0].GetWhen()); got != `["/bin/sh" "-c" "exit 3"] any` {
-		t.Errorf("first is %s", got)
-	}
-	if s := f.tasks[0].GetSpec(); !slices.Contains(s.GetEnv(), "SEED=2") || !slices.Contains(s.GetAmbientEnv(), "HOME=/home/ada") {
-		t.Errorf("env is %q, taken along is %q", s.GetEnv(), s.GetAmbientEnv())
-	}
-
-	// A slip anywhere, and nothing is submitted.
-	before := len(f.tasks)
-	for line, want := range map[string]string{
-		`{"argv": ["x"], "prority": 1}`:       `line 1100: unknown key "prority"; did you mean "priority"?`,
-		`{"argv": "x"}`:                       "line 1100: argv: must be an array of strings",
-		`{"argv": ["x"`:                       "line 1100: is not JSON",
-		`["x"]`:                               "line 1100: is not a JSON object",
-		`{"name": "x"}`:                       "line 1100: says nothing to run",
-		`{"id": "first", "argv": ["x"]}`:      "line 1100: id first is that of line 1 already",
-		`{"argv": ["x"], "workdir": "/no"}`:   "line 1100: the task cannot run in /no",
-		`{"argv": ["x"], "id": "a b"}`:        "line 1100: id \"a b\"",
-		`{"argv": ["x"], "retries": 1.5}`:     "line 1100: retries: 1.5 is not a whole number",
-		`{"argv": ["x"], "env": {"A": 1}}`:    "line 1100: env: must be an object of strings",
-		`{"argv": ["x"], "env": {"A B": ""}}`: `line 1100: env: "A B" is no name of a variable`,
-		`{"argv": ["x"], "after": ["a/../"]}`: "line 1100: after: id",
-	} {
-		lines[1099] = line
-		write()
-		expect(t, env, exitUsage, "", want, "submit", "--from-file", path)
-	}
-	// What comes later is refused, as it is without a file.
-	for line, want := range map[string]string{
-		`{"argv": ["x"], "gpu_mem": "1G"}`: "line 1100: gpu_mem: GPU scheduling is not in this release yet",
-		`{"argv": ["x"], "class": "gpu"}`:  "line 1100: class gpu: GPU scheduling",
-	} {
-		lines[1099] = line
-		write()
-		expect(t, env, exitRefused, "", want, "submit", "--from-file", path)
-	}
-	// Slips in many lines are told at once, up to a number of them.
-	for i := range 12 {
-		lines[i] = fmt.Sprintf(`{"argv": ["x"], "prority": %d}`, i)
-	}
-	lines[1099] = `{"argv": ["x"], "id": "last"}`
-	write()
-	expect(t, env, exitUsage, "", "12 lines of the file are no tasks; nothing was submitted\n  line 1: unknown key", "submit", "--from-file", path)
-	expect(t, env, exitUsage, "", "  ... and 2 more lines\n", "submit", "--from-file", path)
-	if len(f.tasks) != before {
-		t.Errorf("%d tasks were submitted", len(f.tasks)-before)
-	}
-}
-
 // TestEmptyIDs: what a shell makes of a variable that is not set.
 func TestEmptyIDs(t *testing.T) {
 	env := testEnv(t)
@@ -417,18 +258,6 @@ func TestDoctorOnSilence(t *testing.T) {
 	}
 }
 
-func TestSubmitFileFromAPipe(t *testing.T) {
-	f, env := startFake(t)
-	const lines = `{"argv": ["true"]}` + "\n" + `{"argv": ["false"]}` + "\n"
-	for _, want := range []string{"2 accepted, 0 already there", "0 accepted, 2 already there"} {
-		env.Stdin = strings.NewReader(lines)
-		expect(t, env, exitDone, `"refused":[]`, want, "submit", "--from-file", "-", "--json")
-	}
-	if len(f.tasks) != 2 {
-		t.Errorf("%d tasks", len(f.tasks))
-	}
-}
-
 // failing is an output that cannot be written to.
 type failing struct{ err error }
 
@@ -476,69 +305,5 @@ func TestCompletion(t *testing.T) {
 		if out != want || errs != "" {
 			t.Errorf("%q: got %q (stderr %q), want %q", words, out, errs, want)
 		}
-	}
-}
-
-func TestStartSaysWhereItLooked(t *testing.T) {
-	env := testEnv(t)
-	env.Executable = filepath.Join(env.Cwd, Program)
-	expect(t, env, exitNotFound, "", filepath.Join(env.Cwd, daemonProgram), "start")
-	expect(t, env, exitRefused, "", "is not a folder", "start", "--workspace", "/nowhere")
-}
-
-// daemonScript installs a daemon that is a shell script beside the program.
-func daemonScript(t *testing.T, env *Env, script string) {
-	t.Helper()
-	env.Executable = filepath.Join(env.Cwd, "bin", Program)
-	if err := os.MkdirAll(filepath.Dir(env.Executable), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(env.Cwd, "bin", daemonProgram)
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestStartTellsHowItWent(t *testing.T) {
-	for _, tc := range []struct {
-		script, stdout, stderr string
-		code                   int
-		flags                  []string
-	}{
-		{script: `echo '{"ok":true,"pid":4711}' >&3`, stdout: "started: pid 4711", code: exitDone},
-		{script: `echo '{"ok":false,"code":"exhausted","error":"the disk is full"}' >&3`, stderr: "could not start: the disk is full", code: exitRefused},
-		{script: `echo "panic: oh no" >&2; exit 2`, stderr: "it printed:\npanic: oh no", code: exitFailed},
-		{script: `exit 2`, stderr: "printed nothing", code: exitFailed},
-		{script: `exec cat "$FIFO"`, stderr: "does not accept calls after 50ms", code: exitNoDaemon, flags: []string{"--start-timeout", "0.05"}},
-	} {
-		env := testEnv(t)
-		fifo := filepath.Join(env.Cwd, "fifo")
-		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		env.Environ = append(env.Environ, "FIFO="+fifo)
-		daemonScript(t, &env, tc.script)
-		expect(t, env, tc.code, tc.stdout, tc.stderr, append([]string{"start"}, tc.flags...)...)
-		if f, err := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
-			_ = f.Close() // lets the one that hangs end
-		} else if !errors.Is(err, syscall.ENXIO) {
-			t.Error(err)
-		}
-	}
-}
-
-func TestStartWhereOneRuns(t *testing.T) {
-	_, env := startFake(t)
-	expect(t, env, exitDone, fmt.Sprintf("already running: pid %d", os.Getpid()), "", "start")
-}
-
-func TestStartInTheForeground(t *testing.T) {
-	env := testEnv(t)
-	daemonScript(t, &env, "")
-	var ran []string
-	env.Exec = func(_ string, argv, _ []string) error { ran = argv; return nil }
-	expect(t, env, exitDone, "", "", "start", "--foreground")
-	if want := []string{filepath.Join(env.Cwd, "bin", daemonProgram), "--workspace", env.Cwd, "--foreground"}; !slices.Equal(ran, want) {
-		t.Errorf("ran %q", ran)
 	}
 }

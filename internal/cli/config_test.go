@@ -98,7 +98,7 @@ func TestConfigCheckFile(t *testing.T) {
 	write(t, good, "[capacity]\nnice = 3\n")
 	env.Environ = append(env.Environ, "ORCHESTRATOR_GRPC_ADDR=x")
 	expect(t, env, exitDone, good+": no mistakes\n", "", "config", "check", "good.toml") // it alone
-	expect(t, env, exitUsage, "ORCHESTRATOR_GRPC_ADDR is \"x\"", "2 mistakes", "config", "check", "--config", "good.toml")
+	expect(t, env, exitUsage, "ORCHESTRATOR_GRPC_ADDR is \"x\"", "1 mistake\n", "config", "check", "--config", "good.toml")
 	expect(t, env, exitUsage, "there is no such file", "1 mistake\n", "config", "check", "none.toml")
 }
 

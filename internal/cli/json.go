@@ -107,10 +107,21 @@ type jsonEvent struct {
 	Data  map[string]any `json:"data,omitempty" doc:"what else is known, with the names and types of a task: class, state, status, attempt, backend, exit_code, error, failure_class, not_before; and text, a remark"`
 }
 
+// jsonDrain is drain --json.
+type jsonDrain struct {
+	Reason  string         `json:"reason" doc:"why it ended: finished, time over, asked away, or somebody else does it"`
+	Owner   string         `json:"owner,omitempty" doc:"who does it, in words"`
+	Ended   map[string]int `json:"ended" doc:"how many tasks ended meanwhile, by state"`
+	Running int            `json:"running" doc:"tasks left running"`
+	Waiting int            `json:"waiting" doc:"tasks left waiting"`
+	TookMS  int64          `json:"took_ms" doc:"milliseconds"`
+}
+
 // jsonStatus is the answer of status.
 type jsonStatus struct {
 	Running   bool                        `json:"running" doc:"a daemon answers"`
 	Healthy   bool                        `json:"healthy" doc:"it accepts tasks"`
+	Role      string                      `json:"role,omitempty" doc:"daemon, or drain"`
 	PID       int32                       `json:"pid,omitempty" doc:"of the daemon"`
 	Version   string                      `json:"version,omitempty" doc:"of the daemon"`
 	StartedAt *jsonTime                   `json:"started_at,omitempty" doc:"since when it runs"`
@@ -183,8 +194,10 @@ var jsonDocs = []struct {
 	of   any
 }{
 	{"task", jsonTask{}}, {"spec of a task", jsonSpec{}}, {"resources of a spec", jsonResources{}}, {"after of a spec", jsonAfter{}},
-	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"paused class of status", jsonPause{}},
+	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"drain", jsonDrain{}}, {"paused class of status", jsonPause{}},
 	{"queue stats", jsonQueue{}}, {"class of queue stats, pause and resume", jsonClass{}}, {"recent of a class", jsonRecent{}},
+	{"queue verify", jsonVerify{}}, {"finding of queue verify, repair and restore", jsonFound{}}, {"queue backup", jsonBackup{}},
+	{"queue repair and restore", jsonRepair{}}, {"queue compact", jsonCompact{}},
 	{"refused task", jsonRefused{}}, {"submit --from-file", jsonBatch{}}, {"doctor", jsonFinding{}}, {"version", jsonVersion{}},
 	{"config show", jsonConfig{}}, {"setting of config show", jsonSetting{}}, {"config check", jsonConfigCheck{}}, {"problem of config check", jsonProblem{}},
 }

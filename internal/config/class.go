@@ -79,7 +79,7 @@ var classFields = []field[Class]{
 	at("enforce", boolean(), func(c *Class) *bool { return &c.Enforce }, Setting{
 		Meaning: "end a task that runs longer than the limit, unless it has a time limit of its own", Example: `true`,
 	}),
-	at("parallel", integer(1_000_000), func(c *Class) *int { return &c.Parallel }, Setting{
+	at("parallel", integer(0, 1_000_000), func(c *Class) *int { return &c.Parallel }, Setting{
 		Meaning: "how many tasks of the class may be active at once", Zero: "as many as fit", Example: `4`,
 	}),
 	at("short", boolean(), func(c *Class) *bool { return &c.Short }, Setting{
@@ -88,7 +88,7 @@ var classFields = []field[Class]{
 	at("backends", backends(), func(c *Class) *[]string { return &c.Backends }, Setting{
 		Meaning: "where tasks of the class may run, best first", Example: `["slurm", "process"]`,
 	}),
-	at("gpus", integer(1024), func(c *Class) *int { return &c.GPUs }, Setting{
+	at("gpus", integer(0, 1024), func(c *Class) *int { return &c.GPUs }, Setting{
 		Meaning: "GPUs that a task of the class gets unless it says otherwise", Example: `2`,
 	}),
 	at(keyAliasOf, textual("the name of a class, or \"\"", classOrNone), func(c *Class) *string { return &c.AliasOf }, Setting{

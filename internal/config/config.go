@@ -94,6 +94,9 @@ type Output struct {
 type Limits struct {
 	// MaxWaiting is how many tasks may wait at once; more are refused. 0 = no bound.
 	MaxWaiting int
+	// MaxConnections is how many TCP connections of the owner's programs may be open
+	// at once, without TLS; more are refused. At least 1.
+	MaxConnections int
 }
 
 // Workflows says where workflows are kept.
@@ -131,6 +134,7 @@ func Default(workspace string) Config {
 			TombstoneAge: 90 * day, EventAge: 7 * day, EventMax: 5_000_000,
 		},
 		Output: Output{MaxLogBytes: 1 << 30, MaxResultBytes: 4 << 20},
+		Limits: Limits{MaxConnections: 512},
 
 		EnvManagerAddr: "127.0.0.1:50100",
 		Workflows:      Workflows{StoreDir: filepath.Join(workspace, "data", "workflows"), RunDir: filepath.Join(workspace, "data", "workflow_runs")},

@@ -64,6 +64,7 @@ func TestMistakes(t *testing.T) {
 		{`retention.task_age = 2026-01-01`, `1: retention.task_age is 2026-01-01; ` + durations},
 		{`output.max_log = "1KiB"`, `1: output.max_log is "1KiB"; ` + sizes + `, from "1MiB" to "1024TiB"`},
 		{`access.metrics_allow_uids = [1, 1]`, `1: access.metrics_allow_uids is [1, 1]; write a list of user ids, none twice, such as [1001]; id -u NAME prints one`},
+		{`limits.max_connections = 0`, `1: limits.max_connections is 0; write a whole number from 1 to 100000`},
 		{`access.http_hosts = ["a:1"]`, `1: access.http_hosts is ["a:1"]; write a list of host names without ports, none twice, such as ["login1.example.org"]`},
 		{`log_dir = 1 # ` + strings.Repeat("x", 5000), `1: log_dir is 1; write a path, absolute, below the home ("~/x") or relative to the workspace`},
 		{`http_addr = "` + strings.Repeat("x", 5000) + `"`, `1: http_addr is "` + strings.Repeat("x", 60) + `"...; ` + addresses},

@@ -72,14 +72,14 @@ var configFields = []field[Config]{
 	at("capacity.memory", size(0, maxBytes), func(c *Config) *int64 { return &c.MemBytes }, Setting{
 		Meaning: "memory that all tasks together may hold", Zero: "what the machine and its cgroup have", Example: `"12GiB"`,
 	}),
-	at("capacity.nice", integer(19), func(c *Config) *int { return &c.Nice }, Setting{
+	at("capacity.nice", integer(0, 19), func(c *Config) *int { return &c.Nice }, Setting{
 		Meaning: "added to the nice level of local tasks, so that people who work on the machine come first", Example: `10`,
 	}),
 
 	at("retention.task_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.Age }, Setting{
 		Meaning: "how long ended tasks are kept, with their output", Zero: "for ever", Example: `"30d"`,
 	}),
-	at("retention.task_count", integer(math.MaxInt32), func(c *Config) *int { return &c.Retention.Count }, Setting{
+	at("retention.task_count", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Retention.Count }, Setting{
 		Meaning: "how many ended tasks are kept; the oldest go first", Zero: "all", Example: `20000`,
 	}),
 	at("retention.tombstone_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.TombstoneAge }, Setting{
@@ -88,7 +88,7 @@ var configFields = []field[Config]{
 	at("retention.event_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.EventAge }, Setting{
 		Meaning: "how long the event log goes back", Zero: "for ever", Example: `"30d"`,
 	}),
-	at("retention.event_count", integer(math.MaxInt32), func(c *Config) *int { return &c.Retention.EventMax }, Setting{
+	at("retention.event_count", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Retention.EventMax }, Setting{
 		Meaning: "how many records the event log has; the oldest go first", Zero: "all", Example: `200000`,
 	}),
 
@@ -99,8 +99,11 @@ var configFields = []field[Config]{
 		Meaning: "how large the JSON object may be that a task returns", Example: `"1MiB"`,
 	}),
 
-	at("limits.max_waiting", integer(math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
+	at("limits.max_waiting", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
 		Meaning: "how many tasks may wait at once; more are refused", Zero: "as many as the disk has room for", Example: `100000`,
+	}),
+	at("limits.max_connections", integer(1, 100_000), func(c *Config) *int { return &c.Limits.MaxConnections }, Setting{
+		Meaning: "how many TCP connections of your programs may be open at once, gRPC and HTTP together; more are refused. The socket, and TLS, have places of their own", Example: `2000`,
 	}),
 
 	at("access.metrics_allow_uids", uids(), func(c *Config) *[]uint32 { return &c.Access.MetricsAllowUIDs }, Setting{

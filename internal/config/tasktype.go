@@ -61,7 +61,7 @@ var typeFields = []field[TaskType]{
 	at("timeout", duration(task.MaxDuration), func(t *TaskType) *time.Duration { return &t.Timeout }, Setting{
 		Meaning: "how long an attempt may run; then it is ended", Zero: "as its class has it", Example: `"12h"`,
 	}),
-	at("retries", integer(task.MaxRetries), func(t *TaskType) *int { return &t.Retries }, Setting{
+	at("retries", integer(0, task.MaxRetries), func(t *TaskType) *int { return &t.Retries }, Setting{
 		Meaning: "how many attempts may follow after failures of the program's own doing", Example: `2`,
 	}),
 	at("cpus", cpus(0), func(t *TaskType) *int64 { return &t.Resources.CPUMilli }, Setting{
@@ -70,7 +70,7 @@ var typeFields = []field[TaskType]{
 	at("memory", size(0, maxBytes), func(t *TaskType) *int64 { return &t.Resources.MemBytes }, Setting{
 		Meaning: "memory that an attempt holds", Zero: "not counted", Example: `"8GiB"`,
 	}),
-	at("gpus", integer(1024), func(t *TaskType) *int { return &t.Resources.GPUs }, Setting{
+	at("gpus", integer(0, 1024), func(t *TaskType) *int { return &t.Resources.GPUs }, Setting{
 		Meaning: "whole GPUs that an attempt holds", Zero: "as its class has it", Example: `1`,
 	}),
 	at("gpu_memory", size(0, maxBytes), func(t *TaskType) *int64 { return &t.Resources.GPUMem }, Setting{

@@ -30,12 +30,12 @@ func boolean() typ[bool] {
 	}
 }
 
-// integer is a whole number from 0 on.
-func integer(most int) typ[int] {
+// integer is a whole number.
+func integer(least, most int) typ[int] {
 	return typ[int]{
-		name: "whole number", allowed: fmt.Sprintf("a whole number from 0 to %d", most),
+		name: "whole number", allowed: fmt.Sprintf("a whole number from %d to %d", least, most),
 		read: func(v value, _ base) (int, bool) {
-			return int(v.integer), v.kind == kindInteger && v.integer >= 0 && v.integer <= int64(most)
+			return int(v.integer), v.kind == kindInteger && v.integer >= int64(least) && v.integer <= int64(most)
 		},
 		literal: strconv.Itoa, plain: itself[int],
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -134,24 +133,39 @@ func filled(path string) string {
 	return before + "mine" + after
 }
 
+// metrics returns the daemon's numbers, by name with labels.
+func (d *doors) metrics() map[string]float64 {
+	d.Helper()
+	_, _, body := d.get(http.MethodGet, "/metrics")
+	all := map[string]float64{}
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		line = strings.TrimSpace(line)
+		space := strings.LastIndexByte(line, ' ') // there may be some in a label
+		if space < 0 {
+			d.Fatalf("/metrics says %q", line)
+		}
+		v, err := strconv.ParseFloat(line[space+1:], 64)
+		if err != nil {
+			d.Fatal(err)
+		}
+		all[line[:space]] = v
+	}
+	return all
+}
+
 // answeredRequests returns how many requests the doors have answered or refused
 // after they were let in, by the daemon's own count; those for /metrics, by which it
 // is asked, are left out.
 func (d *doors) answeredRequests() (n int) {
 	d.Helper()
-	_, _, body := d.get(http.MethodGet, "/metrics")
-	lines := bufio.NewScanner(strings.NewReader(body))
-	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), " ")
+	for name, v := range d.metrics() {
 		counted := strings.HasPrefix(name, "dspy_grpc_requests_total{") || strings.HasPrefix(name, "dspy_http_requests_total{")
-		if !counted || strings.Contains(name, `path="/metrics"`) {
-			continue
+		if counted && !strings.Contains(name, `path="/metrics"`) {
+			n += int(v)
 		}
-		v, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			d.Fatal(err)
-		}
-		n += int(v)
 	}
 	return n
 }

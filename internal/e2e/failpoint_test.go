@@ -23,6 +23,7 @@ var unreachable = map[string]string{
 	"queue/noted/":           "no backend of this release changes its word about a state",
 	"queue/held/":            "only a restored queue holds tasks back",
 	"queue/retried/":         "TestRetryByPersonSurvives",
+	"queuecare/":             "no daemon comes there; TestCareFailpoints of queue",
 }
 
 // TestDieAtEveryStep kills the process that comes to it at each failpoint: in

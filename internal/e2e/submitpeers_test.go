@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // lineServer is a peer that speaks lines over TCP: requests of any number go out
@@ -42,28 +44,47 @@ func startRedis(b *testing.B) *lineServer {
 	return p
 }
 
-func (p *lineServer) open(b *testing.B) (func(int) error, func()) {
+func (p *lineServer) open(b *testing.B, l load) (func() error, func()) {
 	b.Helper()
 	conn, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		b.Fatal(err)
 	}
+	requests := strings.Repeat(p.request, l.batch)
 	answers := bufio.NewReader(conn)
-	return func(n int) error {
-		if _, err := io.WriteString(conn, strings.Repeat(p.request, n)); err != nil {
+	put := func() error {
+		// Beside the reading: a server that waits for its answers to be read takes no
+		// more requests.
+		var sending errgroup.Group
+		sending.Go(func() error {
+			_, err := io.WriteString(conn, requests)
 			return err
+		})
+		for range l.batch {
+			if err := p.readAnswer(answers); err != nil {
+				_ = conn.Close() // nobody reads the rest, so the sending could last for ever
+				return errors.Join(err, sending.Wait())
+			}
 		}
-		for range n {
-			line, err := answers.ReadSlice('\n')
-			if err != nil {
+		return sending.Wait()
+	}
+	if l.batch == 1 {
+		put = func() error {
+			if _, err := io.WriteString(conn, requests); err != nil {
 				return err
 			}
-			if !strings.HasPrefix(string(line), p.good) {
-				return fmt.Errorf("%s answers %q", p.addr, line)
-			}
+			return p.readAnswer(answers)
 		}
-		return nil
-	}, func() { _ = conn.Close() }
+	}
+	return put, func() { _ = conn.Close() }
+}
+
+func (p *lineServer) readAnswer(answers *bufio.Reader) error {
+	line, err := answers.ReadSlice('\n')
+	if err == nil && !strings.HasPrefix(string(line), p.good) {
+		err = fmt.Errorf("%s answers %q", p.addr, line)
+	}
+	return err
 }
 
 // peerDir is on the file system that the daemon's queue is on.

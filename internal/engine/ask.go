@@ -67,3 +67,19 @@ func endWord(s task.State) string {
 		return s.String()
 	}
 }
+
+// Release lets a held task go, so that it waits like any other. already says that it
+// was not held.
+func (e *Engine) Release(ctx context.Context, t task.Task, by string) (now task.Task, already bool, err error) {
+	applied, err := e.submit(ctx, []task.Change{
+		{Seq: t.Seq, Event: task.Event{Kind: task.EventHeld, At: task.At(e.now()), Attempt: t.Attempt(), By: by}},
+	})
+	if err != nil {
+		return task.Task{}, false, err
+	}
+	got := applied[0]
+	if got.Task.State().Terminal() {
+		return got.Task, false, task.Errorf(task.CodeConflict, "task %s has already ended: it %s", t.Spec.ID, endWord(got.Task.State()))
+	}
+	return got.Task, errors.Is(got.Err, task.ErrStale), refusal(got)
+}

@@ -37,6 +37,10 @@ type Options struct {
 	Meter Meter
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
+	// Quiet is told, after each round that leaves nothing to follow and nothing that
+	// could start, when something is due by itself (0 = nothing is). It runs in the
+	// loop and must not wait; nil = nobody is told.
+	Quiet func(next task.Instant)
 }
 
 // Class is what the engine knows about a class of tasks.
@@ -51,6 +55,9 @@ type Class struct {
 	// Of is the class that this is another name of; "" = it is one by itself. It is
 	// paused with that one.
 	Of string
+	// Shut says why none of its tasks is placed while this engine runs, in a sentence
+	// for people; "" = they are. What is active already is followed all the same.
+	Shut string
 }
 
 // Engine moves tasks. New makes it, Run drives it; the other methods may be
@@ -64,7 +71,8 @@ type Engine struct {
 	wake     <-chan struct{}
 	log      *slog.Logger
 	now      func() time.Time
-	meter    Meter // may be nil
+	meter    Meter                   // may be nil
+	quiet    func(next task.Instant) // may be nil
 
 	inbox *inbox     // from backends
 	asks  chan input // from people
@@ -116,7 +124,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("engine: the capacity has no CPU")
 	}
 	e := &Engine{
-		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now, meter: o.Meter,
+		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now, meter: o.Meter, quiet: o.Quiet,
 		backends: make(map[string]Registration, len(o.Backends)),
 		inbox:    newInbox(),
 		asks:     make(chan input),

@@ -68,6 +68,13 @@ func (b *inbox) take() []task.Change {
 	return out
 }
 
+// any says whether something waits to be taken.
+func (b *inbox) any() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.changes) > 0
+}
+
 // putBack returns reports that could not be committed, before what came since.
 // It does not ring: the loop comes back by itself, after a pause.
 func (b *inbox) putBack(changes []task.Change) {

@@ -46,6 +46,9 @@ func (e *Engine) loop(ctx context.Context) error {
 			}
 			return err
 		}
+		if !again {
+			e.tellQuiet()
+		}
 		timer.Reset(e.rest(again))
 	}
 }

@@ -52,7 +52,7 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 	paused := e.store.Paused()
 	for n, c := range e.classes {
 		s.Classes[n] = scheduler.Class{
-			Name: c.Name, Parallel: c.Parallel, Backends: c.Backends, Paused: pauseOf(paused, n, c.Of), AheadPerSlot: e.aheadPerSlot(c),
+			Name: c.Name, Parallel: c.Parallel, Backends: c.Backends, Paused: pauseOf(paused, n, c.Of), Shut: c.Shut, AheadPerSlot: e.aheadPerSlot(c),
 		}
 	}
 	for n, r := range e.backends {

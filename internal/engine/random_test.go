@@ -31,6 +31,8 @@ type step struct {
 //   - no attempt began twice;
 //   - only active tasks hold something;
 //   - the queue's records and indexes agree.
+//
+// How many are tried is chosen in TestMain.
 func TestRandomHistories(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

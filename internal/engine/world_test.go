@@ -43,6 +43,7 @@ type settings struct {
 	remote  bool   // the first backend does not use this machine
 	meter   engine.Meter
 	log     *logBuffer // nil = nobody reads it
+	quiet   func(next task.Instant)
 }
 
 // class is a class whose tasks go to the first backend.
@@ -93,7 +94,7 @@ func newWorld(tb testing.TB, s settings) *world {
 
 func (w *world) openQueue() {
 	w.Helper()
-	q, err := queue.Open(context.Background(), queue.Options{Dir: w.TempDir()})
+	q, err := queue.Open(context.Background(), queue.Options{Beat: 24 * time.Hour, Dir: w.TempDir()})
 	if err != nil {
 		w.Fatalf("open the queue: %v", err)
 	}
@@ -119,7 +120,7 @@ func (w *world) make() *engine.Engine {
 	e, err := engine.New(engine.Options{
 		Store: w.store, Backends: regs, Classes: w.classes, Wake: w.queue.Changed(),
 		Capacity: scheduler.Capacity{CPUMilli: w.cpus * 1000},
-		Logger:   w.logger(), Meter: w.meter,
+		Logger:   w.logger(), Meter: w.meter, Quiet: w.quiet,
 	})
 	if err != nil {
 		w.Fatalf("make an engine: %v", err)

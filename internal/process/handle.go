@@ -3,6 +3,7 @@ package process
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
 )
@@ -45,7 +46,7 @@ func decodeHandle(b []byte) (handle, bool) {
 		return handle{}, false
 	}
 	if h.Until < h.Start {
-		h.Until = h.Start + version1Window
+		h.Until = h.Start + min(version1Window, math.MaxUint64-h.Start)
 	}
 	return h, true
 }

@@ -50,7 +50,7 @@ func (p *Planner) open(name string, least Usage) bool {
 // shut says that no task of the class can start, whatever it needs.
 func (p *Planner) shut(name string) bool {
 	c, ok := p.Classes[name]
-	return !ok || c.Paused != nil || p.atLimit(c)
+	return !ok || c.Paused != nil || c.Shut != "" || p.atLimit(c)
 }
 
 func (p *Planner) atLimit(c Class) bool {

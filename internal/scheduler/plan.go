@@ -120,6 +120,10 @@ func (p *Planner) consider(h Head) (placed bool) {
 		p.wait(h, p.say("%v", pauseOf{class.Name, *class.Paused}))
 		return false
 	}
+	if class.Shut != "" {
+		p.wait(h, class.Shut)
+		return false
+	}
 	b, why := p.backend(h, class)
 	if why != "" {
 		p.wait(h, why)

@@ -33,6 +33,8 @@ type Class struct {
 	Parallel int
 	Backends []string    // best first
 	Paused   *task.Pause // nil = it is not paused
+	// Shut says why this owner of the queue places nothing of the class; "" = it does.
+	Shut string
 	// AheadPerSlot is how many tasks may be placed ahead for each CPU.
 	// The engine raises it above 0 only for classes whose tasks have been short.
 	AheadPerSlot int

@@ -22,6 +22,7 @@ type Record struct {
 	Backend   string
 	Outcome   Outcome // for endings
 	Text      string  // the backend's word, who cancelled, why
+	Fence     uint64  `json:",omitempty"` // of the owner that wrote it, and never lower than before; 0 = an older release did
 }
 
 // Ended says whether the task itself has ended with this record: no attempt

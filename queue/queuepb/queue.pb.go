@@ -1044,6 +1044,7 @@ type EventRecord struct {
 	Backend       string                 `protobuf:"bytes,11,opt,name=backend,proto3" json:"backend,omitempty"`
 	Outcome       *OutcomeRecord         `protobuf:"bytes,12,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	Text          string                 `protobuf:"bytes,13,opt,name=text,proto3" json:"text,omitempty"`
+	Fence         uint64                 `protobuf:"varint,14,opt,name=fence,proto3" json:"fence,omitempty"` // of the opening that wrote it; 0 = an older release did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1167,6 +1168,13 @@ func (x *EventRecord) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *EventRecord) GetFence() uint64 {
+	if x != nil {
+		return x.Fence
+	}
+	return 0
 }
 
 // FinalRecord is what is kept of a task after retention removed it.
@@ -1622,7 +1630,7 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x05 \x01(\x03R\tstartedAt\x12\x19\n" +
 	"\bended_at\x18\x06 \x01(\x03R\aendedAt\x126\n" +
-	"\aoutcome\x18\a \x01(\v2\x1c.dspy.queue.v1.OutcomeRecordR\aoutcome\"\xc2\x02\n" +
+	"\aoutcome\x18\a \x01(\v2\x1c.dspy.queue.v1.OutcomeRecordR\aoutcome\"\xd8\x02\n" +
 	"\vEventRecord\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x0e\n" +
@@ -1638,7 +1646,8 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	" \x01(\x03R\tnotBefore\x12\x18\n" +
 	"\abackend\x18\v \x01(\tR\abackend\x126\n" +
 	"\aoutcome\x18\f \x01(\v2\x1c.dspy.queue.v1.OutcomeRecordR\aoutcome\x12\x12\n" +
-	"\x04text\x18\r \x01(\tR\x04text\"x\n" +
+	"\x04text\x18\r \x01(\tR\x04text\x12\x14\n" +
+	"\x05fence\x18\x0e \x01(\x04R\x05fence\"x\n" +
 	"\vFinalRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x14\n" +

@@ -767,10 +767,12 @@ func (x *RefusedTask) GetAnswer() *SubmitTaskResponse {
 }
 
 type StreamTaskResultsRequest struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	TaskIds          []string               `protobuf:"bytes,1,rep,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"`                             // empty: all
-	IncludeCompleted bool                   `protobuf:"varint,2,opt,name=include_completed,json=includeCompleted,proto3" json:"include_completed,omitempty"` // those that have ended already, too
-	AfterIndex       uint64                 `protobuf:"varint,16,opt,name=after_index,json=afterIndex,proto3" json:"after_index,omitempty"`                  // resume behind this TaskResult.index
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	TaskIds []string               `protobuf:"bytes,1,rep,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"` // empty: all
+	// Those that have ended already, too: with task_ids the last end of each, first
+	// of all those whose end the event log no longer has; else all that the log has.
+	IncludeCompleted bool   `protobuf:"varint,2,opt,name=include_completed,json=includeCompleted,proto3" json:"include_completed,omitempty"`
+	AfterIndex       uint64 `protobuf:"varint,16,opt,name=after_index,json=afterIndex,proto3" json:"after_index,omitempty"` // resume behind this TaskResult.index; 0: do not
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -827,21 +829,23 @@ func (x *StreamTaskResultsRequest) GetAfterIndex() uint64 {
 }
 
 type TaskResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // pending, running, completed, failed
-	Result        map[string]string      `protobuf:"bytes,3,rep,name=result,proto3" json:"result,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	DurationMs    float64                `protobuf:"fixed64,5,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
-	CompletedAt   int64                  `protobuf:"varint,6,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"` // unix seconds
-	Index         uint64                 `protobuf:"varint,16,opt,name=index,proto3" json:"index,omitempty"`                               // place in the event log; give it back as after_index
-	State         string                 `protobuf:"bytes,17,opt,name=state,proto3" json:"state,omitempty"`                                // the exact state
-	Attempt       int32                  `protobuf:"varint,18,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	ExitCode      int32                  `protobuf:"varint,19,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	Signal        int32                  `protobuf:"varint,20,opt,name=signal,proto3" json:"signal,omitempty"`
-	FailureClass  string                 `protobuf:"bytes,21,opt,name=failure_class,json=failureClass,proto3" json:"failure_class,omitempty"`
-	Backend       string                 `protobuf:"bytes,22,opt,name=backend,proto3" json:"backend,omitempty"`
-	Class         string                 `protobuf:"bytes,23,opt,name=class,proto3" json:"class,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	TaskId      string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	Status      string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // pending, running, completed, failed
+	Result      map[string]string      `protobuf:"bytes,3,rep,name=result,proto3" json:"result,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Error       string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	DurationMs  float64                `protobuf:"fixed64,5,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	CompletedAt int64                  `protobuf:"varint,6,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"` // unix seconds
+	// Give it back as after_index. It is the place of the end in the event log, or,
+	// if the log no longer has it, one before all that it has.
+	Index         uint64 `protobuf:"varint,16,opt,name=index,proto3" json:"index,omitempty"`
+	State         string `protobuf:"bytes,17,opt,name=state,proto3" json:"state,omitempty"` // the exact state
+	Attempt       int32  `protobuf:"varint,18,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	ExitCode      int32  `protobuf:"varint,19,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Signal        int32  `protobuf:"varint,20,opt,name=signal,proto3" json:"signal,omitempty"`
+	FailureClass  string `protobuf:"bytes,21,opt,name=failure_class,json=failureClass,proto3" json:"failure_class,omitempty"`
+	Backend       string `protobuf:"bytes,22,opt,name=backend,proto3" json:"backend,omitempty"`
+	Class         string `protobuf:"bytes,23,opt,name=class,proto3" json:"class,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1763,17 +1767,20 @@ func (*HealthRequest) Descriptor() ([]byte, []int) {
 }
 
 type HealthResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Healthy       bool                   `protobuf:"varint,1,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Services      map[string]string      `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Workspace     string                 `protobuf:"bytes,16,opt,name=workspace,proto3" json:"workspace,omitempty"`
-	Pid           int32                  `protobuf:"varint,17,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartedAtNs   int64                  `protobuf:"varint,18,opt,name=started_at_ns,json=startedAtNs,proto3" json:"started_at_ns,omitempty"` // unix nanoseconds
-	QueueId       string                 `protobuf:"bytes,19,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
-	QueueDir      string                 `protobuf:"bytes,20,opt,name=queue_dir,json=queueDir,proto3" json:"queue_dir,omitempty"`
-	LogFile       string                 `protobuf:"bytes,21,opt,name=log_file,json=logFile,proto3" json:"log_file,omitempty"`
-	Classes       []*ClassStatus         `protobuf:"bytes,22,rep,name=classes,proto3" json:"classes,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Healthy     bool                   `protobuf:"varint,1,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Version     string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Services    map[string]string      `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Workspace   string                 `protobuf:"bytes,16,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	Pid         int32                  `protobuf:"varint,17,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartedAtNs int64                  `protobuf:"varint,18,opt,name=started_at_ns,json=startedAtNs,proto3" json:"started_at_ns,omitempty"` // unix nanoseconds
+	QueueId     string                 `protobuf:"bytes,19,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
+	QueueDir    string                 `protobuf:"bytes,20,opt,name=queue_dir,json=queueDir,proto3" json:"queue_dir,omitempty"`
+	LogFile     string                 `protobuf:"bytes,21,opt,name=log_file,json=logFile,proto3" json:"log_file,omitempty"`
+	Classes     []*ClassStatus         `protobuf:"bytes,22,rep,name=classes,proto3" json:"classes,omitempty"`
+	// What answers: "daemon", or "drain", which starts what is ready, follows it for a
+	// while, and leaves.
+	Role          string `protobuf:"bytes,23,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1876,6 +1883,13 @@ func (x *HealthResponse) GetClasses() []*ClassStatus {
 		return x.Classes
 	}
 	return nil
+}
+
+func (x *HealthResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
 }
 
 // ClassStatus is how many tasks of a class are in each state.
@@ -2043,6 +2057,7 @@ type TaskInfo struct {
 	LogPath       string         `protobuf:"bytes,23,opt,name=log_path,json=logPath,proto3" json:"log_path,omitempty"`
 	Blocked       int32          `protobuf:"varint,24,opt,name=blocked,proto3" json:"blocked,omitempty"` // dependencies that have not ended
 	SubmittedVia  string         `protobuf:"bytes,25,opt,name=submitted_via,json=submittedVia,proto3" json:"submitted_via,omitempty"`
+	Held          string         `protobuf:"bytes,26,opt,name=held,proto3" json:"held,omitempty"` // why it is held back; empty: it is not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2248,6 +2263,13 @@ func (x *TaskInfo) GetBlocked() int32 {
 func (x *TaskInfo) GetSubmittedVia() string {
 	if x != nil {
 		return x.SubmittedVia
+	}
+	return ""
+}
+
+func (x *TaskInfo) GetHeld() string {
+	if x != nil {
+		return x.Held
 	}
 	return ""
 }
@@ -2784,6 +2806,102 @@ func (x *RetryTaskResponse) GetTask() *TaskInfo {
 	return nil
 }
 
+type ReleaseTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseTaskRequest) Reset() {
+	*x = ReleaseTaskRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseTaskRequest) ProtoMessage() {}
+
+func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseTaskRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseTaskRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ReleaseTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type ReleaseTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *TaskInfo              `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Already       bool                   `protobuf:"varint,2,opt,name=already,proto3" json:"already,omitempty"` // it was not held
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseTaskResponse) Reset() {
+	*x = ReleaseTaskResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseTaskResponse) ProtoMessage() {}
+
+func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseTaskResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseTaskResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ReleaseTaskResponse) GetTask() *TaskInfo {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+func (x *ReleaseTaskResponse) GetAlready() bool {
+	if x != nil {
+		return x.Already
+	}
+	return false
+}
+
 type ExplainTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -2793,7 +2911,7 @@ type ExplainTaskRequest struct {
 
 func (x *ExplainTaskRequest) Reset() {
 	*x = ExplainTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +2923,7 @@ func (x *ExplainTaskRequest) String() string {
 func (*ExplainTaskRequest) ProtoMessage() {}
 
 func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +2936,7 @@ func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainTaskRequest) GetTaskId() string {
@@ -2838,7 +2956,7 @@ type ExplainTaskResponse struct {
 
 func (x *ExplainTaskResponse) Reset() {
 	*x = ExplainTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +2968,7 @@ func (x *ExplainTaskResponse) String() string {
 func (*ExplainTaskResponse) ProtoMessage() {}
 
 func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +2981,7 @@ func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainTaskResponse) GetReason() string {
@@ -2886,14 +3004,14 @@ type StreamLogsRequest struct {
 	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
 	Tail          int32                  `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`       // last lines; 0: all
 	Attempt       int32                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"` // 0: the current one
-	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`   // resume at this LogChunk.next_offset
+	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`   // resume at this LogChunk.next_offset, and at its attempt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3023,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3036,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StreamLogsRequest) GetTaskId() string {
@@ -2969,7 +3087,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3099,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3112,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LogChunk) GetData() []byte {
@@ -3042,7 +3160,7 @@ type PauseClassRequest struct {
 
 func (x *PauseClassRequest) Reset() {
 	*x = PauseClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3172,7 @@ func (x *PauseClassRequest) String() string {
 func (*PauseClassRequest) ProtoMessage() {}
 
 func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3185,7 @@ func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassRequest.ProtoReflect.Descriptor instead.
 func (*PauseClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PauseClassRequest) GetClass() string {
@@ -3094,7 +3212,7 @@ type PauseClassResponse struct {
 
 func (x *PauseClassResponse) Reset() {
 	*x = PauseClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3106,7 +3224,7 @@ func (x *PauseClassResponse) String() string {
 func (*PauseClassResponse) ProtoMessage() {}
 
 func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3119,7 +3237,7 @@ func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassResponse.ProtoReflect.Descriptor instead.
 func (*PauseClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PauseClassResponse) GetClass() *ClassStats {
@@ -3145,7 +3263,7 @@ type ResumeClassRequest struct {
 
 func (x *ResumeClassRequest) Reset() {
 	*x = ResumeClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3275,7 @@ func (x *ResumeClassRequest) String() string {
 func (*ResumeClassRequest) ProtoMessage() {}
 
 func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3288,7 @@ func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassRequest.ProtoReflect.Descriptor instead.
 func (*ResumeClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ResumeClassRequest) GetClass() string {
@@ -3190,7 +3308,7 @@ type ResumeClassResponse struct {
 
 func (x *ResumeClassResponse) Reset() {
 	*x = ResumeClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3320,7 @@ func (x *ResumeClassResponse) String() string {
 func (*ResumeClassResponse) ProtoMessage() {}
 
 func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3333,7 @@ func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassResponse.ProtoReflect.Descriptor instead.
 func (*ResumeClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ResumeClassResponse) GetClass() *ClassStats {
@@ -3240,7 +3358,7 @@ type GetQueueStatsRequest struct {
 
 func (x *GetQueueStatsRequest) Reset() {
 	*x = GetQueueStatsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3252,7 +3370,7 @@ func (x *GetQueueStatsRequest) String() string {
 func (*GetQueueStatsRequest) ProtoMessage() {}
 
 func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3265,7 +3383,7 @@ func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
 }
 
 type QueueStats struct {
@@ -3285,7 +3403,7 @@ type QueueStats struct {
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3415,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3428,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *QueueStats) GetClasses() []*ClassStats {
@@ -3400,7 +3518,7 @@ type ClassStats struct {
 
 func (x *ClassStats) Reset() {
 	*x = ClassStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +3530,7 @@ func (x *ClassStats) String() string {
 func (*ClassStats) ProtoMessage() {}
 
 func (x *ClassStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3543,7 @@ func (x *ClassStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassStats.ProtoReflect.Descriptor instead.
 func (*ClassStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ClassStats) GetName() string {
@@ -3535,7 +3653,7 @@ type RecentStats struct {
 
 func (x *RecentStats) Reset() {
 	*x = RecentStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3665,7 @@ func (x *RecentStats) String() string {
 func (*RecentStats) ProtoMessage() {}
 
 func (x *RecentStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3678,7 @@ func (x *RecentStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecentStats.ProtoReflect.Descriptor instead.
 func (*RecentStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RecentStats) GetWindowMs() int64 {
@@ -3596,6 +3714,120 @@ func (x *RecentStats) GetWaitP95Ms() int64 {
 		return x.WaitP95Ms
 	}
 	return 0
+}
+
+type BackupQueueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupQueueRequest) Reset() {
+	*x = BackupQueueRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupQueueRequest) ProtoMessage() {}
+
+func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupQueueRequest.ProtoReflect.Descriptor instead.
+func (*BackupQueueRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
+}
+
+// BackupQueueChunk is a piece of the file. They come in no order, and some places come
+// more than once: the last one counts.
+type BackupQueueChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Done          bool                   `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`                     // nothing follows
+	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`                     // of the file; with done
+	QueueId       string                 `protobuf:"bytes,5,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"` // with done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupQueueChunk) Reset() {
+	*x = BackupQueueChunk{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupQueueChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupQueueChunk) ProtoMessage() {}
+
+func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupQueueChunk.ProtoReflect.Descriptor instead.
+func (*BackupQueueChunk) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *BackupQueueChunk) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *BackupQueueChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *BackupQueueChunk) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *BackupQueueChunk) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BackupQueueChunk) GetQueueId() string {
+	if x != nil {
+		return x.QueueId
+	}
+	return ""
 }
 
 var File_orchestrator_v1_orchestrator_proto protoreflect.FileDescriptor
@@ -3769,7 +4001,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x0f\n" +
-	"\rHealthRequest\"\xab\x03\n" +
+	"\rHealthRequest\"\xbf\x03\n" +
 	"\x0eHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12I\n" +
@@ -3780,7 +4012,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\bqueue_id\x18\x13 \x01(\tR\aqueueId\x12\x1b\n" +
 	"\tqueue_dir\x18\x14 \x01(\tR\bqueueDir\x12\x19\n" +
 	"\blog_file\x18\x15 \x01(\tR\alogFile\x126\n" +
-	"\aclasses\x18\x16 \x03(\v2\x1c.orchestrator.v1.ClassStatusR\aclasses\x1a;\n" +
+	"\aclasses\x18\x16 \x03(\v2\x1c.orchestrator.v1.ClassStatusR\aclasses\x12\x12\n" +
+	"\x04role\x18\x17 \x01(\tR\x04role\x1a;\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
@@ -3797,7 +4030,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\")\n" +
 	"\x0eGetTaskRequest\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\xa1\x06\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\xb5\x06\n" +
 	"\bTaskInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -3825,7 +4058,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"resultJson\x12\x19\n" +
 	"\blog_path\x18\x17 \x01(\tR\alogPath\x12\x18\n" +
 	"\ablocked\x18\x18 \x01(\x05R\ablocked\x12#\n" +
-	"\rsubmitted_via\x18\x19 \x01(\tR\fsubmittedVia\"\xd5\x01\n" +
+	"\rsubmitted_via\x18\x19 \x01(\tR\fsubmittedVia\x12\x12\n" +
+	"\x04held\x18\x1a \x01(\tR\x04held\"\xd5\x01\n" +
 	"\aOutcome\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12#\n" +
@@ -3862,6 +4096,11 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"B\n" +
 	"\x11RetryTaskResponse\x12-\n" +
 	"\x04task\x18\x01 \x01(\v2\x19.orchestrator.v1.TaskInfoR\x04task\"-\n" +
+	"\x12ReleaseTaskRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"^\n" +
+	"\x13ReleaseTaskResponse\x12-\n" +
+	"\x04task\x18\x01 \x01(\v2\x19.orchestrator.v1.TaskInfoR\x04task\x12\x18\n" +
+	"\aalready\x18\x02 \x01(\bR\aalready\"-\n" +
 	"\x12ExplainTaskRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\\\n" +
 	"\x13ExplainTaskResponse\x12\x16\n" +
@@ -3935,7 +4174,14 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\astarted\x18\x02 \x01(\x03R\astarted\x12\x14\n" +
 	"\x05ended\x18\x03 \x01(\x03R\x05ended\x12\x1e\n" +
 	"\vwait_p50_ms\x18\x04 \x01(\x03R\twaitP50Ms\x12\x1e\n" +
-	"\vwait_p95_ms\x18\x05 \x01(\x03R\twaitP95Ms2\xde\x0e\n" +
+	"\vwait_p95_ms\x18\x05 \x01(\x03R\twaitP95Ms\"\x14\n" +
+	"\x12BackupQueueRequest\"\x81\x01\n" +
+	"\x10BackupQueueChunk\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x19\n" +
+	"\bqueue_id\x18\x05 \x01(\tR\aqueueId2\x91\x10\n" +
 	"\x13OrchestratorService\x12U\n" +
 	"\n" +
 	"SubmitTask\x12\".orchestrator.v1.SubmitTaskRequest\x1a#.orchestrator.v1.SubmitTaskResponse\x12]\n" +
@@ -3956,13 +4202,15 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\n" +
 	"CancelTask\x12\".orchestrator.v1.CancelTaskRequest\x1a#.orchestrator.v1.CancelTaskResponse\x12R\n" +
 	"\tRetryTask\x12!.orchestrator.v1.RetryTaskRequest\x1a\".orchestrator.v1.RetryTaskResponse\x12X\n" +
+	"\vReleaseTask\x12#.orchestrator.v1.ReleaseTaskRequest\x1a$.orchestrator.v1.ReleaseTaskResponse\x12X\n" +
 	"\vExplainTask\x12#.orchestrator.v1.ExplainTaskRequest\x1a$.orchestrator.v1.ExplainTaskResponse\x12M\n" +
 	"\n" +
 	"StreamLogs\x12\".orchestrator.v1.StreamLogsRequest\x1a\x19.orchestrator.v1.LogChunk0\x01\x12U\n" +
 	"\n" +
 	"PauseClass\x12\".orchestrator.v1.PauseClassRequest\x1a#.orchestrator.v1.PauseClassResponse\x12X\n" +
 	"\vResumeClass\x12#.orchestrator.v1.ResumeClassRequest\x1a$.orchestrator.v1.ResumeClassResponse\x12S\n" +
-	"\rGetQueueStats\x12%.orchestrator.v1.GetQueueStatsRequest\x1a\x1b.orchestrator.v1.QueueStatsBGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
+	"\rGetQueueStats\x12%.orchestrator.v1.GetQueueStatsRequest\x1a\x1b.orchestrator.v1.QueueStats\x12W\n" +
+	"\vBackupQueue\x12#.orchestrator.v1.BackupQueueRequest\x1a!.orchestrator.v1.BackupQueueChunk0\x01BGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
 
 var (
 	file_orchestrator_v1_orchestrator_proto_rawDescOnce sync.Once
@@ -3976,7 +4224,7 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
@@ -4016,31 +4264,35 @@ var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*CancelTaskResponse)(nil),          // 35: orchestrator.v1.CancelTaskResponse
 	(*RetryTaskRequest)(nil),            // 36: orchestrator.v1.RetryTaskRequest
 	(*RetryTaskResponse)(nil),           // 37: orchestrator.v1.RetryTaskResponse
-	(*ExplainTaskRequest)(nil),          // 38: orchestrator.v1.ExplainTaskRequest
-	(*ExplainTaskResponse)(nil),         // 39: orchestrator.v1.ExplainTaskResponse
-	(*StreamLogsRequest)(nil),           // 40: orchestrator.v1.StreamLogsRequest
-	(*LogChunk)(nil),                    // 41: orchestrator.v1.LogChunk
-	(*PauseClassRequest)(nil),           // 42: orchestrator.v1.PauseClassRequest
-	(*PauseClassResponse)(nil),          // 43: orchestrator.v1.PauseClassResponse
-	(*ResumeClassRequest)(nil),          // 44: orchestrator.v1.ResumeClassRequest
-	(*ResumeClassResponse)(nil),         // 45: orchestrator.v1.ResumeClassResponse
-	(*GetQueueStatsRequest)(nil),        // 46: orchestrator.v1.GetQueueStatsRequest
-	(*QueueStats)(nil),                  // 47: orchestrator.v1.QueueStats
-	(*ClassStats)(nil),                  // 48: orchestrator.v1.ClassStats
-	(*RecentStats)(nil),                 // 49: orchestrator.v1.RecentStats
-	nil,                                 // 50: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 51: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 52: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 53: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 54: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 55: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 56: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 57: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 58: orchestrator.v1.ClassStatus.StatesEntry
-	nil,                                 // 59: orchestrator.v1.ClassStats.StatesEntry
+	(*ReleaseTaskRequest)(nil),          // 38: orchestrator.v1.ReleaseTaskRequest
+	(*ReleaseTaskResponse)(nil),         // 39: orchestrator.v1.ReleaseTaskResponse
+	(*ExplainTaskRequest)(nil),          // 40: orchestrator.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),         // 41: orchestrator.v1.ExplainTaskResponse
+	(*StreamLogsRequest)(nil),           // 42: orchestrator.v1.StreamLogsRequest
+	(*LogChunk)(nil),                    // 43: orchestrator.v1.LogChunk
+	(*PauseClassRequest)(nil),           // 44: orchestrator.v1.PauseClassRequest
+	(*PauseClassResponse)(nil),          // 45: orchestrator.v1.PauseClassResponse
+	(*ResumeClassRequest)(nil),          // 46: orchestrator.v1.ResumeClassRequest
+	(*ResumeClassResponse)(nil),         // 47: orchestrator.v1.ResumeClassResponse
+	(*GetQueueStatsRequest)(nil),        // 48: orchestrator.v1.GetQueueStatsRequest
+	(*QueueStats)(nil),                  // 49: orchestrator.v1.QueueStats
+	(*ClassStats)(nil),                  // 50: orchestrator.v1.ClassStats
+	(*RecentStats)(nil),                 // 51: orchestrator.v1.RecentStats
+	(*BackupQueueRequest)(nil),          // 52: orchestrator.v1.BackupQueueRequest
+	(*BackupQueueChunk)(nil),            // 53: orchestrator.v1.BackupQueueChunk
+	nil,                                 // 54: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 55: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 56: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 57: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 58: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 59: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 60: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 61: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 62: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 63: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	50, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	54, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
 	2,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
 	3,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
@@ -4049,15 +4301,15 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	0,  // 6: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
 	9,  // 7: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
 	4,  // 8: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
-	51, // 9: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	52, // 10: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	53, // 11: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	54, // 12: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	55, // 13: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	56, // 14: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	57, // 15: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	55, // 9: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	56, // 10: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	57, // 11: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	58, // 12: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	59, // 13: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	60, // 14: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	61, // 15: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
 	26, // 16: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	58, // 17: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	62, // 17: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
 	29, // 18: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
 	30, // 19: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
 	1,  // 20: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
@@ -4065,59 +4317,64 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	28, // 22: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
 	28, // 23: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
 	28, // 24: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	28, // 25: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	48, // 26: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	48, // 27: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	48, // 28: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
-	59, // 29: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
-	49, // 30: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
-	0,  // 31: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	10, // 32: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	12, // 33: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	14, // 34: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	16, // 35: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	18, // 36: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	20, // 37: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	22, // 38: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	24, // 39: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	5,  // 40: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	7,  // 41: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	27, // 42: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	31, // 43: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	33, // 44: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	34, // 45: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	36, // 46: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	38, // 47: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	40, // 48: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	42, // 49: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	44, // 50: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	46, // 51: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	4,  // 52: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	11, // 53: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	13, // 54: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	15, // 55: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	17, // 56: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	19, // 57: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	21, // 58: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	23, // 59: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	25, // 60: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	6,  // 61: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	8,  // 62: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	28, // 63: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	32, // 64: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	28, // 65: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	35, // 66: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	37, // 67: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	39, // 68: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	41, // 69: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	43, // 70: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	45, // 71: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	47, // 72: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	52, // [52:73] is the sub-list for method output_type
-	31, // [31:52] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	28, // 25: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	28, // 26: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	50, // 27: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	50, // 28: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	50, // 29: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
+	63, // 30: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	51, // 31: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
+	0,  // 32: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	10, // 33: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	12, // 34: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	14, // 35: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	16, // 36: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	18, // 37: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	20, // 38: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	22, // 39: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	24, // 40: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	5,  // 41: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	7,  // 42: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	27, // 43: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	31, // 44: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	33, // 45: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	34, // 46: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	36, // 47: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	38, // 48: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	40, // 49: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	42, // 50: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	44, // 51: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	46, // 52: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	48, // 53: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	52, // 54: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	4,  // 55: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	11, // 56: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	13, // 57: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	15, // 58: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	17, // 59: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	19, // 60: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	21, // 61: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	23, // 62: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	25, // 63: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	6,  // 64: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	8,  // 65: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	28, // 66: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	32, // 67: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	28, // 68: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	35, // 69: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	37, // 70: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	39, // 71: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	41, // 72: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	43, // 73: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	45, // 74: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	47, // 75: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	49, // 76: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	53, // 77: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	55, // [55:78] is the sub-list for method output_type
+	32, // [32:55] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -4131,7 +4388,7 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

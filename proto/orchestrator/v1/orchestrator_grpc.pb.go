@@ -40,11 +40,13 @@ const (
 	OrchestratorService_WaitTask_FullMethodName             = "/orchestrator.v1.OrchestratorService/WaitTask"
 	OrchestratorService_CancelTask_FullMethodName           = "/orchestrator.v1.OrchestratorService/CancelTask"
 	OrchestratorService_RetryTask_FullMethodName            = "/orchestrator.v1.OrchestratorService/RetryTask"
+	OrchestratorService_ReleaseTask_FullMethodName          = "/orchestrator.v1.OrchestratorService/ReleaseTask"
 	OrchestratorService_ExplainTask_FullMethodName          = "/orchestrator.v1.OrchestratorService/ExplainTask"
 	OrchestratorService_StreamLogs_FullMethodName           = "/orchestrator.v1.OrchestratorService/StreamLogs"
 	OrchestratorService_PauseClass_FullMethodName           = "/orchestrator.v1.OrchestratorService/PauseClass"
 	OrchestratorService_ResumeClass_FullMethodName          = "/orchestrator.v1.OrchestratorService/ResumeClass"
 	OrchestratorService_GetQueueStats_FullMethodName        = "/orchestrator.v1.OrchestratorService/GetQueueStats"
+	OrchestratorService_BackupQueue_FullMethodName          = "/orchestrator.v1.OrchestratorService/BackupQueue"
 )
 
 // OrchestratorServiceClient is the client API for OrchestratorService service.
@@ -54,10 +56,23 @@ type OrchestratorServiceClient interface {
 	// SubmitTask accepts one task; it is on disk when the answer is sent. A task
 	// that is refused is answered with success = false and a reason, not with an
 	// RPC error. The same id with the same content is answered with the first
-	// task; with other content it is refused.
+	// task; with other content it is refused. UNAVAILABLE says that nothing was
+	// accepted, since the daemon is stopping or too much is being submitted at this
+	// moment: send it again.
 	SubmitTask(ctx context.Context, in *SubmitTaskRequest, opts ...grpc.CallOption) (*SubmitTaskResponse, error)
-	// StreamTaskResults sends the result of each task once, when it ends for
-	// good. With task_ids it closes when all of those have ended.
+	// StreamTaskResults sends the result of each task once, when it ends for good;
+	// again only if somebody has it tried again and it ends once more. With task_ids
+	// it closes when all of those have ended. A task that retention has removed has
+	// ended: what is still known of its end is sent where those that have ended
+	// already are asked for.
+	//
+	// To resume after a break, send the same request with after_index = the index of
+	// the last result that was received. Then every end behind it comes, in the same
+	// order and each once, wherever the stream broke, and with or without
+	// include_completed. Indexes grow along a stream. A stream that broke before its
+	// first result resumes by the header "after-index" of its answer. If the event
+	// log no longer has what comes next, the answer is FAILED_PRECONDITION: begin
+	// again without after_index and with include_completed.
 	StreamTaskResults(ctx context.Context, in *StreamTaskResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TaskResult], error)
 	// GetTaskStatus is answered with INVALID_ARGUMENT for an empty id, NOT_FOUND
 	// for an unknown one.
@@ -66,7 +81,8 @@ type OrchestratorServiceClient interface {
 	StartWorkflowRun(ctx context.Context, in *StartWorkflowRunRequest, opts ...grpc.CallOption) (*StartWorkflowRunResponse, error)
 	StreamWorkflowStatus(ctx context.Context, in *StreamWorkflowStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WorkflowStatusUpdate], error)
 	GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error)
-	// StreamEvents sends every event from since_timestamp on, then follows.
+	// StreamEvents sends every event from since_timestamp on, then follows. It
+	// resumes as StreamTaskResults does.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SystemEvent], error)
 	// Health is healthy when tasks can be accepted.
 	Health(ctx context.Context, in *HealthRequest, opts ...grpc.CallOption) (*HealthResponse, error)
@@ -90,6 +106,10 @@ type OrchestratorServiceClient interface {
 	CancelTask(ctx context.Context, in *CancelTaskRequest, opts ...grpc.CallOption) (*CancelTaskResponse, error)
 	// RetryTask gives a task that failed, was cancelled or is lost another attempt.
 	RetryTask(ctx context.Context, in *RetryTaskRequest, opts ...grpc.CallOption) (*RetryTaskResponse, error)
+	// ReleaseTask lets a held task go: it waits for its turn like any other, once the
+	// answer has arrived. One that is not held stays as it is; one that has ended is
+	// FAILED_PRECONDITION.
+	ReleaseTask(ctx context.Context, in *ReleaseTaskRequest, opts ...grpc.CallOption) (*ReleaseTaskResponse, error)
 	// ExplainTask says in one sentence why a task is where it is.
 	ExplainTask(ctx context.Context, in *ExplainTaskRequest, opts ...grpc.CallOption) (*ExplainTaskResponse, error)
 	// StreamLogs sends a task's output, and follows it until the task ends.
@@ -103,6 +123,9 @@ type OrchestratorServiceClient interface {
 	// GetQueueStats tells how many tasks there are, by class and state, and how
 	// the queue's file does. It reads numbers that are kept, and no tasks.
 	GetQueueStats(ctx context.Context, in *GetQueueStatsRequest, opts ...grpc.CallOption) (*QueueStats, error)
+	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
+	// queue is in use. The copy is whole once a chunk with done has come.
+	BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error)
 }
 
 type orchestratorServiceClient struct {
@@ -303,6 +326,16 @@ func (c *orchestratorServiceClient) RetryTask(ctx context.Context, in *RetryTask
 	return out, nil
 }
 
+func (c *orchestratorServiceClient) ReleaseTask(ctx context.Context, in *ReleaseTaskRequest, opts ...grpc.CallOption) (*ReleaseTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseTaskResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_ReleaseTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *orchestratorServiceClient) ExplainTask(ctx context.Context, in *ExplainTaskRequest, opts ...grpc.CallOption) (*ExplainTaskResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainTaskResponse)
@@ -362,6 +395,25 @@ func (c *orchestratorServiceClient) GetQueueStats(ctx context.Context, in *GetQu
 	return out, nil
 }
 
+func (c *orchestratorServiceClient) BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OrchestratorService_ServiceDesc.Streams[5], OrchestratorService_BackupQueue_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupQueueRequest, BackupQueueChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OrchestratorService_BackupQueueClient = grpc.ServerStreamingClient[BackupQueueChunk]
+
 // OrchestratorServiceServer is the server API for OrchestratorService service.
 // All implementations must embed UnimplementedOrchestratorServiceServer
 // for forward compatibility.
@@ -369,10 +421,23 @@ type OrchestratorServiceServer interface {
 	// SubmitTask accepts one task; it is on disk when the answer is sent. A task
 	// that is refused is answered with success = false and a reason, not with an
 	// RPC error. The same id with the same content is answered with the first
-	// task; with other content it is refused.
+	// task; with other content it is refused. UNAVAILABLE says that nothing was
+	// accepted, since the daemon is stopping or too much is being submitted at this
+	// moment: send it again.
 	SubmitTask(context.Context, *SubmitTaskRequest) (*SubmitTaskResponse, error)
-	// StreamTaskResults sends the result of each task once, when it ends for
-	// good. With task_ids it closes when all of those have ended.
+	// StreamTaskResults sends the result of each task once, when it ends for good;
+	// again only if somebody has it tried again and it ends once more. With task_ids
+	// it closes when all of those have ended. A task that retention has removed has
+	// ended: what is still known of its end is sent where those that have ended
+	// already are asked for.
+	//
+	// To resume after a break, send the same request with after_index = the index of
+	// the last result that was received. Then every end behind it comes, in the same
+	// order and each once, wherever the stream broke, and with or without
+	// include_completed. Indexes grow along a stream. A stream that broke before its
+	// first result resumes by the header "after-index" of its answer. If the event
+	// log no longer has what comes next, the answer is FAILED_PRECONDITION: begin
+	// again without after_index and with include_completed.
 	StreamTaskResults(*StreamTaskResultsRequest, grpc.ServerStreamingServer[TaskResult]) error
 	// GetTaskStatus is answered with INVALID_ARGUMENT for an empty id, NOT_FOUND
 	// for an unknown one.
@@ -381,7 +446,8 @@ type OrchestratorServiceServer interface {
 	StartWorkflowRun(context.Context, *StartWorkflowRunRequest) (*StartWorkflowRunResponse, error)
 	StreamWorkflowStatus(*StreamWorkflowStatusRequest, grpc.ServerStreamingServer[WorkflowStatusUpdate]) error
 	GetMetrics(context.Context, *GetMetricsRequest) (*MetricsResponse, error)
-	// StreamEvents sends every event from since_timestamp on, then follows.
+	// StreamEvents sends every event from since_timestamp on, then follows. It
+	// resumes as StreamTaskResults does.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[SystemEvent]) error
 	// Health is healthy when tasks can be accepted.
 	Health(context.Context, *HealthRequest) (*HealthResponse, error)
@@ -405,6 +471,10 @@ type OrchestratorServiceServer interface {
 	CancelTask(context.Context, *CancelTaskRequest) (*CancelTaskResponse, error)
 	// RetryTask gives a task that failed, was cancelled or is lost another attempt.
 	RetryTask(context.Context, *RetryTaskRequest) (*RetryTaskResponse, error)
+	// ReleaseTask lets a held task go: it waits for its turn like any other, once the
+	// answer has arrived. One that is not held stays as it is; one that has ended is
+	// FAILED_PRECONDITION.
+	ReleaseTask(context.Context, *ReleaseTaskRequest) (*ReleaseTaskResponse, error)
 	// ExplainTask says in one sentence why a task is where it is.
 	ExplainTask(context.Context, *ExplainTaskRequest) (*ExplainTaskResponse, error)
 	// StreamLogs sends a task's output, and follows it until the task ends.
@@ -418,6 +488,9 @@ type OrchestratorServiceServer interface {
 	// GetQueueStats tells how many tasks there are, by class and state, and how
 	// the queue's file does. It reads numbers that are kept, and no tasks.
 	GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error)
+	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
+	// queue is in use. The copy is whole once a chunk with done has come.
+	BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error
 	mustEmbedUnimplementedOrchestratorServiceServer()
 }
 
@@ -476,6 +549,9 @@ func (UnimplementedOrchestratorServiceServer) CancelTask(context.Context, *Cance
 func (UnimplementedOrchestratorServiceServer) RetryTask(context.Context, *RetryTaskRequest) (*RetryTaskResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryTask not implemented")
 }
+func (UnimplementedOrchestratorServiceServer) ReleaseTask(context.Context, *ReleaseTaskRequest) (*ReleaseTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseTask not implemented")
+}
 func (UnimplementedOrchestratorServiceServer) ExplainTask(context.Context, *ExplainTaskRequest) (*ExplainTaskResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainTask not implemented")
 }
@@ -490,6 +566,9 @@ func (UnimplementedOrchestratorServiceServer) ResumeClass(context.Context, *Resu
 }
 func (UnimplementedOrchestratorServiceServer) GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetQueueStats not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error {
+	return status.Error(codes.Unimplemented, "method BackupQueue not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) mustEmbedUnimplementedOrchestratorServiceServer() {}
 func (UnimplementedOrchestratorServiceServer) testEmbeddedByValue()                             {}
@@ -768,6 +847,24 @@ func _OrchestratorService_RetryTask_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrchestratorService_ReleaseTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).ReleaseTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_ReleaseTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).ReleaseTask(ctx, req.(*ReleaseTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OrchestratorService_ExplainTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainTaskRequest)
 	if err := dec(in); err != nil {
@@ -851,6 +948,17 @@ func _OrchestratorService_GetQueueStats_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrchestratorService_BackupQueue_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupQueueRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OrchestratorServiceServer).BackupQueue(m, &grpc.GenericServerStream[BackupQueueRequest, BackupQueueChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OrchestratorService_BackupQueueServer = grpc.ServerStreamingServer[BackupQueueChunk]
+
 // OrchestratorService_ServiceDesc is the grpc.ServiceDesc for OrchestratorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -907,6 +1015,10 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OrchestratorService_RetryTask_Handler,
 		},
 		{
+			MethodName: "ReleaseTask",
+			Handler:    _OrchestratorService_ReleaseTask_Handler,
+		},
+		{
 			MethodName: "ExplainTask",
 			Handler:    _OrchestratorService_ExplainTask_Handler,
 		},
@@ -947,6 +1059,11 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "StreamLogs",
 			Handler:       _OrchestratorService_StreamLogs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "BackupQueue",
+			Handler:       _OrchestratorService_BackupQueue_Handler,
 			ServerStreams: true,
 		},
 	},

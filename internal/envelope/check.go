@@ -1,4 +1,4 @@
-package api
+package envelope
 
 import (
 	"bytes"
@@ -17,15 +17,15 @@ const (
 	maxJSONMembers = 10_000 // of one object
 )
 
-// checkJSON refuses what is not one JSON object, and what different readers would
+// check refuses what is not one JSON object, and what different readers would
 // understand differently: text that is not UTF-8 and keys that are there twice. An
 // error says where.
-func checkJSON(doc []byte) error {
+func (f Form) check(doc []byte) error {
 	if len(bytes.TrimSpace(doc)) == 0 {
-		return task.Errorf(task.CodeInvalid, `the body is empty; send a JSON object, such as {"payload": {"command": "python train.py"}}`)
+		return task.Errorf(task.CodeInvalid, `the %s is empty; it has to be a JSON object, such as {"payload": {"command": "python train.py"}}`, f.Name)
 	}
 	if at := firstBadByte(doc); at >= 0 {
-		return invalidJSON(doc, at, "is not UTF-8 there")
+		return f.invalid(doc, at, "is not UTF-8 there")
 	}
 	var value json.RawMessage
 	if err := json.Unmarshal(doc, &value); err != nil {
@@ -33,12 +33,12 @@ func checkJSON(doc []byte) error {
 		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			at = max(0, int(syntax.Offset)-1)
 		}
-		return invalidJSON(doc, at, "is not valid JSON: "+err.Error())
+		return f.invalid(doc, at, "is not valid JSON: "+err.Error())
 	}
 	if value[0] != '{' {
-		return invalidJSON(doc, bytes.IndexByte(doc, value[0]), "is not a JSON object: it has to begin with {")
+		return f.invalid(doc, bytes.IndexByte(doc, value[0]), "is not a JSON object: it has to begin with {")
 	}
-	w := walk{doc: doc}
+	w := walk{form: f, doc: doc}
 	return w.all()
 }
 
@@ -57,16 +57,17 @@ func firstBadByte(doc []byte) int {
 	return -1
 }
 
-// invalidJSON says what is wrong with a document and where.
-func invalidJSON(doc []byte, at int, what string) error {
+// invalid says what is wrong with a document and where.
+func (f Form) invalid(doc []byte, at int, what string) error {
 	before := doc[:min(at, len(doc))]
 	line := bytes.Count(before, []byte("\n")) + 1
 	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
-	return task.Errorf(task.CodeInvalid, "the body %s (line %d, column %d)", what, line, column)
+	return task.Errorf(task.CodeInvalid, "the %s %s (line %d, column %d)", f.Name, what, line, column)
 }
 
 // walk goes once through a document that is known to be valid JSON.
 type walk struct {
+	form Form
 	doc  []byte
 	open []level
 }
@@ -103,7 +104,7 @@ func (w *walk) all() error {
 
 func (w *walk) enter(at int) error {
 	if len(w.open) == maxJSONDepth {
-		return invalidJSON(w.doc, at, fmt.Sprintf("is nested more than %d deep", maxJSONDepth))
+		return w.form.invalid(w.doc, at, fmt.Sprintf("is nested more than %d deep", maxJSONDepth))
 	}
 	l := level{}
 	if w.doc[at] == '{' {
@@ -128,13 +129,13 @@ func (w *walk) text(at, end int) error {
 	keys := w.open[len(w.open)-1].keys
 	key := string(w.doc[at+1 : end-1])
 	if bytes.IndexByte(w.doc[at:end], '\\') >= 0 && json.Unmarshal(w.doc[at:end], &key) != nil {
-		return invalidJSON(w.doc, at, "has a key that cannot be read")
+		return w.form.invalid(w.doc, at, "has a key that cannot be read")
 	}
 	if _, twice := keys[key]; twice {
-		return invalidJSON(w.doc, at, fmt.Sprintf("has the key %q twice in one object", shortened(key)))
+		return w.form.invalid(w.doc, at, fmt.Sprintf("has the key %q twice in one object", shortened(key)))
 	}
 	if len(keys) == maxJSONMembers {
-		return invalidJSON(w.doc, at, fmt.Sprintf("has an object with more than %d members", maxJSONMembers))
+		return w.form.invalid(w.doc, at, fmt.Sprintf("has an object with more than %d members", maxJSONMembers))
 	}
 	keys[key] = struct{}{}
 	return nil

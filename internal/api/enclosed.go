@@ -1,0 +1,48 @@
+package api
+
+import (
+	"context"
+
+	"github.com/dspy-agent/dspy-agent/internal/envelope"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// Enclosed is a submission that came as a JSON object, through a door that is not
+// this package's.
+type Enclosed struct {
+	envelope.Submission
+	// Extra is kept with the task, for whoever brought it; a JSON value, or nil.
+	Extra []byte
+}
+
+// SubmitEnclosed accepts tasks as POST /queue/submit does, in one commit. There is one
+// answer per submission, in order: its Err is of the submission's making, as the client
+// of a call would see it. The error is for the whole: nothing was stored. Every
+// submission has an ID.
+func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) ([]Accepted, error) {
+	orders := make([]order, len(subs))
+	extra := make(map[string][]byte, len(subs))
+	for i, sub := range subs {
+		orders[i] = order{
+			SubmitTaskRequest: &pb.SubmitTaskRequest{Id: sub.ID, Class: sub.Class, Priority: sub.Priority},
+			fields:            sub.Payload,
+		}
+		extra[sub.ID] = sub.Extra
+	}
+	answers, err := service{Server: s}.accept(ctx, orders, func(spec *task.Spec) error {
+		spec.Extra, spec.SubmitUID, spec.Via = extra[spec.ID], who.UID, who.Via
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Accepted, len(answers))
+	for i, a := range answers {
+		out[i].Existing = a.GetExisting()
+		if !a.GetSuccess() {
+			out[i].Err = task.Errorf(codeNamed(a.GetCode()), "%s", a.GetError())
+		}
+	}
+	return out, nil
+}

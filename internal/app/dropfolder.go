@@ -1,0 +1,96 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// viaDrop is the word for tasks that came through the drop folder.
+const viaDrop = "drop"
+
+// dropTasks shows the server and the queue to the drop folder.
+type dropTasks struct {
+	server *api.Server
+	mover  moverPort
+	queue  *queue.Queue
+}
+
+var _ dropfolder.Tasks = dropTasks{}
+
+// origin is what is kept with a task that came from a file.
+type origin struct {
+	Ticket string `json:"ticket"`
+}
+
+// Submit accepts tasks as every door does.
+func (d dropTasks) Submit(ctx context.Context, subs []dropfolder.Submission) ([]dropfolder.Answer, error) {
+	in := make([]api.Enclosed, len(subs))
+	for i, s := range subs {
+		extra, err := json.Marshal(origin{s.Ticket})
+		if err != nil {
+			return nil, fmt.Errorf("encode the ticket of a file: %w", err)
+		}
+		in[i] = api.Enclosed{Submission: s.Submission, Extra: extra}
+	}
+	accepted, err := d.server.SubmitEnclosed(ctx, api.Peer{UID: uint32(os.Geteuid()), Via: viaDrop}, in)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]dropfolder.Answer, len(accepted))
+	for i, a := range accepted {
+		out[i] = dropfolder.Answer{Existing: a.Existing, Err: a.Err}
+	}
+	return out, nil
+}
+
+// Outcome tells how far a task is, and of one that was removed how it ended.
+func (d dropTasks) Outcome(id string) (dropfolder.Outcome, error) {
+	t, err := d.queue.Lookup(id)
+	if gone, ok := errors.AsType[*queue.RemovedError](err); ok {
+		return dropfolder.Outcome{State: gone.Final.State, EndedAt: gone.Final.EndedAt.Time()}, nil
+	}
+	if err != nil {
+		return dropfolder.Outcome{}, err
+	}
+	result, err := d.queue.Result(t.Seq)
+	if err != nil {
+		return dropfolder.Outcome{}, err
+	}
+	s := t.Status()
+	o := dropfolder.Outcome{State: s.State, Result: result, EndedAt: s.EndedAt.Time(), Duration: t.Ran(s.EndedAt), Ticket: ticketOf(t)}
+	if s.State != task.Succeeded {
+		o.Error = s.Outcome.Message
+	}
+	return o, nil
+}
+
+// ticketOf names the file from which a task came; "" = it came from none.
+func ticketOf(t task.Task) string {
+	var from origin
+	if t.Spec.Via != viaDrop || json.Unmarshal(t.Spec.Extra, &from) != nil {
+		return ""
+	}
+	return from.Ticket
+}
+
+// Cancel asks for the end of a task, as every door does.
+func (d dropTasks) Cancel(ctx context.Context, id, by, reason string) error {
+	_, err := d.mover.Cancel(ctx, id, by, reason)
+	return err
+}
+
+// newDropFolder makes the door of files.
+func (a *App) newDropFolder() (*dropfolder.Folder, error) {
+	return dropfolder.New(dropfolder.Options{
+		Dir: a.conf.QueueDir, Tasks: dropTasks{a.server, moverPort{a.engine, a.queue}, a.queue}, Log: logPort{a.queue},
+		Logger: a.log.With("component", "dropfolder"),
+	})
+}

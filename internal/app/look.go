@@ -1,0 +1,60 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// lookPatience is how long a look waits for the queue. Who has it for longer than a
+// command takes does what a drain would do.
+const lookPatience = 500 * time.Millisecond
+
+// Worthwhile says whether a drain would find something to do, without owning the
+// queue and without writing anything: from cron most runs find nothing. Where there is no
+// queue there is nothing to do. The error matches queue.ErrLocked, and names who it
+// is, when somebody owns the queue.
+func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (bool, error) {
+	if files, err := dropfolder.Waiting(conf.QueueDir); err != nil || files.Any() {
+		return true, nil //nolint:nilerr // who owns the queue says what is wrong with the folder
+	}
+	q, err := queue.Open(ctx, queue.Options{Dir: conf.QueueDir, ReadOnly: true, LockTimeout: lookPatience})
+	switch {
+	case task.CodeOf(err) == task.CodeNotFound && err != nil:
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	now := time.Now()
+	w, err := q.Work(task.At(now))
+	if err := errors.Join(err, q.Close()); err != nil {
+		return false, fmt.Errorf("look at the queue: %w", err)
+	}
+	if w.Active > 0 || w.Due != 0 && (limit == 0 || w.Due.Time().Before(now.Add(limit))) {
+		return true, nil
+	}
+	for class := range w.Ready {
+		k, known := conf.Classes[class]
+		if known && k.Later == "" && (len(classes) == 0 || slices.Contains(classes, class)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// OwnedBy says whether an error of Worthwhile or Drain is that somebody else owns the
+// queue, and who, in words for people.
+func OwnedBy(err error) (who string, ok bool) {
+	locked, ok := errors.AsType[*queue.LockedError](err)
+	if !ok {
+		return "", false
+	}
+	return locked.Error(), true
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+const cmdDrain = "drain"
+
+func (s *session) drainCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: cmdDrain, Usage: "without a daemon: start what is ready, follow it for a while, and leave", Category: categoryDaemon,
+		Description: "For hosts that allow no daemon, from cron or scrontab. It does what a daemon does, and ends\n" +
+			"with 0 when nothing is left to do, when the time is over, or when somebody else does it\n" +
+			"already. What still runs then runs on, and the next drain or daemon finds it. With nothing\n" +
+			"to do it prints and writes nothing. Its log is that of the daemon: logs/orchestrator.log.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "class", Usage: "start only tasks of this `CLASS`; can be given several times (what runs already is followed in any case)"},
+			&cli.StringFlag{Name: "for", Usage: "leave after `TIME` (0: stay until nothing is left)", DefaultText: "10m"},
+			takeOverFlag(),
+			boolFlag("quiet", "say nothing when somebody else does it, or when all went well"),
+			jsonFlag(),
+		},
+		Action: s.drain,
+	})
+}
+
+// drainFor is how long a drain stays unless told otherwise: cron starts the next.
+const drainFor = 10 * time.Minute
+
+func (s *session) drain(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	o := app.DrainOptions{Config: cfg, Environ: s.env.Environ, For: drainFor, TakeOver: c.Bool("take-over")}
+	if given := c.String("for"); given != "" {
+		if o.For, err = parseSpan(given); err != nil {
+			return usagef("--for: %s", err)
+		}
+	}
+	for _, name := range c.StringSlice("class") {
+		if err := checkClass(cfg, name); err != nil {
+			return err
+		}
+		k, err := cfg.Class(name)
+		if err != nil {
+			return err
+		}
+		o.Classes = append(o.Classes, k.Name)
+	}
+	found, err := app.Worthwhile(c.Context, cfg, o.For, o.Classes)
+	if o.TakeOver && err != nil {
+		found, err = true, nil // that is what it is for
+	}
+	if err == nil && !found {
+		return s.tellDrained(c, cfg, app.DrainReport{Reason: app.Finished})
+	}
+	if err == nil {
+		var report app.DrainReport
+		if report, err = app.Drain(c.Context, o); err == nil {
+			return errors.Join(s.tellDrained(c, cfg, report), s.drainInterrupted(c.Context))
+		}
+	}
+	return s.drainedElsewhere(c, cfg, err)
+}
+
+// drainedElsewhere makes an end without a fault of it that somebody else owns the
+// queue: it is being done.
+func (s *session) drainedElsewhere(c *cli.Context, cfg config.Config, err error) error {
+	owner, ok := app.OwnedBy(err)
+	if !ok {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(s.out, jsonDrain{Reason: "somebody else does it", Owner: owner, Ended: map[string]int{}})
+	}
+	if !c.Bool("quiet") {
+		s.out.printf("nothing done for %s: %s\n", cfg, owner)
+	}
+	return nil
+}
+
+// drainInterrupted makes Ctrl-C an interruption. SIGTERM is how a daemon that starts asks
+// for the queue, and no failure.
+func (s *session) drainInterrupted(ctx context.Context) error {
+	if !interrupted(ctx) || interruptCode(ctx) != exitInterrupted {
+		return nil
+	}
+	return &exitError{code: exitInterrupted}
+}
+
+// tellDrained prints one line, and nothing where nothing was done.
+func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainReport) error {
+	if c.Bool("json") {
+		j := jsonDrain{Reason: string(r.Reason), Ended: map[string]int{}, Running: r.Running, Waiting: r.Waiting, TookMS: r.Took.Milliseconds()}
+		for state, n := range r.Ended {
+			j.Ended[state.String()] = n
+		}
+		return writeJSON(s.out, j)
+	}
+	parts, bad := drainWords(r)
+	if len(parts) == 0 || c.Bool("quiet") && !bad {
+		return nil
+	}
+	s.out.printf("drained %s in %s: %s\n", cfg, span(r.Took), strings.Join(parts, ", "))
+	return nil
+}
+
+// drainWords says what came of it; bad = something of it is to be looked at.
+func drainWords(r app.DrainReport) (parts []string, bad bool) {
+	for _, state := range task.States {
+		if n := r.Ended[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+			bad = bad || state != task.Succeeded
+		}
+	}
+	if r.Running > 0 {
+		parts = append(parts, fmt.Sprintf("%d still running", r.Running))
+	}
+	if len(parts) > 0 && r.Waiting > 0 {
+		parts = append(parts, fmt.Sprintf("%d waiting", r.Waiting))
+	}
+	return parts, bad
+}

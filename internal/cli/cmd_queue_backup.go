@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// jsonBackup is the answer of queue backup.
+type jsonBackup struct {
+	File    string `json:"file" doc:"the copy"`
+	Bytes   int64  `json:"bytes" doc:"its size"`
+	QueueID string `json:"queue_id" doc:"the queue that it is of"`
+	Sound   bool   `json:"sound" doc:"nothing is wrong with it"`
+}
+
+func (s *session) queueBackup(c *cli.Context, args []string) error {
+	care, cfg, err := s.care(c)
+	if err != nil {
+		return err
+	}
+	path := s.fileArg(args[0])
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return usagef("queue backup: %s is there, and is no file", path)
+	}
+	if sameFolder(filepath.Dir(path), cfg.QueueDir) {
+		return usagef("queue backup: %s is the queue's own folder, where a file could take the place of the database; choose another", filepath.Dir(path))
+	}
+	j, err := s.backup(c.Context, care, cfg, path)
+	if err == nil {
+		var v app.Verified
+		if v, err = care.VerifyFile(c.Context, path); err == nil {
+			j.Sound = v.Sound()
+		}
+	}
+	s.endProgress()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = writeJSON(s.out, j)
+	} else {
+		s.out.printf("backed up: %s, %s\n", oneLine(j.File), humanize.IBytes(uint64(j.Bytes)))
+	}
+	if err == nil && !j.Sound {
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("the backup is as damaged as the queue is; %s queue verify says what is wrong", Program)}
+	}
+	return err
+}
+
+func sameFolder(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// backup has the daemon make the copy if there is one.
+func (s *session) backup(ctx context.Context, care app.Care, cfg config.Config, path string) (jsonBackup, error) {
+	j := jsonBackup{File: path}
+	if cfg.GRPCAddr == "" && liveOwner(cfg.QueueDir) == nil {
+		done, err := care.Backup(ctx, path)
+		j.Bytes, j.QueueID = done.Bytes, done.QueueID
+		return j, err
+	}
+	cl, err := s.dial(ctx, cfg, false)
+	if err != nil {
+		return j, err
+	}
+	defer func() { _ = cl.close() }()
+	f, err := care.BackupFile(path)
+	if err != nil {
+		return j, err
+	}
+	defer f.Discard()
+	last, err := s.download(ctx, cl, f)
+	if err != nil {
+		return j, err
+	}
+	j.Bytes, j.QueueID = last.GetSize(), last.GetQueueId()
+	return j, f.Commit()
+}
+
+// download takes a copy of the database from the daemon, and returns the last chunk.
+func (s *session) download(ctx context.Context, cl *client, f *app.BackupFile) (*pb.BackupQueueChunk, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := cl.BackupQueue(ctx, &pb.BackupQueueRequest{})
+	if err != nil {
+		return nil, err
+	}
+	tell := s.careProgress()
+	for got := int64(0); ; {
+		chunk, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, task.Errorf(task.CodeInternal, "the daemon ended the copy of the queue before it was whole")
+		case err != nil:
+			return nil, err
+		case chunk.GetDone():
+			return chunk, nil
+		}
+		if err := f.WriteAt(chunk.GetOffset(), chunk.GetData()); err != nil {
+			return nil, err
+		}
+		if got += int64(len(chunk.GetData())); tell != nil {
+			tell("copying "+humanize.IBytes(uint64(got)), 0, 0)
+		}
+	}
+}

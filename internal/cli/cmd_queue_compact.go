@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+)
+
+// jsonCompact is the answer of queue compact.
+type jsonCompact struct {
+	Path        string `json:"path" doc:"the database in use now"`
+	BytesBefore int64  `json:"bytes_before" doc:"size of the one before, which was removed"`
+	FreeBefore  int64  `json:"free_bytes_before" doc:"how much of that nothing used"`
+	BytesAfter  int64  `json:"bytes_after" doc:"size of the new one"`
+}
+
+func (s *session) queueCompact(c *cli.Context, _ []string) error {
+	care, cfg, err := s.care(c)
+	if err != nil {
+		return err
+	}
+	done, err := care.Compact(c.Context)
+	s.endProgress()
+	if err != nil {
+		return inUse(cfg, "compact", err)
+	}
+	j := jsonCompact{Path: done.Path, BytesBefore: done.Before, FreeBefore: int64(done.FreePages) * int64(done.PageSize), BytesAfter: done.After}
+	if c.Bool("json") {
+		return writeJSON(s.out, j)
+	}
+	s.out.printf("compacted: %s, of which %s (%d%%) were free; now %s, in %s\n", humanize.IBytes(uint64(j.BytesBefore)), humanize.IBytes(uint64(j.FreeBefore)),
+		percent(j.FreeBefore, j.BytesBefore), humanize.IBytes(uint64(j.BytesAfter)), oneLine(j.Path))
+	return nil
+}

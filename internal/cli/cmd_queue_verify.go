@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
+)
+
+// jsonVerify is the answer of queue verify.
+type jsonVerify struct {
+	Sound      bool        `json:"sound" doc:"nothing is wrong"`
+	Path       string      `json:"path" doc:"the database that was looked at"`
+	Copy       bool        `json:"copy,omitempty" doc:"it was a copy that the running daemon made"`
+	QueueID    string      `json:"queue_id,omitempty" doc:"the queue's own random id"`
+	Tasks      int         `json:"tasks" doc:"tasks in it"`
+	Unfinished int         `json:"unfinished" doc:"of these: have not ended"`
+	Tombstones int         `json:"tombstones" doc:"removed tasks whose ids are still known"`
+	Events     int         `json:"events" doc:"records of the event log"`
+	Bytes      int64       `json:"bytes" doc:"size of the file"`
+	FreeBytes  int64       `json:"free_bytes" doc:"how much of that nothing uses"`
+	Findings   []jsonFound `json:"findings" doc:"what is wrong"`
+	Unused     []string    `json:"unused_files,omitempty" doc:"other databases in the folder, which nobody reads"`
+}
+
+func (s *session) queueVerify(c *cli.Context, _ []string) error {
+	care, cfg, err := s.care(c)
+	if err != nil {
+		return err
+	}
+	got, err := s.verify(c.Context, care, cfg)
+	s.endProgress()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = writeJSON(s.out, got)
+	} else {
+		s.showVerified(got)
+	}
+	if err == nil && !got.Sound {
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("%s is damaged: %s; %s queue repair saves what can be saved, once no daemon runs", got.Path, things(len(got.Findings)), Program)}
+	}
+	return err
+}
+
+func things(n int) string {
+	if n == 1 {
+		return "one thing is wrong"
+	}
+	return fmt.Sprintf("%s things are wrong", humanize.Comma(int64(n)))
+}
+
+// verify looks at the database, or, where a daemon changes it meanwhile, at a copy that
+// it makes.
+func (s *session) verify(ctx context.Context, care app.Care, cfg config.Config) (jsonVerify, error) {
+	if liveOwner(cfg.QueueDir) == nil {
+		v, err := care.Verify(ctx)
+		return verifyJSON(v), err
+	}
+	cl, err := s.dial(ctx, cfg, false)
+	if err != nil {
+		return jsonVerify{}, err
+	}
+	defer func() { _ = cl.close() }()
+	f, err := care.BackupFile(filepath.Join(cfg.QueueDir, "verify.db"))
+	if err != nil {
+		return jsonVerify{}, err
+	}
+	defer f.Discard()
+	if _, err := s.download(ctx, cl, f); err != nil {
+		return jsonVerify{}, err
+	}
+	v, err := care.VerifyFile(ctx, f.Name())
+	j := verifyJSON(v)
+	j.Path, j.Copy = cfg.QueueDir, true
+	return j, err
+}
+
+func (s *session) showVerified(v jsonVerify) {
+	for _, f := range v.Findings {
+		s.out.printf("%s\n", oneLine(f.String()))
+	}
+	if v.Sound {
+		s.out.printf("sound: %s; %s, of which %d%% are free\n", holdingsText(v.Tasks, v.Unfinished, v.Tombstones, v.Events),
+			humanize.IBytes(uint64(v.Bytes)), percent(v.FreeBytes, v.Bytes))
+	}
+	for _, path := range v.Unused {
+		s.err.printf("note: %s is not in use; nobody reads it\n", path)
+	}
+}
+
+// String names the task.
+func (f jsonFound) String() string {
+	switch {
+	case f.Above:
+		return fmt.Sprintf("tasks number %d and above: %s", f.Seq, f.Text)
+	case f.Last != 0:
+		return fmt.Sprintf("tasks number %d to %d: %s", f.Seq, f.Last, f.Text)
+	case f.ID != "":
+		return fmt.Sprintf("task %s (number %d): %s", f.ID, f.Seq, f.Text)
+	case f.Seq != 0:
+		return fmt.Sprintf("task number %d: %s", f.Seq, f.Text)
+	}
+	return f.Text
+}

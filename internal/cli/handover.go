@@ -1,0 +1,27 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// takeFromDrain asks a drain to leave, and waits until it has: a daemon does all that
+// it does, and more. What it has started goes on. It leaves at SIGTERM, which stops
+// nothing: it commits what it knows, and lets go of the queue. found is true when it
+// stays.
+func (s *session) takeFromDrain(ctx context.Context, pid int) (found bool, err error) {
+	process, err := terminate(pid)
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
+	if err != nil {
+		return true, err
+	}
+	defer process.Close()
+	if err := awaitEnd(ctx, process, stopTimeout); err != nil && !errors.Is(err, errGone) {
+		return true, fmt.Errorf("a drain (pid %d) has the queue and does not let go of it: %w", pid, err)
+	}
+	s.out.printf("took over from a drain, pid %d\n", pid)
+	return false, nil
+}

@@ -1,0 +1,89 @@
+package dropfolder
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Options is what a Folder is made of.
+type Options struct {
+	// Dir is the directory that holds pending/ and the others. It has to be there;
+	// they are made as needed.
+	Dir   string
+	Tasks Tasks
+	Log   Log
+	// Logger gets what an operator should know.
+	Logger *slog.Logger
+	// Now is the clock. Defaults to time.Now.
+	Now func() time.Time
+	// Network says that other hosts may write to the folder. Then inotify, which
+	// sees what this host does, is not used, and looks are further apart.
+	Network bool
+	// Patience is how long a file may stay unchanged without being whole before it
+	// is rejected. Defaults to DefaultPatience.
+	Patience time.Duration
+	// MaxFileBytes is how long a file may be. Defaults to DefaultMaxFileBytes.
+	MaxFileBytes int64
+}
+
+// Defaults of Options.
+const (
+	DefaultPatience = time.Minute
+	// DefaultMaxFileBytes has room for the largest payload, as people lay out JSON.
+	DefaultMaxFileBytes = task.MaxPayloadBytes * 5 / 2
+)
+
+// How often the folder is looked at, and how much of it at once.
+const (
+	// settleLocal and settleNetwork lie between the two looks that have to agree:
+	// longer than the grain of a file's times; on a network file system longer than
+	// a write of another host may take to be seen in part.
+	settleLocal   = 100 * time.Millisecond
+	settleNetwork = time.Second
+	// pollBusy and pollIdle lie between two looks at the whole folder.
+	pollBusy = time.Second
+	pollIdle = 5 * time.Second
+	// retryFirst and retryLast lie between two tries of what failed.
+	retryFirst = time.Second
+	retryLast  = 30 * time.Second
+	// stalePatiences is after how many times the patience a file counts as given up
+	// by its age alone. Who comes from cron does not stay for the patience; the
+	// clocks of two hosts may differ by less than this.
+	stalePatiences = 5
+
+	// maxBatch and maxBatchBytes bound what is read and submitted at once.
+	maxBatch      = 256
+	maxBatchBytes = 16 << 20
+	// maxLooks bounds how many files are remembered between two looks. What lies in
+	// the folder beyond it waits until others have been dealt with.
+	maxLooks = 100_000
+	// maxRecords is how many records of the log are read at once.
+	maxRecords = 1000
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" || o.Tasks == nil || o.Log == nil || o.Logger == nil {
+		return o, errors.New("dropfolder: Dir, Tasks, Log and Logger are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Patience <= 0 {
+		o.Patience = DefaultPatience
+	}
+	if o.MaxFileBytes <= 0 {
+		o.MaxFileBytes = DefaultMaxFileBytes
+	}
+	return o, nil
+}
+
+// settle is how far apart two looks have to be.
+func (o Options) settle() time.Duration {
+	if o.Network {
+		return settleNetwork
+	}
+	return settleLocal
+}

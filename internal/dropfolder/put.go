@@ -1,0 +1,131 @@
+package dropfolder
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/envelope"
+	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/taskid"
+)
+
+// File is a task as it is put into a drop folder.
+type File struct {
+	ID       string          `json:"id,omitempty"` // "" = Put makes one
+	Class    string          `json:"class,omitempty"`
+	Priority int32           `json:"priority,omitempty"`
+	Payload  json.RawMessage `json:"payload,omitempty"` // a JSON object
+}
+
+// Put puts a task into the drop folder of another process, which may be on another
+// host, and returns the id that the task will have. The file is on disk then; when it
+// is taken is for its reader to say.
+func Put(root string, file File) (id string, err error) {
+	ticket, err := newTicket()
+	if err != nil {
+		return "", err
+	}
+	if file.ID == "" {
+		file.ID = ticket
+	}
+	content, err := marshal(file)
+	if err != nil {
+		return "", fmt.Errorf("write task as JSON: %w", err)
+	}
+	if _, err := envelope.File.Read(content); err != nil {
+		return "", err // better now than in rejected/
+	}
+	return file.ID, putInto(root, ticket, content, func(l *layout) *dir { return l.pending })
+}
+
+// PutCancel asks the owner of a drop folder to cancel a task.
+func PutCancel(root, id, by, reason string) error {
+	ticket, err := newTicket()
+	if err != nil {
+		return err
+	}
+	content, err := marshal(request{Cancel: id, By: by, Reason: reason})
+	if err != nil {
+		return fmt.Errorf("write request as JSON: %w", err)
+	}
+	if _, err := readRequest(content); err != nil {
+		return err
+	}
+	return putInto(root, ticket, content, func(l *layout) *dir { return l.requests })
+}
+
+func newTicket() (string, error) {
+	var m taskid.Maker
+	return m.Next(time.Now())
+}
+
+func putInto(root, ticket string, content []byte, where func(*layout) *dir) error {
+	l, err := openLayout(root)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	d := where(l)
+	if err := d.put(ticket, content); err != nil {
+		return fmt.Errorf("put a file into the drop folder: %w", err)
+	}
+	return nil
+}
+
+// put makes a file that is whole under its name, and on disk with it.
+func (d *dir) put(ticket string, content []byte) error {
+	failpoint.Here("dropfolder/before-put")
+	if err := d.write(ticket, ticket+suffix, content); err != nil {
+		return err
+	}
+	failpoint.Here("dropfolder/after-put")
+	return d.sync()
+}
+
+// Backlog is what waits in a drop folder.
+type Backlog struct {
+	Pending  int // files to be taken, half-written ones among them
+	Taken    int // files whose tasks have no outcome in done/ yet
+	Requests int
+}
+
+// Any says whether there is anything.
+func (b Backlog) Any() bool { return b != Backlog{} }
+
+// Waiting counts what waits in a drop folder, by names alone. It changes nothing; a
+// folder that is not there has nothing. One that is not safe is an error.
+func Waiting(root string) (b Backlog, err error) {
+	d, err := openDir(nil, root)
+	if notThere(err) {
+		return b, nil
+	}
+	if err != nil {
+		return b, err
+	}
+	defer d.f.Close()
+	for name, n := range map[string]*int{pendingName: &b.Pending, takenDirName: &b.Taken, requestsName: &b.Requests} {
+		if *n, err = count(d, name); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+func count(root *dir, name string) (n int, err error) {
+	d, err := openChecked(root, name)
+	if notThere(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer d.f.Close()
+	err = d.each(func(name string) bool {
+		if eligible(name) {
+			n++
+		}
+		return true
+	})
+	return n, err
+}

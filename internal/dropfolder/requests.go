@@ -1,0 +1,97 @@
+package dropfolder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// request is a file in requests/: what a command on another host asks of the
+// owner.
+type request struct {
+	Cancel string `json:"cancel"` // the id of a task
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+}
+
+// carryOut does what is asked in requests/, in the order in which it was asked, as
+// much as one round may. A request is removed once it is done; to do it again after a
+// crash does no harm.
+func (f *Folder) carryOut(ctx context.Context, now time.Time) {
+	for n := 0; len(f.wanted) > 0 && n < maxBatch && ctx.Err() == nil; n++ {
+		name := f.wanted[0]
+		f.wanted = f.wanted[1:]
+		l := f.wishes.looks[name]
+		err := f.carryOutOne(ctx, now, name, l)
+		if ctx.Err() == nil && f.trouble.note("requests", "requests of other hosts cannot be carried out; they are tried again", err) {
+			l.retryAt = now.Add(retryFirst)
+		}
+		if full(err) {
+			f.wanted = nil // the next scan finds them
+		}
+	}
+}
+
+func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l *look) error {
+	if l.problem != "" { // for longer than anybody would take to mend it
+		return f.rejectRequest(now, name, l.problem)
+	}
+	file, content, err := f.read(f.layout.requests, name, l)
+	if file == nil {
+		return err
+	}
+	defer file.Close()
+	req, err := readRequest(content)
+	if err != nil {
+		return f.rejectRequest(now, name, err.Error())
+	}
+	err = f.opts.Tasks.Cancel(ctx, req.Cancel, req.By, req.Reason)
+	failpoint.Here("dropfolder/after-cancel")
+	switch code := task.CodeOf(err); {
+	case err == nil:
+		f.opts.Logger.Info("a task is cancelled on request of another host", "task", req.Cancel, "by", req.By)
+		return f.layout.requests.remove(name)
+	case code == task.CodeConflict:
+		f.opts.Logger.Info("a task that another host asked to cancel has ended already", "task", req.Cancel, "by", req.By)
+		return f.layout.requests.remove(name)
+	case code == task.CodeNotFound && (f.mayCome() || !l.givenUp(now, f.opts.Patience)):
+		l.retryAt = now.Add(pollBusy) // the task itself may still be on its way, as a file
+		return nil
+	case code == task.CodeNotFound, code == task.CodeInvalid, code == task.CodeUnsupported:
+		return f.rejectRequest(now, name, err.Error())
+	}
+	return err
+}
+
+// mayCome says whether there are files that were not submitted yet.
+func (f *Folder) mayCome() bool { return len(f.ready) > 0 || len(f.taken.unsettled) > 0 }
+
+func (f *Folder) rejectRequest(now time.Time, name, reason string) error {
+	base := name[:len(name)-len(suffix)]
+	ticket := base
+	if !isTicket(ticket) {
+		var err error
+		if ticket, err = f.nextTicket(now); err != nil {
+			return err
+		}
+	}
+	f.opts.Logger.Warn("a request of another host was rejected", "file", name, "reason", reason)
+	return f.moveToRejected(f.layout.requests, name, base, ticket, reason)
+}
+
+func readRequest(content []byte) (req request, err error) {
+	d := json.NewDecoder(bytes.NewReader(content))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&req); err != nil {
+		return req, fmt.Errorf("the request cannot be read: %w", err)
+	}
+	if err := task.ValidateID(req.Cancel); err != nil {
+		return req, fmt.Errorf("the request names no task: %w", err)
+	}
+	return req, nil
+}

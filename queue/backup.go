@@ -1,0 +1,93 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Backup writes a copy of the database that is in use into a file, for a queue that
+// nobody owns. The daemon that owns one is asked for a copy instead; see CopyTo.
+func Backup(ctx context.Context, opts Options, path string, progress Progress) (Copied, error) {
+	opts.ReadOnly = true
+	q, err := hold(ctx, opts)
+	if err != nil {
+		return Copied{}, err
+	}
+	done, err := q.backup(ctx, path, progress)
+	return done, errors.Join(err, q.letGo(q.closeDatabase))
+}
+
+func (q *Queue) backup(ctx context.Context, path string, progress Progress) (Copied, error) {
+	if err := q.identify(); err != nil {
+		return Copied{}, err
+	}
+	f, err := NewFile(path)
+	if err != nil {
+		return Copied{}, err
+	}
+	defer f.Discard()
+	done, err := q.CopyTo(ctx, f.WriteAt, progress)
+	if err != nil {
+		return done, err
+	}
+	return done, f.Commit()
+}
+
+// File is a file that appears under its name once it is whole, for its owner alone.
+type File struct {
+	path string
+	f    *os.File
+}
+
+// NewFile begins a file beside the place that it is for.
+func NewFile(path string) (*File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return &File{path: path, f: f}, nil
+}
+
+// WriteAt writes a piece of it.
+func (n *File) WriteAt(offset int64, piece []byte) error {
+	if _, err := n.f.WriteAt(piece, offset); err != nil {
+		return fmt.Errorf("write %s: %w", n.path, err)
+	}
+	return nil
+}
+
+// Name is where it is until then.
+func (n *File) Name() string { return n.f.Name() }
+
+// Commit makes it durable and gives it its name, in the place of one that has it.
+func (n *File) Commit() error {
+	err := n.f.Sync()
+	if cerr := n.f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(n.f.Name(), n.path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(n.path))
+	}
+	if err != nil {
+		_ = os.Remove(n.f.Name()) // the error that counts is being returned
+		return fmt.Errorf("write %s: %w", n.path, err)
+	}
+	n.f = nil
+	return nil
+}
+
+// Discard removes it, unless it was committed.
+func (n *File) Discard() {
+	if n.f == nil {
+		return
+	}
+	_ = n.f.Close() // it is of no use any more
+	_ = os.Remove(n.f.Name())
+	n.f = nil
+}

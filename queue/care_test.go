@@ -1,0 +1,474 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// mixedQueue makes a queue with tasks of all kinds, and closes it.
+func mixedQueue(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	q := openQueue(t, queue.Options{Dir: dir, Now: newClock().now})
+	fillMixed(t, q)
+	if _, _, err := q.Pause(context.Background(), "gpu", task.Pause{At: 1, By: "me", Reason: "the card is hot"}); err != nil {
+		t.Fatal(err)
+	}
+	closeQueue(t, q)
+	return dir
+}
+
+// TestCompact: the new database holds the same, and the old one is gone.
+func TestCompact(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, queue.Options{Dir: dir, Retention: queue.Retention{Age: 1, TombstoneAge: 1, EventAge: 1}})
+	fill(t, q, 2000, func(int, *task.Spec) {})
+	for seq := task.Seq(1); seq <= 1900; seq++ {
+		apply(t, q, seq, task.Event{Kind: task.EventCancelled, At: 1})
+	}
+	for more := true; more; {
+		var err error
+		if _, more, err = q.Expire(context.Background(), later); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := q.ID()
+	closeQueue(t, q)
+	want := snapshotOf(t, dir)
+	before := verifySound(t, dir)
+	got, err := queue.Compact(context.Background(), queue.Options{Dir: dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.After >= got.Before/2 || got.FreePages == 0 {
+		t.Errorf("compacted %+v", got)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 2 {
+		t.Errorf("in the folder are %v (%v)", left, err)
+	}
+	after := verifySound(t, dir)
+	if after.Holdings != before.Holdings || after.QueueID != id {
+		t.Errorf("it holds %+v, and held %+v", after.Holdings, before.Holdings)
+	}
+	compareTasks(t, want, snapshotOf(t, dir))
+	use := openQueue(t, queue.Options{Dir: dir})
+	submit(t, use, spec("after"))
+	closeQueue(t, use)
+}
+
+// TestCareNeedsNoOwner: what replaces the database is refused while somebody owns it.
+func TestCareNeedsNoOwner(t *testing.T) {
+	t.Parallel()
+	dir := mixedQueue(t)
+	q := openQueue(t, queue.Options{Dir: dir})
+	defer closeQueue(t, q)
+	ctx, opts := context.Background(), queue.Options{Dir: dir, LockTimeout: 1}
+	_, repair := queue.Repair(ctx, opts, nil)
+	_, compact := queue.Compact(ctx, opts, nil)
+	_, verify := queue.Verify(ctx, opts, nil)
+	_, backup := queue.Backup(ctx, opts, filepath.Join(t.TempDir(), "b"), nil)
+	for name, err := range map[string]error{"repair": repair, "compact": compact, "verify": verify, "backup": backup} {
+		if !errors.Is(err, queue.ErrLocked) {
+			t.Errorf("%s: %v", name, err)
+		} else if msg := err.Error(); !strings.Contains(msg, fmt.Sprint("pid ", os.Getpid())) {
+			t.Errorf("%s does not say who has it: %s", name, msg)
+		}
+	}
+}
+
+// TestCompactRefusesDamage: nothing is lost by it.
+func TestCompactRefusesDamage(t *testing.T) {
+	t.Parallel()
+	dir := mixedQueue(t)
+	spoilRecord(t, dir, "mixed-007")
+	before, err := os.ReadFile(dbPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refused := queue.Compact(context.Background(), queue.Options{Dir: dir}, nil)
+	if !errors.Is(refused, queue.ErrDamagedFile) {
+		t.Fatalf("compact: %v", refused)
+	}
+	if msg := refused.Error(); !strings.Contains(msg, "queue repair") {
+		t.Errorf("it does not say what to do: %s", msg)
+	}
+	after, err := os.ReadFile(dbPath(dir))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the database has changed (%v)", err)
+	}
+}
+
+// spoilRecord flips a bit behind the first place of the file where the text is.
+func spoilRecord(t *testing.T, dir, text string) {
+	t.Helper()
+	data, err := os.ReadFile(dbPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for at := 0; ; {
+		i := bytes.Index(data[at:], []byte(text))
+		if i < 0 {
+			break
+		}
+		at += i + len(text)
+		data[at-1] ^= 0x40
+		n++
+	}
+	if n == 0 {
+		t.Fatalf("%s is nowhere", text)
+	}
+	if err := os.WriteFile(dbPath(dir), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVerifyNames: what is damaged has a name.
+func TestVerifyNames(t *testing.T) {
+	t.Parallel()
+	dir := mixedQueue(t)
+	spoilRecord(t, dir, "ended with exit code 3")
+	v, err := queue.Verify(context.Background(), queue.Options{Dir: dir}, nil)
+	if err != nil || v.Sound() {
+		t.Fatalf("verify found %v (%v)", v.Findings, err)
+	}
+	named := false
+	for _, f := range v.Findings {
+		named = named || f.Kind == queue.FoundState && strings.HasPrefix(f.String(), "task mixed-") && f.Seq != 0
+	}
+	if !named {
+		t.Errorf("no task is named: %v", v.Findings)
+	}
+}
+
+// TestIndexIsMadeAnew: an index that disagrees with the tasks is found, and repaired.
+func TestIndexIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := mixedQueue(t)
+	want := snapshotOf(t, dir)
+	db, err := bolt.Open(dbPath(dir), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		c := tx.Bucket([]byte("ready")).Cursor()
+		c.First()
+		return c.Delete()
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := queue.Verify(ctx, queue.Options{Dir: dir}, nil)
+	if err != nil || len(v.Findings) == 0 || v.Findings[0].Kind != queue.FoundIndex || !strings.HasPrefix(v.Findings[0].ID, "mixed-") {
+		t.Fatalf("verify found %v (%v)", v.Findings, err)
+	}
+	if r, err := queue.Repair(ctx, queue.Options{Dir: dir}, nil); err != nil || r.Held != 0 || r.QueueID != v.QueueID {
+		t.Errorf("repaired %+v (%v)", r, err)
+	}
+	verifySound(t, dir)
+	compareTasks(t, want, snapshotOf(t, dir))
+}
+
+// TestWildNumbers: one wrong bit in a number that has no checksum makes no other harm.
+func TestWildNumbers(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	made := mixedQueue(t)
+	want := snapshotOf(t, made)
+	for name, change := range map[string]func(*bolt.Tx) error{
+		"the last event is far away": func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).SetSequence(1 << 60) },
+		"the last event is before":   func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).SetSequence(3) },
+		"the last task is far away":  func(tx *bolt.Tx) error { return tx.Bucket([]byte("specs")).SetSequence(1 << 60) },
+		"the last task is before":    func(tx *bolt.Tx) error { return tx.Bucket([]byte("specs")).SetSequence(3) },
+		"a far event": func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("events"))
+			_, v := b.Cursor().Last()
+			return b.Put([]byte{0x10, 0, 0, 0, 0, 0, 0, 1}, bytes.Clone(v))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "q")
+			if err := os.CopyFS(dir, os.DirFS(made)); err != nil {
+				t.Fatal(err)
+			}
+			db, err := bolt.Open(dbPath(dir), 0o600, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(db.Update(change), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := queue.Repair(ctx, queue.Options{Dir: dir}, nil); err != nil {
+				t.Fatal(err)
+			}
+			verifySound(t, dir)
+			compareTasks(t, want, snapshotOf(t, dir))
+		})
+	}
+}
+
+// TestFlippedMeta: a wrong bit in the page that leads to the newest state is found, and
+// what was committed last is not lost by the repair.
+func TestFlippedMeta(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	made := mixedQueue(t)
+	want := snapshotOf(t, made)
+	for _, at := range []int64{16 + 48, 4096 + 16 + 48, 16 + 16, 4096 + 16 + 60} {
+		dir := filepath.Join(t.TempDir(), "q")
+		if err := os.CopyFS(dir, os.DirFS(made)); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(dbPath(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[at] ^= 2
+		if err := os.WriteFile(dbPath(dir), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := queue.Verify(ctx, queue.Options{Dir: dir}, nil); err != nil || v.Sound() {
+			t.Errorf("byte %d: verify found nothing (%v)", at, err)
+		}
+		r, err := queue.Repair(ctx, queue.Options{Dir: dir}, nil)
+		if err != nil || r.Held != 0 || r.NewID {
+			t.Errorf("byte %d: repaired %+v (%v)", at, r, err)
+		}
+		verifySound(t, dir)
+		compareTasks(t, want, snapshotOf(t, dir))
+	}
+}
+
+// TestRestore: a restored queue is another one, and starts nothing by itself.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := mixedQueue(t)
+	was := verifySound(t, dir)
+	want := snapshotOf(t, dir)
+	file := filepath.Join(t.TempDir(), "backup.db")
+	if _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the backup has mode %v (%v)", info.Mode(), err)
+	}
+	at := filepath.Join(t.TempDir(), "new")
+	got, err := queue.Restore(ctx, queue.Options{Dir: at}, file, queue.RestoreOptions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := verifySound(t, at)
+	if now.QueueID == was.QueueID || got.QueueID != now.QueueID || !got.NewID || got.Tasks != was.Tasks {
+		t.Errorf("restored %+v from %+v", got, was)
+	}
+	checkRestored(t, at, want)
+	if _, err := queue.Restore(ctx, queue.Options{Dir: at}, file, queue.RestoreOptions{}, nil); !errors.Is(err, queue.ErrNotEmpty) {
+		t.Errorf("restored over a queue: %v", err)
+	}
+	again, err := queue.Restore(ctx, queue.Options{Dir: at}, file, queue.RestoreOptions{Replace: true}, nil)
+	if err != nil || again.Former != got.Path {
+		t.Errorf("restored once more: %+v (%v)", again, err)
+	}
+	if _, err := os.Stat(got.Path); err != nil {
+		t.Errorf("what was there is gone: %v", err)
+	}
+}
+
+// checkRestored: ended tasks are as they were, all others are held.
+func checkRestored(t *testing.T, dir string, want map[task.Seq]string) {
+	t.Helper()
+	q := openQueue(t, queue.Options{Dir: dir})
+	defer closeQueue(t, q)
+	heads, err := headsOf(q, 10)
+	if err != nil || len(heads) != 0 {
+		t.Errorf("%v would start (%v)", heads, err)
+	}
+	if active, err := q.Active(); err != nil || len(active) != 0 {
+		t.Errorf("%d tasks are followed (%v)", len(active), err)
+	}
+	for seq, text := range want {
+		now, err := textOf(q, seq)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if ended := strings.Contains(text, `"status":{"State":9`); ended && now != text || !ended && !strings.Contains(now, `"Held":"restored from a backup`) {
+			t.Errorf("task %d was\n%s\nand is\n%s", seq, text, now)
+		}
+	}
+	held, err := q.Lookup("mixed-000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, q, held.Seq, task.Event{Kind: task.EventHeld})
+	if heads, err := headsOf(q, 10); err != nil || len(heads) != 1 {
+		t.Errorf("let go, %v would start (%v)", heads, err)
+	}
+}
+
+// TestRestoreOfDamaged is refused, unless that is what is wanted.
+func TestRestoreOfDamaged(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := mixedQueue(t)
+	spoilRecord(t, dir, "mixed-007")
+	file, at := dbPath(dir), filepath.Join(t.TempDir(), "new")
+	refused, err := queue.Restore(ctx, queue.Options{Dir: at}, file, queue.RestoreOptions{}, nil)
+	if !errors.Is(err, queue.ErrDamagedBackup) || len(refused.Findings) == 0 {
+		t.Errorf("restored from a damaged file: %+v (%v)", refused, err)
+	}
+	if _, err := queue.Restore(ctx, queue.Options{Dir: at}, file, queue.RestoreOptions{Damaged: true}, nil); err != nil {
+		t.Error(err)
+	}
+	verifySound(t, at)
+}
+
+// memoryFile is a copy that is made in memory.
+type memoryFile []byte
+
+func (m *memoryFile) writeAt(offset int64, piece []byte) error {
+	if need := int(offset) + len(piece); need > len(*m) {
+		*m = append(*m, make([]byte, need-len(*m))...)
+	}
+	copy((*m)[offset:], piece)
+	return nil
+}
+
+// TestCopyUnderLoad copies a queue while others submit and move tasks. Each copy is of
+// one moment: it is sound, and each caller finds in it what it was told before the copy
+// began, and of what came later a beginning without a gap.
+func TestCopyUnderLoad(t *testing.T) {
+	t.Parallel()
+	q := openQueue(t, queue.Options{Dir: t.TempDir()})
+	const callers = 4
+	var told [callers]atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := int64(1); ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				s := spec(fmt.Sprintf("load-%d-%d", i, n))
+				s.Payload = []byte(`{"p": "` + strings.Repeat("p", 3000) + `"}`)
+				if err := submitAndPlace(q, s); err != nil {
+					t.Error(err)
+					return
+				}
+				told[i].Store(n)
+			}
+		})
+	}
+	copies := 8
+	if testing.Short() {
+		copies = 3
+	}
+	for range copies {
+		var before [callers]int64
+		for i := range before {
+			before[i] = told[i].Load()
+		}
+		var file memoryFile
+		if _, err := q.CopyTo(context.Background(), file.writeAt, nil); err != nil {
+			t.Fatal(err)
+		}
+		checkCopy(t, file, before[:])
+	}
+	close(stop)
+	wg.Wait()
+	closeQueue(t, q)
+}
+
+// submitAndPlace is for goroutines beside that of the test.
+func submitAndPlace(q *queue.Queue, s *task.Spec) error {
+	got, err := q.Submit(context.Background(), []*task.Spec{s})
+	if err != nil || got[0].Err != nil {
+		return errors.Join(err, got[0].Err)
+	}
+	ev := placed
+	ev.Attempt = 1
+	applied, err := q.Apply(context.Background(), []task.Change{{Seq: got[0].Task.Seq, Event: ev}})
+	if err != nil {
+		return err
+	}
+	return applied[0].Err
+}
+
+func checkCopy(t *testing.T, file []byte, before []int64) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(dbPath(dir), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verifySound(t, dir)
+	q := openQueue(t, queue.Options{Dir: dir})
+	defer closeQueue(t, q)
+	for i, n := range before {
+		last := int64(0)
+		for k := int64(1); ; k++ {
+			_, err := q.Lookup(fmt.Sprintf("load-%d-%d", i, k))
+			if errors.Is(err, queue.ErrNotFound) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = k
+		}
+		if last < n {
+			t.Errorf("caller %d was told of %d tasks before the copy began, and %d are in it", i, n, last)
+		}
+	}
+}
+
+// TestOpenWhileCompacted: whoever waits for the queue while it is compacted has the new
+// one, and never finds nothing.
+func TestOpenWhileCompacted(t *testing.T) {
+	t.Parallel()
+	dir := mixedQueue(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 10 {
+				q, err := queue.Open(context.Background(), queue.Options{Dir: dir, LockTimeout: hangsAfter})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := q.Counts().Total(task.Pending); n == 0 {
+					t.Error("the queue is empty")
+				}
+				if err := q.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 5 {
+		if _, err := queue.Compact(context.Background(), queue.Options{Dir: dir, LockTimeout: hangsAfter}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	verifySound(t, dir)
+}

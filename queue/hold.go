@@ -1,0 +1,189 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// Whoever looks after a database (verify, repair, backup, restore, compact) holds
+// its lock, so that nobody owns the queue meanwhile; and its lease, if they are to put
+// another database in use, so that nobody on another host does. It is no opening of
+// the queue: no fencing number is spent.
+
+// newQueue returns a queue that is not open yet.
+func newQueue(opts Options) *Queue {
+	return &Queue{opts: opts.withDefaults(), changed: make(chan struct{}, 1), fate: fate{damaged: make(chan struct{})}}
+}
+
+// hold opens the database in use and begins no work. It refuses one that is damaged.
+func hold(ctx context.Context, opts Options) (*Queue, error) {
+	if _, err := os.Lstat(opts.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, noQueue(opts.Dir)
+	}
+	if _, err := currentPath(opts.Dir); err != nil {
+		return nil, err
+	}
+	q := newQueue(opts)
+	if err := q.approach(ctx); err != nil {
+		return nil, err
+	}
+	if err := q.openDatabase(ctx); err != nil {
+		q.lease.release()
+		return nil, err
+	}
+	return q, nil
+}
+
+// letGo ends what hold or holdFile began; closing lets go of the file.
+func (q *Queue) letGo(closing func() error) error {
+	err := closing()
+	q.lease.release()
+	return err
+}
+
+// holdFile locks the database in use without opening it, whatever is in it.
+func holdFile(ctx context.Context, opts Options) (*Queue, error) {
+	q := newQueue(opts)
+	if err := q.approach(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		path, err := currentPath(opts.Dir)
+		if err != nil {
+			return nil, err
+		}
+		q.path = path
+		if err := q.lockFile(ctx); err != nil {
+			return nil, q.openFailed(err)
+		}
+		if err := q.acquire(ctx); err != nil {
+			err = errors.Join(err, q.file.Close())
+			switch {
+			case errors.Is(err, errMoved):
+				continue
+			case errors.Is(err, errCopy): // that one may still write into the file
+				err = q.locked()
+			}
+			return nil, q.openFailed(err)
+		}
+		again, err := currentPath(opts.Dir)
+		if err == nil && again == path {
+			return q, nil
+		}
+		if err := errors.Join(err, q.letGo(q.file.Close)); err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		q.lease = nil
+	}
+}
+
+func (q *Queue) lockFile(ctx context.Context) (err error) {
+	if q.file, err = os.OpenFile(q.path, os.O_RDONLY, 0); err != nil {
+		return err
+	}
+	if err := q.lock(ctx, q.file); err != nil {
+		return errors.Join(err, q.file.Close())
+	}
+	return nil
+}
+
+// currentPath returns the database in use. The error has CodeNotFound when there is
+// none.
+func currentPath(dir string) (string, error) {
+	name, err := readCurrent(dir)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", noQueue(dir)
+	}
+	return path, nil
+}
+
+func noQueue(dir string) error {
+	return task.Errorf(task.CodeNotFound, "there is no queue in %s", dir)
+}
+
+// openAt opens a database by itself, for reading, wherever it is.
+func openAt(ctx context.Context, path string, opts Options) (*Queue, error) {
+	opts.Dir, opts.ReadOnly = filepath.Dir(path), true
+	q := newQueue(opts)
+	q.path = path
+	return q, q.openBolt(ctx)
+}
+
+// generations returns the databases in a folder, whether in use or not.
+func generations(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if generationOf(e.Name()) > 0 {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// workshopPrefix begins the names of the folders in which a database is made before
+// it is put in use. What a crash has left of them is removed by the next that makes
+// one, under the lock of the database in use.
+const workshopPrefix = ".new-"
+
+// workshop makes such a folder within the queue directory, so that what is made
+// there can be moved into its place in one step.
+func workshop(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), workshopPrefix) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return "", fmt.Errorf("remove what an earlier attempt has left: %w", err)
+			}
+		}
+	}
+	return os.MkdirTemp(dir, workshopPrefix)
+}
+
+// install puts a database that is whole and on disk in use: under a name of its own
+// first, then by CURRENT. A crash before the last step leaves the one before in use.
+func (q *Queue) install(path, what string) (name string, err error) {
+	dir := q.opts.Dir
+	generation, err := unusedGeneration(dir)
+	if err != nil {
+		return "", err
+	}
+	name = generationName(generation)
+	crashIn(what, "before-rename")
+	if err := os.Rename(path, filepath.Join(dir, name)); err != nil {
+		return "", err
+	}
+	if err := syncDir(dir); err != nil {
+		return "", err
+	}
+	crashIn(what, "before-current")
+	if err := q.lease.confirm(); err != nil {
+		return "", err
+	}
+	// Whoever finds a generation above its own in use takes itself for deposed.
+	if err := q.lease.publish(func(o *Owner) { o.Generation = generation }); err != nil {
+		return "", err
+	}
+	if err := writeCurrent(dir, name); err != nil {
+		return "", err
+	}
+	crashIn(what, "after-current")
+	return name, nil
+}

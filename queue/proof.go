@@ -1,0 +1,74 @@
+package queue
+
+import (
+	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
+)
+
+// verdict is what can be known of an owner by someone who has the lock of the
+// database.
+type verdict uint8
+
+const (
+	// unproven: it may well be alive.
+	unproven verdict = iota
+	// running: it is.
+	running
+	// dead: it cannot be, and has written its last.
+	dead
+	// deadIfSilent: it is dead unless its heartbeat is seen.
+	deadIfSilent
+	// replaceableIfSilent: unless its heartbeat is seen it may be replaced by someone
+	// who goes on with a copy of the database. It may still write into the old one.
+	replaceableIfSilent
+)
+
+// witness is what the verdict depends on besides the owner.
+type witness struct {
+	here       host.Identity
+	mount      mounts.Mount
+	generation int // that CURRENT names, and of which we have the lock
+	runs       func(host.Process) bool
+}
+
+// judge says what is known of an owner; nil = the file names nobody.
+func (w witness) judge(o *Owner) verdict {
+	switch {
+	case o == nil && w.mount.Local():
+		return dead
+	case o == nil:
+		return deadIfSilent
+	case o.BootID == w.here.Boot:
+		return w.judgeNeighbour(o)
+	case o.Generation < w.generation:
+		// It was followed already, and wrote its name once more before it noticed.
+		return deadIfSilent
+	case w.mount.Local() && (o.Machine == w.here.Machine || o.Machine == "" && o.Host == w.here.Name):
+		return dead // this machine was started anew since
+	case w.mount.Local():
+		// A container that was made anew has another machine id, or none. But the disk
+		// may also be one that we serve to others (NFS), whose locks we do not see.
+		return replaceableIfSilent
+	case o.Machine == w.here.Machine && o.Host == w.here.Name:
+		return deadIfSilent // started anew, unless both were cloned from one image
+	default:
+		return unproven
+	}
+}
+
+// judgeNeighbour is for an owner under the same kernel.
+func (w witness) judgeNeighbour(o *Owner) verdict {
+	sameTable := o.PIDs == w.here.PIDs || o.PIDs == 0 && o.Host == w.here.Name
+	switch {
+	case o.Generation == w.generation && !w.mount.FUSE():
+		return dead // else it would have the lock, or the folder was copied; one kernel grants it once
+	case sameTable && w.runs(o.process()):
+		return running
+	case sameTable:
+		return dead
+	case w.mount.FUSE():
+		return deadIfSilent // its locks are what a program says they are
+	default:
+		return unproven
+	}
+}

@@ -1,0 +1,213 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// A take-over follows an owner that cannot be shown to be dead, but has been silent
+// for long. It may be frozen, and go on at any moment with what it was doing, in the
+// middle of a commit. So:
+//
+//  1. Its heartbeat is watched for terms.watch. A sign of life ends it all.
+//  2. owner.json is made ours. From now on the former owner finds itself deposed
+//     when it looks, and it looks before and after each commit, unless it did so
+//     within terms.confirm.
+//  3. terms.grace later it believes nothing any more that it saw before step 2.
+//     What it has answered to anybody is in the database by now, and it will
+//     answer nothing more.
+//  4. The database is copied to the next generation, read from end to end, and
+//     given a higher fence. Then CURRENT is moved. What the former owner still
+//     writes goes into a file that nobody reads; it is kept.
+//
+// A crash before CURRENT is moved leaves the former generation in use.
+
+// The places where a crash test can die in the middle of it.
+var _ = failpoint.Declare("takeover/silent", "takeover/placed", "takeover/waited", "takeover/copied", "takeover/checked", "takeover/fenced", "takeover/moved")
+
+// mustTakeOver says whether the database can be opened in no other way.
+func (q *Queue) mustTakeOver(err error) bool {
+	return errors.Is(err, errCopy) || q.opts.TakeOver && !q.opts.ReadOnly && errors.Is(err, berrors.ErrTimeout)
+}
+
+// takeOver opens a copy of the database in the place of its owner.
+func (q *Queue) takeOver(ctx context.Context) error {
+	if err := q.replaceOwner(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("takeover/placed")
+	if err := q.awaitGrace(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("takeover/waited")
+	name, err := readCurrent(q.opts.Dir)
+	if err != nil {
+		return err
+	}
+	from := filepath.Join(q.opts.Dir, name)
+	to := filepath.Join(q.opts.Dir, generationName(q.lease.owner.Generation))
+	q.path = from
+	if err := copyDatabase(ctx, from, to); err != nil {
+		return errors.Join(fmt.Errorf("copy %s: %w", from, err), removeIfThere(to))
+	}
+	failpoint.Here("takeover/copied")
+	q.path = to
+	if err := q.openCopy(ctx, from); err != nil {
+		return errors.Join(err, removeIfThere(q.path))
+	}
+	failpoint.Here("takeover/checked")
+	q.opts.Logger.Warn("the queue was taken over; the former database is kept", "former", from, "database", q.path)
+	return nil
+}
+
+// replaceOwner takes the place of a silent owner.
+func (q *Queue) replaceOwner(ctx context.Context) error {
+	line, err := succession(q.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if pid := host.Holder(q.path); len(line) == 0 || pid != 0 {
+		return q.locked() // it is under this kernel, and can be stopped here
+	}
+	last := line[len(line)-1].owner
+	switch v, err := q.judge(last); {
+	case err != nil:
+		return err
+	case v == running:
+		return &LockedError{Dir: q.opts.Dir, Owner: last}
+	}
+	if err := q.awaitSilence(ctx, last); err != nil {
+		return err
+	}
+	failpoint.Here("takeover/silent")
+	next, err := unusedGeneration(q.opts.Dir)
+	if err != nil {
+		return err
+	}
+	l, err := q.newLease(next)
+	if err != nil {
+		return err
+	}
+	if err := l.take(line); err != nil {
+		if errors.Is(err, errTaken) {
+			return q.locked()
+		}
+		return err
+	}
+	q.lease = l
+	return nil
+}
+
+// awaitGrace waits until the former owner believes in its lease no more.
+func (q *Queue) awaitGrace(ctx context.Context) error {
+	t := time.NewTimer(q.opts.terms.grace)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return q.lease.look()
+	case <-q.Deposed():
+		return q.lease.err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// copyTries is how often a copy is begun anew because somebody wrote meanwhile. The
+// owner that was deposed finishes one commit at most.
+const copyTries = 5
+
+// errUnsteady says that a database is being written.
+var errUnsteady = errors.New("somebody is writing into it")
+
+// copyDatabase copies a database of which we have no lock. What can be reached from
+// one meta page is written over at the earliest by the commit after the next. So a
+// copy is whole if, when it is made, the meta page is still the newest.
+func copyDatabase(ctx context.Context, from, to string) error {
+	for range copyTries {
+		err := copyOnce(ctx, from, to)
+		if !errors.Is(err, errUnsteady) {
+			return err
+		}
+	}
+	return errUnsteady
+}
+
+func copyOnce(ctx context.Context, from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	before, ok := readMeta(src)
+	if !ok {
+		return fileError("neither of the two pages that it begins with is whole, or it is not a queue database")
+	}
+	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	if err := copyBytes(ctx, dst, src, int64(before.high)*int64(before.page)); err != nil {
+		return err
+	}
+	if after, ok := readMeta(src); !ok || after != before {
+		return errUnsteady
+	}
+	if err := dst.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// copyBytes copies n bytes, a few at a time so that it can be ended.
+func copyBytes(ctx context.Context, dst io.Writer, src io.Reader, n int64) error {
+	const piece = 8 << 20
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m, err := io.CopyN(dst, src, min(n, piece))
+		if errors.Is(err, io.EOF) {
+			return fileError("it is shorter than it says")
+		}
+		if err != nil {
+			return err
+		}
+		n -= m
+	}
+	return nil
+}
+
+// openCopy opens the copy, and reads all of it.
+func (q *Queue) openCopy(ctx context.Context, from string) error {
+	q.opts.wholeBytes = 1 << 62
+	if err := q.openBolt(ctx); err != nil {
+		return q.openFailed(err)
+	}
+	err := q.view(func(tx *bolt.Tx) error {
+		_, err := q.checkVersion(tx)
+		return err
+	})
+	if err == nil {
+		err = q.Check(ctx)
+	}
+	if err == nil || errors.Is(err, task.ErrDamaged) && !errors.Is(err, ErrInconsistent) {
+		return nil // a record that cannot be read stops its own task, and nothing else
+	}
+	if errors.Is(err, ErrInconsistent) {
+		err = task.Errorf(task.CodeInternal, "the queue was not taken over: %s is damaged, and is left as it is: %w", from, err)
+	}
+	return errors.Join(err, q.closeDatabase())
+}
