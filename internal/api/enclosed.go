@@ -46,3 +46,11 @@ func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) 
 	}
 	return out, nil
 }
+
+// ResultOf returns what a task that has ended gave back, as GET /tasks/{id} answers it:
+// under the program's own keys, with the metadata beside them; and why it has not
+// succeeded, "" if it has.
+func ResultOf(t task.Task, result task.Result) (members map[string]any, failure string) {
+	e := endingOf(t, result)
+	return e.members(), e.failure()
+}

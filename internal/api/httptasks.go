@@ -28,8 +28,7 @@ func (h *HTTPServer) getTask(w http.ResponseWriter, r *http.Request) error {
 		TaskID: text(t.Spec.ID), Class: text(t.Spec.Class), State: t.State().String(), Attempt: t.Attempt(),
 	}
 	if t.State().Terminal() {
-		e := endingOf(t, result)
-		answer.Result, answer.Error = e.members(), e.failure()
+		answer.Result, answer.Error = ResultOf(t, result)
 	}
 	return answerOK(w, answer)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -65,10 +66,15 @@ func (d dropTasks) Outcome(id string) (dropfolder.Outcome, error) {
 		return dropfolder.Outcome{}, err
 	}
 	s := t.Status()
-	o := dropfolder.Outcome{State: s.State, Result: result, EndedAt: s.EndedAt.Time(), Duration: t.Ran(s.EndedAt), Ticket: ticketOf(t)}
-	if s.State != task.Succeeded {
-		o.Error = s.Outcome.Message
+	o := dropfolder.Outcome{State: s.State, EndedAt: s.EndedAt.Time(), Duration: t.Ran(s.EndedAt), Ticket: ticketOf(t)}
+	if !s.State.Terminal() {
+		return o, nil
 	}
+	members, failure := api.ResultOf(t, result)
+	if o.Result, err = json.Marshal(members); err != nil {
+		return dropfolder.Outcome{}, fmt.Errorf("encode the result of task %s: %w", id, err)
+	}
+	o.Error = failure
 	return o, nil
 }
 
@@ -87,10 +93,20 @@ func (d dropTasks) Cancel(ctx context.Context, id, by, reason string) error {
 	return err
 }
 
+// queueMount is what the queue's folder is on. Where that cannot be told, it is not
+// known to be local.
+func (a *App) queueMount() mounts.Mount {
+	m, err := mounts.Of(a.conf.QueueDir)
+	if err != nil {
+		a.log.Warn("cannot tell what the queue is on, so it is taken for a file server", "dir", a.conf.QueueDir, "error", err)
+	}
+	return m
+}
+
 // newDropFolder makes the door of files.
 func (a *App) newDropFolder() (*dropfolder.Folder, error) {
 	return dropfolder.New(dropfolder.Options{
 		Dir: a.conf.QueueDir, Tasks: dropTasks{a.server, moverPort{a.engine, a.queue}, a.queue}, Log: logPort{a.queue},
-		Logger: a.log.With("component", "dropfolder"),
+		Logger: a.log.With("component", "dropfolder"), Network: !a.queueMount().Local(),
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,9 @@ type Folder struct {
 	cursor uint64 // up to where the log was read
 
 	busy atomic.Bool
+	// through is up to where the log was read for good: of what ended before that,
+	// either the outcome is in done/, or busy says that it is not.
+	through atomic.Uint64
 }
 
 // New makes a Folder. It touches nothing.
@@ -56,8 +60,12 @@ func New(opts Options) (*Folder, error) {
 }
 
 // Busy says whether there is something to do that does not wait for a task, or for
-// a file to be finished by its writer. It is true until the folder was looked at.
-func (f *Folder) Busy() bool { return f.busy.Load() }
+// a file to be finished by its writer: the outcome of whatever has ended is in done/
+// when there is not. It is true until the folder was looked at.
+func (f *Folder) Busy() bool {
+	// In this order: they are written in the other one.
+	return f.through.Load() < f.opts.Log.LastIndex() || f.busy.Load()
+}
 
 // Run works until the context ends, and returns nil then. The error is that of the
 // event log, without which no outcome would ever be returned; whatever is wrong with
@@ -83,6 +91,9 @@ func (f *Folder) Run(ctx context.Context) error {
 			return fmt.Errorf("follow the event log: %w", err)
 		case <-follower.ended:
 			if f.readLog(); f.layout == nil || !f.taken.endDue(f.opts.Now()) {
+				if f.layout != nil {
+					f.through.Store(f.cursor)
+				}
 				continue // other tasks are most of what a busy queue tells of
 			}
 		case <-watch.changed:
@@ -113,6 +124,7 @@ func (f *Folder) round(ctx context.Context) time.Duration {
 	now := f.opts.Now()
 	if !f.open(now) {
 		f.busy.Store(false) // it is not for us to wait until somebody mends it
+		f.through.Store(math.MaxUint64)
 		return pollIdle
 	}
 	f.readLog()
@@ -134,6 +146,7 @@ func (f *Folder) pause(now time.Time) time.Duration {
 		!f.closed(now) && (len(f.ready) > 0 || f.taken.settleDue(now, settle, f.opts.Patience))
 	settles := f.taken.settles(now, settle)
 	f.busy.Store(more || settles || f.settling)
+	f.through.Store(f.cursor)
 	wait := max(f.scanAt.Sub(now), time.Millisecond)
 	if len(f.ready) > 0 { // they come first, and nothing is taken for now
 		wait = f.closedUntil.Sub(now)
