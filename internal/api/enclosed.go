@@ -47,6 +47,19 @@ func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) 
 	return out, nil
 }
 
+// SubmitOrder accepts one task as SubmitTask does, for a door that is not this
+// package's. An error is what the caller of SubmitTask would see.
+func (s *Server) SubmitOrder(ctx context.Context, who Peer, req *pb.SubmitTaskRequest) error {
+	answers, err := service{Server: s}.accept(ctx, []order{{SubmitTaskRequest: req}}, func(spec *task.Spec) error {
+		spec.SubmitUID, spec.Via = who.UID, who.Via
+		return nil
+	})
+	if err == nil && !answers[0].GetSuccess() {
+		err = task.Errorf(codeNamed(answers[0].GetCode()), "%s", answers[0].GetError())
+	}
+	return err
+}
+
 // ResultOf returns what a task that has ended gave back, as GET /tasks/{id} answers it:
 // under the program's own keys, with the metadata beside them; and why it has not
 // succeeded, "" if it has.

@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"os"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/mounts"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
 
@@ -50,6 +54,31 @@ func (d dropTasks) Submit(ctx context.Context, subs []dropfolder.Submission) ([]
 		out[i] = dropfolder.Answer{Existing: a.Existing, Err: a.Err}
 	}
 	return out, nil
+}
+
+// Order accepts the task that a command on another host has ordered: the request that it
+// would have made of us.
+func (d dropTasks) Order(ctx context.Context, order json.RawMessage) error {
+	req := &pb.SubmitTaskRequest{}
+	if err := protojson.Unmarshal(order, req); err != nil {
+		return task.Errorf(task.CodeInvalid, "the order cannot be read: %w", err)
+	}
+	return d.server.SubmitOrder(ctx, api.Peer{UID: uint32(os.Geteuid()), Via: viaDrop}, req)
+}
+
+// PutOrder leaves a submission in the drop folder, for an owner on another host. It is
+// on disk when it returns. The request has an id.
+func PutOrder(conf config.Config, req *pb.SubmitTaskRequest) error {
+	order, err := protojson.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("write the task as JSON: %w", err)
+	}
+	return dropfolder.PutOrder(conf.QueueDir, order)
+}
+
+// PutCancel leaves a cancel in the drop folder, in the same way.
+func PutCancel(conf config.Config, id, by, reason string) error {
+	return dropfolder.PutCancel(conf.QueueDir, id, by, reason)
 }
 
 // Outcome tells how far a task is, and of one that was removed how it ended.

@@ -28,6 +28,9 @@ type verb struct {
 	do func(ctx context.Context, cl *client, id string) (verdict, error)
 	// would says what do would do to a task that is as given.
 	would func(info *pb.TaskInfo) verdict
+	// away does what can be done where the queue is owned on another host, if that is
+	// what the error says, and else returns it; nil = nothing can be done.
+	away func(c *cli.Context, cfg config.Config, err error) error
 }
 
 // verdict is what became of one task.
@@ -53,7 +56,7 @@ func (s *session) bulk(c *cli.Context, v verb) error {
 	if c.Bool("dry-run") {
 		needs = reads
 	}
-	return s.withClient(c, needs, func(ctx context.Context, cl *client) error {
+	err = s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		tasks, err := want.resolve(ctx, cl)
 		if err != nil {
 			return err
@@ -76,6 +79,10 @@ func (s *session) bulk(c *cli.Context, v verb) error {
 		}
 		return nil
 	})
+	if v.away != nil && !c.Bool("dry-run") {
+		err = v.away(c, cfg, err)
+	}
+	return err
 }
 
 // bulkRun is one such run.

@@ -21,7 +21,7 @@ func (s *session) cancelCommand() *cli.Command {
 			reason := c.String("reason")
 			// Newest first: what waits for others is cancelled before those are, and
 			// so does not fail for want of them.
-			return s.bulk(c, verb{states: unfinished(), newestFirst: true, atOnce: 32, would: wouldCancel, do: func(ctx context.Context, cl *client, id string) (verdict, error) {
+			return s.bulk(c, verb{states: unfinished(), newestFirst: true, atOnce: 32, would: wouldCancel, away: s.cancelElsewhere, do: func(ctx context.Context, cl *client, id string) (verdict, error) {
 				began := s.now().UnixNano()
 				answer, err := cl.CancelTask(ctx, &pb.CancelTaskRequest{TaskId: id, Reason: reason})
 				if err != nil && task.CodeOf(err) == task.CodeConflict {

@@ -86,7 +86,7 @@ func (s *session) submit(c *cli.Context) error {
 	if c.Bool("wait") || c.Bool("follow") {
 		needs = needsDaemon
 	}
-	return noQueue(cfg, needs, s.withClient(c, needs, func(ctx context.Context, cl *client) error {
+	err = s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		answer, err := s.send(ctx, cl, req)
 		if err != nil {
 			return err
@@ -103,7 +103,8 @@ func (s *session) submit(c *cli.Context) error {
 		}
 		s.remind(cl, "it is on disk, and nothing runs it yet")
 		return nil
-	}))
+	})
+	return noQueue(cfg, needs, s.submitElsewhere(c, cfg, req, err))
 }
 
 // submitNeeds is what a submission needs that waits for nothing. A queue is made only

@@ -107,6 +107,13 @@ type jsonEvent struct {
 	Data  map[string]any `json:"data,omitempty" doc:"what else is known, with the names and types of a task: class, state, status, attempt, backend, exit_code, error, failure_class, not_before; and text, a remark"`
 }
 
+// jsonLeft is submit --json where the queue is owned on another host.
+type jsonLeft struct {
+	ID    string `json:"id" doc:"of the task, which is accepted when the owner takes it"`
+	Owner string `json:"left_for_host" doc:"where the owner of the queue runs"`
+	PID   int    `json:"left_for_pid" doc:"of the owner, there"`
+}
+
 // jsonDrain is drain --json.
 type jsonDrain struct {
 	Reason  string         `json:"reason" doc:"why it ended: finished, time over, asked away, or somebody else does it"`
@@ -194,7 +201,7 @@ var jsonDocs = []struct {
 	of   any
 }{
 	{"task", jsonTask{}}, {"spec of a task", jsonSpec{}}, {"resources of a spec", jsonResources{}}, {"after of a spec", jsonAfter{}},
-	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"drain", jsonDrain{}}, {"paused class of status", jsonPause{}},
+	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"drain", jsonDrain{}}, {"submit, where another host has the queue", jsonLeft{}}, {"paused class of status", jsonPause{}},
 	{"queue stats", jsonQueue{}}, {"class of queue stats, pause and resume", jsonClass{}}, {"recent of a class", jsonRecent{}},
 	{"queue verify", jsonVerify{}}, {"finding of queue verify, repair and restore", jsonFound{}}, {"queue backup", jsonBackup{}},
 	{"queue repair and restore", jsonRepair{}}, {"queue compact", jsonCompact{}},

@@ -2,6 +2,7 @@ package dropfolder
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -24,6 +25,8 @@ type ledger struct {
 	refuse    func(Submission) error // for one
 	batches   []int
 	cancels   []string
+	orders    []string
+	orderErr  error
 	cancelErr error
 }
 
@@ -138,6 +141,16 @@ func (l *ledger) Outcome(id string) (Outcome, error) {
 		return t.outcome, nil
 	}
 	return Outcome{}, task.Errorf(task.CodeNotFound, "no such task: %s", id)
+}
+
+func (l *ledger) Order(_ context.Context, order json.RawMessage) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.orderErr != nil {
+		return l.orderErr
+	}
+	l.orders = append(l.orders, string(order))
+	return nil
 }
 
 func (l *ledger) Cancel(_ context.Context, id, by, reason string) error {

@@ -15,6 +15,9 @@ type Tasks interface {
 	// one answer per submission, in order. The error is for the whole: nothing was
 	// stored. The same id with the same content is the same task.
 	Submit(ctx context.Context, subs []Submission) ([]Answer, error)
+	// Order stores the task of a request of another host, and returns once it is on
+	// disk. The same id with the same content is the same task.
+	Order(ctx context.Context, order json.RawMessage) error
 	// Outcome tells how far the task with that id is; also how one ended that
 	// retention has removed. Of an id that is unknown the error has CodeNotFound.
 	Outcome(id string) (Outcome, error)

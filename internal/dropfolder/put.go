@@ -55,6 +55,21 @@ func PutCancel(root, id, by, reason string) error {
 	return putInto(root, ticket, content, func(l *layout) *dir { return l.requests })
 }
 
+// PutOrder asks the owner of a drop folder to accept a task, in the form that its
+// Tasks.Order reads: a JSON value that carries the task's id, so that it can be sent
+// twice.
+func PutOrder(root string, order json.RawMessage) error {
+	ticket, err := newTicket()
+	if err != nil {
+		return err
+	}
+	content, err := marshal(request{Order: order})
+	if err != nil {
+		return fmt.Errorf("write request as JSON: %w", err)
+	}
+	return putInto(root, ticket, content, func(l *layout) *dir { return l.requests })
+}
+
 func newTicket() (string, error) {
 	var m taskid.Maker
 	return m.Next(time.Now())

@@ -68,6 +68,10 @@ func (q onQueue) Cancel(ctx context.Context, id, by, reason string) error {
 	return q.apply(ctx, t, task.Event{Kind: task.EventCancelAsked, By: by, Text: reason})
 }
 
+func (q onQueue) Order(context.Context, json.RawMessage) error {
+	return task.Errorf(task.CodeUnsupported, "nobody orders here")
+}
+
 func (q onQueue) apply(ctx context.Context, t task.Task, events ...task.Event) error {
 	for _, ev := range events {
 		ev.Attempt = t.Attempt()

@@ -12,11 +12,14 @@ import (
 )
 
 // request is a file in requests/: what a command on another host asks of the
-// owner.
+// owner. It is a cancel or an order.
 type request struct {
-	Cancel string `json:"cancel"` // the id of a task
-	By     string `json:"by"`
-	Reason string `json:"reason"`
+	Cancel string `json:"cancel,omitempty"` // the id of a task
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Order is a task with all that a command line can say of it, in a form that is
+	// Tasks' and not the folder's.
+	Order json.RawMessage `json:"order,omitempty"`
 }
 
 // carryOut does what is asked in requests/, in the order in which it was asked, as
@@ -50,6 +53,9 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 	if err != nil {
 		return f.rejectRequest(now, name, err.Error())
 	}
+	if req.Order != nil {
+		return f.order(ctx, now, name, req.Order)
+	}
 	err = f.opts.Tasks.Cancel(ctx, req.Cancel, req.By, req.Reason)
 	failpoint.Here("dropfolder/after-cancel")
 	switch code := task.CodeOf(err); {
@@ -66,6 +72,23 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 		return f.rejectRequest(now, name, err.Error())
 	}
 	return err
+}
+
+// order submits what another host has ordered.
+func (f *Folder) order(ctx context.Context, now time.Time, name string, order json.RawMessage) error {
+	err := f.opts.Tasks.Order(ctx, order)
+	failpoint.Here("dropfolder/after-order")
+	switch task.CodeOf(err) {
+	case task.CodeInvalid, task.CodeConflict, task.CodeUnsupported, task.CodeNotFound:
+		if err != nil {
+			return f.rejectRequest(now, name, err.Error())
+		}
+	default: // it may work later
+	}
+	if err != nil {
+		return err
+	}
+	return f.layout.requests.remove(name)
 }
 
 // mayCome says whether there are files that were not submitted yet.
@@ -89,6 +112,9 @@ func readRequest(content []byte) (req request, err error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&req); err != nil {
 		return req, fmt.Errorf("the request cannot be read: %w", err)
+	}
+	if req.Order != nil {
+		return req, nil
 	}
 	if err := task.ValidateID(req.Cancel); err != nil {
 		return req, fmt.Errorf("the request names no task: %w", err)

@@ -135,3 +135,29 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("an unsafe folder: %v", err)
 	}
 }
+
+// An order is passed on as it was put; one that is refused is kept with the reason, and
+// one that cannot be stored now is tried again.
+func TestOrderOfAnotherHost(t *testing.T) {
+	inWorld(t, func(w *world) {
+		must(w, PutOrder(w.dir, []byte(`{"id":"x","retries":2}`)))
+		w.pass(5 * time.Second)
+		if want := []string{`{"id":"x","retries":2}`}; !reflect.DeepEqual(w.ledger.orders, want) {
+			w.Errorf("ordered %q", w.ledger.orders)
+		}
+		w.empty("requests", "rejected")
+		w.ledger.with(func(l *ledger) { l.orderErr = task.Errorf(task.CodeUnavailable, "the disk is full") })
+		must(w, PutOrder(w.dir, []byte(`{"id":"y"}`)))
+		w.pass(20 * time.Second)
+		if len(w.names("requests")) != 1 {
+			w.Errorf("requests has %q", w.names("requests"))
+		}
+		w.ledger.with(func(l *ledger) { l.orderErr = task.Errorf(task.CodeConflict, "y is another task") })
+		w.pass(time.Minute)
+		w.empty("requests")
+		names := w.names("rejected")
+		if len(names) != 2 || !strings.Contains(w.read("rejected", names[0]), "y is another task") {
+			w.Errorf("rejected has %q", names)
+		}
+	})
+}
