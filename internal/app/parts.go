@@ -44,8 +44,13 @@ func (a *App) run(name string, work func(context.Context) error) {
 	done := make(chan error, 1)
 	go func() {
 		err := work(ctx)
-		if err != nil && a.parts.fail(err) {
+		switch {
+		case err == nil:
+		case a.parts.fail(err):
 			err = nil // it has been told
+		case a.queue.Err() != nil: // Run tells of that: every part meets it, and says so in its own words
+			a.log.Info("a part ended with the queue", "part", name, "error", err)
+			err = nil
 		}
 		done <- err
 	}()
