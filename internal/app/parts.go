@@ -48,7 +48,7 @@ func (a *App) run(name string, work func(context.Context) error) {
 		case err == nil:
 		case a.parts.fail(err):
 			err = nil // it has been told
-		case a.queue.Err() != nil: // Run tells of that: every part meets it, and says so in its own words
+		case a.queue != nil && a.queue.Err() != nil: // Run tells of that: every part meets it, and says so in its own words
 			a.log.Info("a part ended with the queue", "part", name, "error", err)
 			err = nil
 		}

@@ -47,6 +47,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // at a time, without the guard of the others (see write).
 type journal struct {
 	dir    string
+	home   os.FileInfo // of the queue's folder, below which dir is
 	f      journalFile
 	lock   *os.File
 	bootID []byte
@@ -83,7 +84,12 @@ func openJournal(dir, bootID string) (*journal, []*supervisorpb.JournalRecord, e
 	}
 	_ = os.Remove(filepath.Join(dir, journalName+newSuffix)) // of one that was killed while it made that
 	j := &journal{dir: dir, f: f, lock: lock, bootID: []byte(bootID)}
-	recs, good, err := readRecords(f)
+	j.home, err = os.Stat(homeOf(dir))
+	var recs []*supervisorpb.JournalRecord
+	var good int64
+	if err == nil {
+		recs, good, err = readRecords(f)
+	}
 	if err == nil {
 		err = f.Truncate(good)
 	}

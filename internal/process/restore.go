@@ -51,9 +51,19 @@ func (j *journal) removed() bool {
 	return false
 }
 
+// homeOf is the folder of a queue whose spools are in one of its subfolders.
+func homeOf(dir string) string { return filepath.Dir(filepath.Dir(dir)) }
+
+// errHomeMoved says that the folder of the queue was moved away or removed. What may be
+// under its name by now is another queue's, whose journal must not find ours in its place.
+var errHomeMoved = errors.New("the folder of the queue is gone from its place, or another one is there")
+
 // relock takes the lock anew if its file is gone. Should another supervisor have
 // done that, the journal is its own now, and an error says so.
 func (j *journal) relock() error {
+	if there, err := os.Stat(homeOf(j.dir)); err != nil || !os.SameFile(there, j.home) {
+		return errHomeMoved
+	}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return fmt.Errorf("make spool directory: %w", err)
 	}

@@ -62,3 +62,22 @@ func TestRemovedSpoolOfAnother(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Where the folder of a queue was moved away, and another queue may be in its place, no
+// journal is made there: it would keep that queue from having its own.
+func TestSpoolOfAMovedQueue(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "queue")
+	dir := filepath.Join(home, "spool", "here")
+	j, _ := reopen(t, dir)
+	must(t, os.Rename(home, home+".old"))
+	if err := j.relock(); !errors.Is(err, errHomeMoved) {
+		t.Errorf("without the folder: %v", err)
+	}
+	must(t, os.MkdirAll(home, 0o700))
+	if err := j.relock(); !errors.Is(err, errHomeMoved) {
+		t.Errorf("with another folder: %v", err)
+	}
+	if entries, err := os.ReadDir(home); err != nil || len(entries) > 0 {
+		t.Errorf("it has %v, %v", entries, err)
+	}
+}
