@@ -52,7 +52,7 @@ func TestStopEndsStreamsWithAnErrorThatResumes(t *testing.T) {
 
 // TestStopIsBounded has a stream whose reader does not read.
 func TestStopIsBounded(t *testing.T) {
-	f := setup(t, func(o *api.Options) { o.StopTimeout = 50 * time.Millisecond })
+	f := setup(t, func(o *api.Options) { o.StopTimeout = time.Second })
 	f.submit("a")
 	f.begin("a")
 	f.out.add(f.lookup("a").Ref(), strings.Repeat("x", 8<<20))
