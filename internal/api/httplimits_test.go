@@ -201,7 +201,7 @@ func TestHTTPStopLetsRequestsEnd(t *testing.T) {
 // TestHTTPStopIsBounded has a request that does not end.
 func TestHTTPStopIsBounded(t *testing.T) {
 	entered := make(chan struct{})
-	f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.StopTimeout = 50 * time.Millisecond })}
+	f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.StopTimeout = time.Second })}
 	f.serveHTTP(api.HTTPOptions{Peer: func(r *http.Request) (api.Peer, bool) {
 		close(entered)
 		<-r.Context().Done()
