@@ -16,11 +16,25 @@ const repeatStop = 10 * time.Second
 
 // act does the steps outside that are due. What fails stays due, and is tried again
 // after a while (setback). It runs in the loop, so a backend must not make these calls
-// wait for work to happen.
+// wait for work to happen. Whoever has been followed by another owner meanwhile does
+// none of them: that one does.
 func (e *Engine) act(ctx context.Context) {
+	if e.todo.any() && !e.stillOwner() {
+		return
+	}
 	e.launch(ctx)
 	e.stop(ctx)
 	e.forget(ctx)
+}
+
+// stillOwner says whether the steps outside are ours to do. Why not is logged once.
+func (e *Engine) stillOwner() bool {
+	err := e.store.ConfirmLease()
+	if err != nil && !e.unconfirmed {
+		e.log.Warn("nothing is started, stopped or forgotten before it is known that the queue is still ours", "error", err)
+	}
+	e.unconfirmed = err != nil
+	return err == nil
 }
 
 // launch hands over what was placed. Only what is still Assigned is handed over:

@@ -93,6 +93,8 @@ type Engine struct {
 	slow     task.Instant // when the next attempt comes to its class's limit; 0 = none does
 	last     time.Time    // of the last commit
 
+	unconfirmed bool // it is not known whether the queue still is ours
+
 	ended chan struct{} // closed when Run returns
 }
 

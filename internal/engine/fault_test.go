@@ -41,6 +41,34 @@ func TestBackendGoesDownBetween(t *testing.T) {
 	})
 }
 
+// TestLeaseInDoubt: what is not known to be ours to do is not done, and is done as
+// soon as it is. The log says it once.
+func TestLeaseInDoubt(t *testing.T) {
+	var log logBuffer
+	inBubble(t, settings{log: &log}, func(w *world) {
+		w.store.loseLease(errors.New("the file server does not answer"))
+		w.submit(job("a", `{"hang": true}`))
+		w.pass(time.Minute)
+		w.want("a", task.Assigned)
+		if n := w.careful[0].called("launch"); n != 0 {
+			t.Errorf("Launch was called %d times by one that may not be the owner", n)
+		}
+		w.store.loseLease(nil)
+		w.pass(2 * time.Second)
+		w.want("a", task.Running)
+		w.store.loseLease(errors.New("the file server does not answer"))
+		w.cancel("a")
+		w.pass(time.Minute)
+		w.want("a", task.Stopping)
+		w.store.loseLease(nil)
+		w.pass(20 * time.Second)
+		w.want("a", task.Cancelled)
+		if n := log.count("still ours"); n != 2 {
+			t.Errorf("it is said %d times, want 2:\n%s", n, log.text())
+		}
+	})
+}
+
 // TestLaunchFails: it is tried again, ever less often, however often the loop turns
 // meanwhile.
 func TestLaunchFails(t *testing.T) {

@@ -11,7 +11,9 @@ import (
 // something returns after the change is on disk.
 type Store interface {
 	Line
+	Tasks
 	Pauses
+	Leased
 	// Apply runs the changes through task.Apply, in order, in one transaction,
 	// which it may share with whoever commits at the same moment. The answer has
 	// one entry per change; one that task.Apply refused has it in Err and does
@@ -19,17 +21,28 @@ type Store interface {
 	// (task.ErrRemoved) or cannot be read (task.ErrDamaged), whose entry has no Task. The error is for
 	// the whole: nothing is on disk. The tasks may lack environment and payload.
 	Apply(ctx context.Context, changes []task.Change) ([]task.Applied, error)
-	// Active returns every task from Assigned to Stopping, by Seq. They may lack
-	// environment and payload.
-	Active() ([]task.Task, error)
 	// Advance does the work that time brings, a bounded piece per call: retries
 	// whose time has come become ready, ended tasks release or refuse those that
 	// wait for them. next is when something is due (0 = nothing is); more means
 	// that another call at once would find work.
 	Advance(ctx context.Context, now task.Instant) (next task.Instant, more bool, err error)
+}
+
+// Tasks are those that have been handed over, or are to be.
+type Tasks interface {
+	// Active returns every task from Assigned to Stopping, by Seq. They may lack
+	// environment and payload.
+	Active() ([]task.Task, error)
 	// Get returns one task with all that belongs to it. The error matches
 	// task.ErrDamaged when some of that cannot be read.
 	Get(seq task.Seq) (task.Task, error)
+}
+
+// Leased is that somebody else may own the queue by now.
+type Leased interface {
+	// ConfirmLease returns nil if the queue still is ours to act for. It is cheap when
+	// that was found out a moment ago.
+	ConfirmLease() error
 }
 
 // Line is the ready tasks, in the order in which they are to start.

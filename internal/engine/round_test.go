@@ -42,6 +42,8 @@ func newBusyStore(tb testing.TB, n int) *busyStore {
 
 func (s *busyStore) Active() ([]task.Task, error) { return s.active, nil }
 
+func (s *busyStore) ConfirmLease() error { return nil }
+
 func (s *busyStore) Get(seq task.Seq) (task.Task, error) { return s.tasks[seq], nil }
 
 func (s *busyStore) Advance(context.Context, task.Instant) (task.Instant, bool, error) {

@@ -409,6 +409,7 @@ type flakyStore struct {
 	mu      sync.Mutex
 	broken  error
 	heads   error
+	lease   error
 	applies error
 	doubts  bool // every other Apply is stored, and answers that nobody knows
 	calls   int
@@ -426,6 +427,19 @@ func (s *flakyStore) breakWith(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = err
+}
+
+// loseLease makes it unknown whose the queue is, until it is called with nil.
+func (s *flakyStore) loseLease(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lease = err
+}
+
+func (s *flakyStore) ConfirmLease() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.lease, s.Queue.ConfirmLease())
 }
 
 // breakHeads makes looking at the line fail, until it is called with nil.
