@@ -126,8 +126,9 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 
 	a.process, err = process.New(process.Options{
 		QueueID: q.ID(), TasksDir: a.tasksDir(), SpoolDir: a.spoolDir(), RuntimeDir: a.runtime,
-		Logger: a.log.With("component", "process"),
-		Pool:   a.pool, BaseEnv: baseEnv(o.Environ), Known: a.known,
+		Logger:     a.log.With("component", "process"),
+		LeaseUntil: q.LeaseUntil, Fence: q.Fence(),
+		Pool: a.pool, BaseEnv: baseEnv(o.Environ), Known: a.known,
 		Nice: a.conf.Nice, LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})
 	if err != nil {

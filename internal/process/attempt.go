@@ -50,6 +50,7 @@ type attempt struct {
 	stuck     bool     // that takes long
 	departing bool     // its main process is gone, and its log is being closed
 	settled   bool     // its end is in the journal, or was waited for long enough
+	late      bool     // its start came too late, and it is only reported
 }
 
 // proc is the process of an attempt.
@@ -130,6 +131,8 @@ func (a *attempt) report() *supervisorpb.Report {
 		Cause: a.stop.cause, StoppingAt: int64(a.stop.at),
 	}
 	switch {
+	case a.late:
+		r.Phase = supervisorpb.Report_PHASE_NOT_TAKEN
 	case a.settled:
 		r.Phase = supervisorpb.Report_PHASE_ENDED
 		r.End = a.end

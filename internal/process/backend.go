@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,21 @@ type Backend struct {
 	unread *unread       // ends that cannot be told yet
 	echoes []task.Change // ends of built-in tasks, for Watch to report
 	wake   waker
+	// late are starts that came too late to be taken.
+	late     map[task.Ref]struct{}
+	lateness waker
+
+	shared    bool // other hosts may see the spool
+	distant   map[task.Ref]*distantAttempt
+	inherited map[task.Ref]*inheritance
+	heirs     map[task.Ref]bool   // those that were inherited, until their ends are stored
+	remote    map[task.Ref]string // the spool in which the end of an attempt is that ran elsewhere
+	learned   bool                // Watch was told what is active
+	early     []task.Task         // handed over before that
+	outlook   waker               // has the lookout look at once
+
+	trace  sync.Mutex
+	traced bool          // under trace; see leaveTrace
 	first  chan struct{} // closed with the first session
 	once   sync.Once
 }
@@ -58,12 +74,18 @@ func New(opts Options) (*Backend, error) {
 		return nil, fmt.Errorf("process backend: %w", err)
 	}
 	present, former := spools(opts.SpoolDir, id)
+	shared := onServer(opts.SpoolDir)
+	if shared {
+		former = slices.DeleteFunc(former, func(dir string) bool { return ofTwin(dir, id) })
+	}
 	return &Backend{
 		opts: opts, layout: Layout{Dir: opts.TasksDir}, id: id, spool: present, former: former,
 		down:  connecting,
 		given: map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{},
 		stops: map[task.Ref]struct{}{}, told: map[task.Ref]told{}, procs: map[task.Ref]known{},
 		active: map[task.Ref]task.Task{}, limits: map[string]uint32{},
+		late: map[task.Ref]struct{}{}, lateness: newWaker(), shared: shared, outlook: newWaker(),
+		distant: map[task.Ref]*distantAttempt{}, inherited: map[task.Ref]*inheritance{}, heirs: map[task.Ref]bool{}, remote: map[task.Ref]string{},
 		wake: newWaker(), first: make(chan struct{}), unread: newUnread(),
 	}, nil
 }
@@ -113,8 +135,7 @@ func (b *Backend) Connected() <-chan struct{} { return b.first }
 // Stop begins to end an attempt. What cannot be sent now goes over with the next
 // connection (see handOver).
 func (b *Backend) Stop(_ context.Context, t task.Task) error {
-	if h, ok := decodeHandle(t.Status().Handle); ok && b.unreachable(t.Ref(), h) {
-		b.stopFar(t, h)
+	if b.stopElsewhere(t) {
 		return nil
 	}
 	ss, m := b.noteStop(t)
@@ -125,14 +146,6 @@ func (b *Backend) Stop(_ context.Context, t task.Task) error {
 		b.opts.Logger.Warn("a stop goes to the process supervisor once more with the next connection", "task", t.Seq, "error", err)
 	}
 	return nil
-}
-
-// unreachable says whether an attempt runs where no supervisor of ours is.
-func (b *Backend) unreachable(ref task.Ref, h handle) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	w := h.where(b.id)
-	return (w == elsewhere || w == otherPIDs) && b.told[ref] == toldNothing
 }
 
 // noteStop keeps the wish to end an attempt, and returns the message that says
@@ -169,6 +182,7 @@ func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
 		return err
 	}
 	b.mu.Lock()
+	remote := b.remoteOf(refs)
 	for _, r := range refs {
 		delete(b.told, r)
 		delete(b.stops, r)
@@ -176,10 +190,16 @@ func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
 		delete(b.active, r)
 		delete(b.given, r)
 		delete(b.envs, r)
+		delete(b.heirs, r)
 	}
 	b.mu.Unlock()
 	b.removeFiles(refs)
-	return ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Forget{Forget: &supervisorpb.ForgetBatch{Names: namesOf(refs)}}})
+	b.forgetElsewhere(remote)
+	return ss.send(forgetMessage(refs))
+}
+
+func forgetMessage(refs []task.Ref) *supervisorpb.ToSupervisor {
+	return &supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Forget{Forget: &supervisorpb.ForgetBatch{Names: namesOf(refs)}}}
 }
 
 // removeFiles removes what only the run itself needed. The log stays.

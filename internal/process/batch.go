@@ -15,15 +15,22 @@ const batchBytes = 8 << 20
 // batch collects starts in messages; those with the same environment share one
 // copy of it in each.
 type batch struct {
-	msgs []*supervisorpb.StartBatch
-	size int      // of the last message
-	last []string // environment of the last start
+	until int64  // see StartBatch
+	fence uint64 // see StartBatch
+	msgs  []*supervisorpb.StartBatch
+	size  int      // of the last message
+	last  []string // environment of the last start
+}
+
+// newBatch makes an empty one. It is good as long as the lease is known to be ours now.
+func (b *Backend) newBatch() *batch {
+	return &batch{until: b.opts.LeaseUntil(), fence: b.opts.Fence}
 }
 
 func (bt *batch) add(st *supervisorpb.Start, env []string) {
 	n := proto.Size(st)
 	if len(bt.msgs) == 0 || bt.size+n > batchBytes {
-		bt.msgs, bt.size = append(bt.msgs, &supervisorpb.StartBatch{}), 0
+		bt.msgs, bt.size = append(bt.msgs, &supervisorpb.StartBatch{LeaseUntilNs: bt.until, Fence: bt.fence}), 0
 	}
 	m := bt.msgs[len(bt.msgs)-1]
 	if len(m.Environments) == 0 || !slices.Equal(env, bt.last) {

@@ -23,7 +23,7 @@ const (
 
 // changes turns a report into the events that lead there. A report is a state;
 // what was told already is left out, and telling it again would do no harm.
-func (b *Backend) changes(dst []task.Change, ss *session, r *supervisorpb.Report, before told) ([]task.Change, told) {
+func (b *Backend) changes(dst []task.Change, o *origin, r *supervisorpb.Report, before told) ([]task.Change, told) {
 	ref := refOf(r.GetName())
 	add := func(ev task.Event) {
 		ev.Attempt = ref.Attempt
@@ -31,7 +31,7 @@ func (b *Backend) changes(dst []task.Change, ss *session, r *supervisorpb.Report
 	}
 	if r.GetPid() != 0 && before < toldRunning {
 		at := task.Instant(r.GetStartedAt())
-		add(task.Event{Kind: task.EventLaunched, At: at, Handle: ss.handleOf(r).encode()})
+		add(task.Event{Kind: task.EventLaunched, At: at, Handle: o.handleOf(r).encode()})
 		add(task.Event{Kind: task.EventStarted, At: at})
 		before = toldRunning
 	}
@@ -44,29 +44,29 @@ func (b *Backend) changes(dst []task.Change, ss *session, r *supervisorpb.Report
 	if r.GetPhase() != supervisorpb.Report_PHASE_ENDED || before == toldEnd {
 		return dst, before
 	}
-	c, err := b.ending(ss, ref, r)
+	c, err := b.ending(o, ref, r)
 	if err != nil {
-		b.unread.keep(ref, ss, r)
+		b.unread.keep(ref, o, r)
 		return dst, before
 	}
 	c.Event.Attempt = ref.Attempt
 	if r.GetPid() == 0 && (c.Event.Kind == task.EventExited) {
 		// It failed before there was a process; the table wants it handed over first.
-		add(task.Event{Kind: task.EventLaunched, At: c.Event.At, Handle: ss.handleOf(r).encode()})
+		add(task.Event{Kind: task.EventLaunched, At: c.Event.At, Handle: o.handleOf(r).encode()})
 	}
 	return append(dst, c), toldEnd
 }
 
 // ending is the change that ends an attempt. An error means that its result may
 // be there and cannot be read now.
-func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) (c task.Change, err error) {
+func (b *Backend) ending(o *origin, ref task.Ref, r *supervisorpb.Report) (c task.Change, err error) {
 	end := r.GetEnd()
-	c = task.Change{Seq: ref.Seq, Event: task.Event{At: task.Instant(end.GetAt()), Outcome: outcomeOf(end, ss.where.Name)}}
+	c = task.Change{Seq: ref.Seq, Event: task.Event{At: task.Instant(end.GetAt()), Outcome: outcomeOf(end, o.where.Name)}}
 	ev := &c.Event
 	stopped := r.GetCause() != supervisorpb.StopCause_STOP_CAUSE_UNSPECIFIED
 	switch kind := end.GetKind(); {
 	case kind == supervisorpb.End_KIND_NOT_BEGUN && b.hasOutput(ref):
-		ev.Kind, ev.Class, ev.Text = task.EventVanished, task.Vanished, ss.lostText()
+		ev.Kind, ev.Class, ev.Text = task.EventVanished, task.Vanished, o.lostText()
 	case kind == supervisorpb.End_KIND_NOT_BEGUN:
 		ev.Kind = task.EventStopped
 	case kind == supervisorpb.End_KIND_NOT_STARTED:
@@ -84,7 +84,7 @@ func (b *Backend) ending(ss *session, ref task.Ref, r *supervisorpb.Report) (c t
 		c.Result, err = b.takeResult(ref, end, &ev.Outcome)
 	default: // least of all a success
 		ev.Kind, ev.Class = task.EventVanished, task.Vanished
-		ev.Text = fmt.Sprintf("ended on %s in a way that only a newer release can tell (%d)", ss.where.Name, kind)
+		ev.Text = fmt.Sprintf("ended on %s in a way that only a newer release can tell (%d)", o.where.Name, kind)
 	}
 	return c, err
 }

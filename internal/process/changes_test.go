@@ -33,7 +33,7 @@ func TestNotBegunIsChecked(t *testing.T) {
 			must(t, b.layout.prepare(ref))
 			c.arrange(t, b.layout.LogPath(ref))
 			r := &supervisorpb.Report{Name: nameOf(ref), Phase: supervisorpb.Report_PHASE_ENDED, End: notBegun()}
-			got, _ := b.changes(nil, &session{}, r, toldNothing)
+			got, _ := b.changes(nil, &origin{}, r, toldNothing)
 			if len(got) != 1 || got[0].Event.Kind != c.want {
 				t.Errorf("changes %+v, want %s", got, c.want)
 			}

@@ -27,6 +27,8 @@ func (s *supervisor) clerkLoop(q *queue) {
 	defer litter.Stop()
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
+	cards := time.NewTicker(cardEvery)
+	defer cards.Stop()
 	for {
 		for _, d := range s.departures(q) {
 			s.depart(d)
@@ -46,6 +48,11 @@ func (s *supervisor) clerkLoop(q *queue) {
 			s.capLogs(q)
 			s.restoreSpool(q)
 			s.takeOverLater(q)
+			s.heedRequests(q)
+		case <-cards.C:
+			s.show(q, false)
+			s.sendOn(q)
+			q.freshen()
 		case <-litter.C:
 			s.sweepSpool(q)
 		case <-beat.C:

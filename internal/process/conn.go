@@ -227,18 +227,25 @@ func (c *conn) pause() bool {
 	}
 }
 
-// start takes in attempts. One that is known already is reported again. The
-// supervisor's mutex is held, as in those that follow.
+// start takes in attempts. One that is known already is reported again. Of a client
+// that may not own the queue any more none is taken: one that was frozen, and goes on
+// where it was. The supervisor's mutex is held, as in those that follow.
 func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
+	outdated := tooLate(b) || b.GetFence() != 0 && b.GetFence() < q.fence
+	q.fence = max(q.fence, b.GetFence())
 	envs := make([][]string, len(b.GetEnvironments()))
 	for i, e := range b.GetEnvironments() {
 		envs[i] = texts(e.GetEntries())
 	}
 	for _, st := range b.GetStarts() {
 		ref := refOf(st.GetName())
-		if a := q.attempts[ref]; a != nil {
+		if a := q.attempts[ref]; a != nil && (outdated || !s.returned(q, a, b.GetFence())) {
 			s.learnClaim(a, st)
 			q.touch(a)
+			continue
+		}
+		if outdated {
+			s.notTaken(q, st.GetName())
 			continue
 		}
 		if end := s.refusal(q, st, len(envs)); end != nil {
@@ -252,6 +259,21 @@ func (s *supervisor) start(q *queue, b *supervisorpb.StartBatch) {
 		p.waiting = append(p.waiting, a)
 	}
 	s.refill(nil)
+}
+
+// tooLate says whether the client need not own the queue any more.
+func tooLate(b *supervisorpb.StartBatch) bool {
+	until := b.GetLeaseUntilNs()
+	return until != 0 && bootTime(until) < bootNow()
+}
+
+// notTaken reports a start that came too late. Nothing of it is kept, and whoever owns
+// the queue hands it over again.
+func (s *supervisor) notTaken(q *queue, n *supervisorpb.Name) {
+	a := newAttempt(q, n, &supervisorpb.Claim{})
+	a.late = true
+	s.log.Warn("a start came too late: its owner may have been followed by another", "queue", q.id, "task", n.GetSeq(), "attempt", n.GetAttempt())
+	q.touch(a)
 }
 
 // refusal says why a start cannot be taken in; nil = it can.
@@ -305,8 +327,7 @@ func (s *supervisor) forget(q *queue, b *supervisorpb.ForgetBatch) {
 		if a == nil || !a.settled {
 			continue
 		}
-		delete(q.attempts, ref)
-		q.forgotten.add(ref)
+		q.drop(a)
 		q.journal.add(a.name, &supervisorpb.Forgot{})
 	}
 	q.clerk.wake()

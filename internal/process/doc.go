@@ -63,9 +63,16 @@
 // Nothing here is synced to disk for every record: what a loss of power takes
 // from the journals are words about processes that it took as well.
 //
-// Elsewhere: a handle says where its pid means something (machine, boot and pid
-// namespace, see internal/host). An attempt of another machine, or in another
-// container, is left alone, and said to be there.
+// # On another host
+//
+// A handle says where its pid means something (machine, boot and pid namespace, see
+// internal/host). An attempt of another machine, or in another container, is followed
+// by what its supervisor there writes into the shared spool (foreign.go, distant.go),
+// which is asked by files to end it (requests.go), and it is never begun here. What was
+// placed, and may wait in the line of a supervisor elsewhere, begins here only when that
+// has given it back (inherited.go, handed.go). An owner that was frozen, and followed by
+// another one meanwhile, hands over what is not taken any more (late.go). Supervisors
+// show in the spool that they live (card.go). docs/adr/0019 says why all that is enough.
 //
 // # When something does not answer, or is full
 //
@@ -92,6 +99,7 @@
 //
 // claims.go and runner.go (an attempt from claim to end), ender.go and groups.go
 // (how it is ended), write.go and clerk.go (what waits for a file system),
-// recover.go and adopt.go (after a crash), litter.go and sweepfiles.go (what is
-// cleared away), journal.go, watch.go, receive.go, unread.go and changes.go.
+// recover.go and adopt.go (after a crash), lookout.go (what goes on elsewhere),
+// litter.go and sweepfiles.go (what is cleared away), journal.go, watch.go,
+// receive.go, unread.go and changes.go.
 package process

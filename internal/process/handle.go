@@ -24,6 +24,11 @@ type handle struct {
 	Cgroup     string `json:"cgroup,omitempty"`
 }
 
+// identity is where the attempt runs.
+func (h handle) identity() host.Identity {
+	return host.Identity{Machine: h.Machine, Boot: h.Boot, PIDs: h.PIDs, Name: h.Host}
+}
+
 const handleVersion = 2
 
 // version1Window is how many ticks after Start a process may have begun whose

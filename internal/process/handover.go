@@ -41,7 +41,7 @@ func (b *Backend) adopt(ss *session) []*supervisorpb.ToSupervisor {
 	if len(b.limits) > 0 {
 		out = append(out, limitMessage(maps.Clone(b.limits)))
 	}
-	batch := &batch{}
+	batch := b.newBatch()
 	for _, ref := range slices.SortedFunc(maps.Keys(b.given), byAge) {
 		// A copy, since a Launch may be writing that one to the old connection.
 		batch.add(proto.CloneOf(b.given[ref]), b.envs[ref])

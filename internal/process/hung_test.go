@@ -109,7 +109,7 @@ func TestTimeLimitAndEndAreLegal(t *testing.T) {
 	p := newPlace(t)
 	b, err := New(p.options("q"))
 	must(t, err)
-	ss := &session{where: b.id}
+	ss := &session{origin: origin{where: b.id}}
 	for _, kind := range []supervisorpb.End_Kind{supervisorpb.End_KIND_EXITED, supervisorpb.End_KIND_VANISHED} {
 		for _, unprompted := range []bool{false, true} {
 			for _, before := range []told{toldNothing, toldRunning, toldStopping} {
@@ -123,11 +123,11 @@ func TestTimeLimitAndEndAreLegal(t *testing.T) {
 					r.Cause = supervisorpb.StopCause_STOP_CAUSE_UNSPECIFIED
 				}
 				if before != toldNothing {
-					cs, told = b.changes(nil, ss, r, told)
+					cs, told = b.changes(nil, &ss.origin, r, told)
 				}
 				r.Cause, r.Phase = supervisorpb.StopCause_STOP_CAUSE_TIMEOUT, supervisorpb.Report_PHASE_ENDED
 				r.End = &supervisorpb.End{Kind: kind, Unprompted: unprompted}
-				cs, _ = b.changes(cs, ss, r, told)
+				cs, _ = b.changes(cs, &ss.origin, r, told)
 				tk := assigned(t, 1, argv("true"))
 				for _, c := range cs {
 					tk = apply(t, tk, c.Event)

@@ -131,8 +131,8 @@ func readRecords(r io.Reader) ([]*supervisorpb.JournalRecord, int64, error) {
 	rest := b
 	for len(rest) >= frameHead {
 		n := int(binary.LittleEndian.Uint32(rest))
-		if n > maxFrame || n > len(rest)-frameHead {
-			break
+		if n == 0 || n > maxFrame || n > len(rest)-frameHead {
+			break // no record is empty: zeros are a hole that a crash or a file server left
 		}
 		body := rest[frameHead : frameHead+n]
 		if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(rest[4:]) {

@@ -42,13 +42,13 @@ func (b *Backend) knowTask(t task.Task) {
 
 // knowReport notes the process that a supervisor has told of. The backend's
 // mutex is held.
-func (b *Backend) knowReport(ss *session, r *supervisorpb.Report) {
+func (b *Backend) knowReport(o *origin, r *supervisorpb.Report) {
 	ref := refOf(r.GetName())
 	if r.GetPid() == 0 {
 		return
 	}
 	k := b.procs[ref]
-	k.handle, k.at = ss.handleOf(r), task.Instant(r.GetStartedAt())
+	k.handle, k.at = o.handleOf(r), task.Instant(r.GetStartedAt())
 	if st := b.given[ref]; st != nil {
 		k.claim = &supervisorpb.Claim{LogPath: st.GetLogPath(), TimeoutNs: st.GetTimeoutNs(), GraceNs: st.GetGraceNs(), Pool: st.GetPool()}
 	}

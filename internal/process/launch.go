@@ -11,8 +11,18 @@ import (
 // Launch hands over tasks. What cannot be sent now, or is not known to have
 // arrived, goes over with the next connection (see handOver), so that neither
 // the engine waits nor one bad task keeps back the others.
+//
+// What an owner before us may have handed over on another host waits until it is known
+// whether it begins there (see inherited.go).
 func (b *Backend) Launch(_ context.Context, tasks []task.Task) error {
-	batch := &batch{}
+	tasks = b.ours(tasks)
+	if len(tasks) == 0 {
+		return nil
+	}
+	if err := b.leaveTrace(); err != nil {
+		return err
+	}
+	batch := b.newBatch()
 	limits := map[string]uint32{}
 	for _, t := range tasks {
 		if t.Spec.Builtin != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +94,7 @@ func otherBoot(own, name string) bool {
 }
 
 // spoolFiles are all that a spool can hold.
-var spoolFiles = []string{journalName, journalName + newSuffix, lockFileName}
+var spoolFiles = []string{journalName, journalName + newSuffix, cardName, lockFileName}
 
 // lastTouched returns when one of a spool's files was last written to.
 func lastTouched(dir string) (last time.Time) {
@@ -103,6 +104,30 @@ func lastTouched(dir string) (last time.Time) {
 		}
 	}
 	return last
+}
+
+// contents returns what is ours in a spool: a folder behind what is in it, and the lock
+// last.
+func contents(dir string) (names []string) {
+	for _, in := range []string{requestsDir, "."} {
+		entries, err := os.ReadDir(filepath.Join(dir, in))
+		if err != nil {
+			continue // it is not there, or the spool stays
+		}
+		for _, e := range entries {
+			if inSpool(e) {
+				names = append(names, filepath.Join(in, e.Name()))
+			}
+		}
+	}
+	return append(names, spoolFiles...)
+}
+
+// inSpool says whether we make such a thing in spools, beside spoolFiles.
+func inSpool(e os.DirEntry) bool {
+	_, asked := parseRequest(e.Name())
+	return e.IsDir() && e.Name() == requestsDir ||
+		e.Type().IsRegular() && (asked || strings.HasPrefix(e.Name(), handOverPrefix) || strings.HasPrefix(e.Name(), lookPrefix))
 }
 
 // removeSpool removes a spool that no supervisor has. A directory with anything
@@ -116,8 +141,9 @@ func removeSpool(dir string) (gone bool, err error) {
 		return false, fmt.Errorf("remove an old spool: %w", err)
 	}
 	defer lock.Close() //nolint:errcheck // only a lock
-	for _, name := range spoolFiles {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, name := range contents(dir) {
+		err := os.Remove(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 			return false, fmt.Errorf("remove an old spool: %w", err)
 		}
 	}

@@ -23,7 +23,7 @@ func arrangeSupervisor() {
 		pidfdOpen = func(int, int) (int, error) { return -1, unix.ENOSYS }
 	}
 	if os.Getenv(envHasty) != "" {
-		sweepGrace, logLimit = 100*time.Millisecond, 4<<10
+		sweepGrace, logLimit, cardEvery = 100*time.Millisecond, 4<<10, 50*time.Millisecond
 	}
 }
 
@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if IsSupervisor(os.Args) {
 		arrangeSupervisor()
 		os.Exit(SupervisorMain(os.Args[2:]))
+	}
+	if hostsMain() {
+		return
 	}
 	// The race detector would have every supervisor sleep a second when it ends.
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {

@@ -35,20 +35,20 @@ func (b *Backend) missing(ss *session, told snapshot) []task.Change {
 		c := b.unheardOf(ss, ref, t)
 		if c.Event.Kind == task.EventVanished {
 			delete(b.active, ref) // of the others more may be known with the next connection
-			b.forgetRef(ref, toldEnd)
+			b.forgetRef(ref)
 		}
 		out = append(out, c)
 	}
 	// Those that an earlier supervisor told of, and whose journal is gone with it.
 	for ref, before := range b.told {
-		if told[ref] || before == toldEnd || before == toldNothing || b.unread.report(ref) != nil {
-			continue // of the last, the end is known, and told when its result can be read
+		if told[ref] || before == toldEnd || before == toldNothing || b.unread.report(ref) != nil || b.distant[ref] != nil {
+			continue // of the last but one, the end is known, and told when its result can be read
 		}
 		if b.procs[ref].lives(b.id) {
 			out = append(out, b.notFollowed(ss, ref))
 			continue
 		}
-		b.forgetRef(ref, toldEnd)
+		b.forgetRef(ref)
 		out = append(out, b.lost(ref, ss.lostText()))
 	}
 	return out
@@ -61,10 +61,11 @@ func begun(t task.Task) bool {
 	return t.State() >= task.Starting && (t.State() != task.Stopping || len(t.Status().Handle) > 0)
 }
 
-// forgetRef drops what is only needed while an attempt has not ended. The
+// forgetRef drops what is only needed while an attempt has not ended, of which the end
+// is told now. The
 // backend's mutex is held.
-func (b *Backend) forgetRef(ref task.Ref, now told) {
-	b.told[ref] = now
+func (b *Backend) forgetRef(ref task.Ref) {
+	b.told[ref] = toldEnd
 	delete(b.procs, ref)
 	delete(b.stops, ref)
 }
@@ -76,15 +77,12 @@ func (b *Backend) unheardOf(ss *session, ref task.Ref, t task.Task) task.Change 
 	if !ok {
 		return b.lost(ref, ss.lostText())
 	}
-	switch h.where(b.id) {
-	case beforeBoot:
+	switch {
+	case h.where(b.id) == beforeBoot:
 		return b.lost(ref, fmt.Sprintf("ran on %s when the machine was restarted", h.Host))
-	case elsewhere, otherPIDs:
-		return b.noted(ref, h.far(b.id.Name)+": it is left alone, and followed again by a daemon that is started there")
+	case b.procs[ref].lives(b.id):
+		return b.notFollowed(ss, ref)
 	default:
-		if b.procs[ref].lives(b.id) {
-			return b.notFollowed(ss, ref)
-		}
 		return b.lost(ref, ss.lostText())
 	}
 }
@@ -116,22 +114,4 @@ func (b *Backend) lost(ref task.Ref, text string) task.Change {
 func (b *Backend) word(ref task.Ref, ev task.Event) task.Change {
 	ev.At, ev.Attempt, ev.Text = task.At(b.opts.Now()), ref.Attempt, strings.ToValidUTF8(ev.Text, "?")
 	return task.Change{Seq: ref.Seq, Event: ev}
-}
-
-// lostText is for an attempt of which no trace is left.
-func (ss *session) lostText() string {
-	return fmt.Sprintf("had been handed to the process supervisor on %s, which knows nothing of it: its journal was removed or damaged", ss.where.Name)
-}
-
-// stopFar answers a stop of an attempt that cannot be reached from here. One
-// that somebody cancels is given up, or it would be in the way for ever, should
-// its machine never come back. It is never said to have stopped, and never run
-// again by itself: it may still run.
-func (b *Backend) stopFar(t task.Task, h handle) {
-	ref, text := t.Ref(), h.far(b.id.Name)
-	if t.Status().Cancel == nil {
-		b.say(b.noted(ref, text+": it cannot be stopped from here"))
-		return
-	}
-	b.say(b.lost(ref, text+": it could not be stopped from here and may still run"))
 }

@@ -30,6 +30,16 @@ type Options struct {
 	// some day. The files of others are removed. Nil = it has all.
 	Known func(task.Ref) (bool, error)
 
+	// LeaseUntil says up to when the queue is known to be ours, in nanoseconds on the boot
+	// clock; 0 = for ever. Nothing is started later. Nil = for ever.
+	LeaseUntil func() int64
+	// Fence is that of the queue's present opening. It tells supervisors which of two
+	// owners came later.
+	Fence uint64
+	// LookEvery is how often, at most, it is looked what other hosts write into the spool;
+	// 0 = DefaultLookEvery. Nobody looks where there is nothing to see.
+	LookEvery time.Duration
+
 	Nice        int           // added to the nice level of tasks
 	LogCap      int64         // bytes of output that an attempt keeps on disk; 0 = DefaultLogCap
 	ResultLimit int64         // bytes of a result; 0 = DefaultResultLimit
@@ -50,6 +60,10 @@ const (
 	// DefaultSilence is after how long without a word the supervisor is said not
 	// to answer. It is well above what a busy machine or a sync of a disk takes.
 	DefaultSilence = 10 * time.Second
+	// DefaultLookEvery is how often at most it is looked what other hosts write into the
+	// spool, and lookLess how much less often where nothing moves.
+	DefaultLookEvery = 2 * time.Second
+	lookLess         = 15
 )
 
 // fill checks the options and sets the defaults.
@@ -79,6 +93,12 @@ func (o *Options) fill() error {
 	}
 	if o.Silence <= 0 {
 		o.Silence = DefaultSilence
+	}
+	if o.LookEvery <= 0 {
+		o.LookEvery = DefaultLookEvery
+	}
+	if o.LeaseUntil == nil {
+		o.LeaseUntil = func() int64 { return 0 }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -25,6 +25,9 @@ type queue struct {
 	trouble   trouble
 	former    formerLook
 	restoring string // what was said last about a journal that was removed; the clerk's own
+	beats     uint64 // of the card (see show); the clerk's own, but for the first and the last
+	shared    bool   // its spool is on a file server
+	fence     uint64 // the highest of an owner that was heard of
 
 	pools  []*pool
 	logCap int64
@@ -56,6 +59,15 @@ func (q *queue) poolOf(name string) *pool {
 	p := &pool{name: name}
 	q.pools = append(q.pools, p)
 	return p
+}
+
+// drop takes out an attempt whose end is stored elsewhere. One that was recalled has not
+// begun, and may come back.
+func (q *queue) drop(a *attempt) {
+	delete(q.attempts, a.ref)
+	if !a.recalled() {
+		q.forgotten.add(a.ref)
+	}
 }
 
 // touch has the attempt reported.

@@ -71,17 +71,46 @@ func (b *Backend) takeAndTell(ss *session, reports *supervisorpb.Reports, told s
 	b.unread.turn.Lock()
 	defer b.unread.turn.Unlock()
 	told.note(reports.GetReports())
-	changes := b.take(ss, reports.GetReports())
+	heard, dropped := b.sift(reports.GetReports())
+	changes := b.take(&ss.origin, heard)
 	if reports.GetSnapshotDone() && told != nil {
 		changes = append(changes, b.missing(ss, told)...)
 	}
 	if len(changes) > 0 {
 		deliver(changes)
 	}
+	if len(dropped) > 0 {
+		_ = ss.send(forgetMessage(dropped)) // else the next connection tells of them again
+	}
+}
+
+// sift returns the reports that say something about attempts. Of the others, it has
+// starts that came too late handed over again, and returns the attempts that an owner
+// on another host had back and that nobody wants here any more.
+func (b *Backend) sift(reports []*supervisorpb.Report) (heard []*supervisorpb.Report, dropped []task.Ref) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range reports {
+		ref := refOf(r.GetName())
+		switch {
+		case r.GetPhase() == supervisorpb.Report_PHASE_NOT_TAKEN:
+			b.late[ref] = struct{}{}
+			b.lateness.wake()
+			continue
+		case r.GetEnd().GetRecalledBy() == 0:
+			delete(b.inherited, ref) // it is here
+			heard = append(heard, r)
+			continue
+		}
+		if !b.heirs[ref] {
+			dropped = append(dropped, ref)
+		}
+	}
+	return heard, dropped
 }
 
 // take turns reports into changes.
-func (b *Backend) take(ss *session, reports []*supervisorpb.Report) []task.Change {
+func (b *Backend) take(o *origin, reports []*supervisorpb.Report) []task.Change {
 	changes := make([]task.Change, 0, 3*len(reports))
 	for _, r := range reports {
 		ref := refOf(r.GetName())
@@ -93,24 +122,24 @@ func (b *Backend) take(ss *session, reports []*supervisorpb.Report) []task.Chang
 		b.mu.Unlock()
 		var after told
 		// Without the mutex: it reads a result.
-		changes, after = b.changes(changes, ss, r, before)
-		b.heard(ss, r, after)
+		changes, after = b.changes(changes, o, r, before)
+		b.heard(o, r, after)
 	}
 	return changes
 }
 
 // heard notes how much of an attempt is known after a report.
-func (b *Backend) heard(ss *session, r *supervisorpb.Report, after told) {
+func (b *Backend) heard(o *origin, r *supervisorpb.Report, after told) {
 	ref := refOf(r.GetName())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if r.GetPhase() != supervisorpb.Report_PHASE_QUEUED {
-		b.knowReport(ss, r)
+		b.knowReport(o, r)
 		delete(b.given, ref)
 		delete(b.envs, ref)
 		b.told[ref] = after
 	}
 	if after == toldEnd {
-		b.forgetRef(ref, toldEnd)
+		b.forgetRef(ref)
 	}
 }

@@ -27,14 +27,24 @@ func (s *supervisor) queueOf(h *supervisorpb.Hello) (*queue, error) {
 		return q, nil
 	}
 	q, err = s.openQueue(h)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.opening, h.GetQueueId())
-	if err != nil {
+	if err = s.opened(h.GetQueueId(), q, err); err != nil {
 		return nil, err
 	}
-	s.adoptQueue(q)
+	// Who asked for something before it could know that we are here has to find it done
+	// before anything starts.
+	s.heedRequests(q)
 	return q, nil
+}
+
+// opened goes on with a queue that was opened, if it was.
+func (s *supervisor) opened(id string, q *queue, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.opening, id)
+	if err == nil {
+		s.adoptQueue(q)
+	}
+	return err
 }
 
 // errOpening is the answer to a hello while another one has its queue opened. Who
@@ -74,8 +84,10 @@ func (s *supervisor) openQueue(h *supervisorpb.Hello) (*queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &queue{id: h.GetQueueId(), journal: j, attempts: map[task.Ref]*attempt{}, clerk: newWaker(), size: j.size}
+	q := &queue{id: h.GetQueueId(), journal: j, attempts: map[task.Ref]*attempt{}, clerk: newWaker(), size: j.size, shared: onServer(j.dir)}
 	s.beat(q)
+	s.show(q, false)
+	q.freshen()
 	for _, r := range recs {
 		s.replay(q, r)
 	}
@@ -121,6 +133,9 @@ func (s *supervisor) replay(q *queue, r *supervisorpb.JournalRecord) {
 	a.oldBoot = string(r.GetBootId()) != s.where.Boot
 	switch k := r.GetKind().(type) {
 	case *supervisorpb.JournalRecord_Claim:
+		if a.recalled() { // it came back
+			a.phase, a.end, a.settled = claimed, nil, false
+		}
 		a.claim = k.Claim
 	case *supervisorpb.JournalRecord_Started:
 		a.phase, a.proc = running, s.procOf(k.Started)
@@ -129,8 +144,7 @@ func (s *supervisor) replay(q *queue, r *supervisorpb.JournalRecord) {
 	case *supervisorpb.JournalRecord_Ended:
 		a.phase, a.end, a.settled = ended, k.Ended, true
 	case *supervisorpb.JournalRecord_Forgot:
-		delete(q.attempts, ref)
-		q.forgotten.add(ref)
+		q.drop(a)
 	}
 }
 

@@ -252,7 +252,7 @@ func TestUnheardOfAndCancelled(t *testing.T) {
 				must(t, os.WriteFile(b.layout.LogPath(ref), nil, 0o600))
 			}
 			var got []task.Change
-			b.takeAndTell(&session{where: b.id}, &supervisorpb.Reports{Reports: c.reports, SnapshotDone: true}, snapshot{},
+			b.takeAndTell(&session{origin: origin{where: b.id}}, &supervisorpb.Reports{Reports: c.reports, SnapshotDone: true}, snapshot{},
 				func(cs []task.Change) { got = append(got, cs...) })
 			if kinds := strings.Join(kindsOf(got), " "); kinds != c.want {
 				t.Errorf("told %q, want %q", kinds, c.want)

@@ -29,6 +29,7 @@ func (s *supervisor) restoreSpool(q *queue) {
 		return
 	}
 	s.beat(q)
+	s.show(q, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.rewrite = true
@@ -58,6 +59,16 @@ func homeOf(dir string) string { return filepath.Dir(filepath.Dir(dir)) }
 // under its name by now is another queue's, whose journal must not find ours in its place.
 var errHomeMoved = errors.New("the folder of the queue is gone from its place, or another one is there")
 
+// holdsLock says whether the lock file is still the one that we hold.
+func (j *journal) holdsLock() bool {
+	own, err := j.lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(filepath.Join(j.dir, lockFileName))
+	return err == nil && os.SameFile(there, own)
+}
+
 // relock takes the lock anew if its file is gone. Should another supervisor have
 // done that, the journal is its own now, and an error says so.
 func (j *journal) relock() error {
@@ -67,15 +78,10 @@ func (j *journal) relock() error {
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return fmt.Errorf("make spool directory: %w", err)
 	}
-	path := filepath.Join(j.dir, lockFileName)
-	own, err := j.lock.Stat()
-	if err != nil {
-		return fmt.Errorf("look at lock: %w", err)
-	}
-	if there, err := os.Lstat(path); err == nil && os.SameFile(there, own) {
+	if j.holdsLock() {
 		return nil
 	}
-	lock, err := host.Lock(path)
+	lock, err := host.Lock(filepath.Join(j.dir, lockFileName))
 	if err != nil {
 		return err
 	}

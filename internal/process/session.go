@@ -26,9 +26,8 @@ type session struct {
 	pulse   *pulse
 	r       *bufio.Reader // from pulse
 	version uint32
-	where   host.Identity // of the supervisor
-	id      string
 	pid     int
+	origin
 
 	asked atomic.Bool  // for a Pong that has not come
 	stuck atomic.Int64 // since when a send could not go on, in Unix nanoseconds; 0 = none
@@ -128,12 +127,4 @@ func (ss *session) receive() (*supervisorpb.FromSupervisor, error) {
 		return nil, fmt.Errorf("read from the process supervisor: %w", err)
 	}
 	return m, nil
-}
-
-// handleOf is the handle of an attempt that the supervisor reports.
-func (ss *session) handleOf(r *supervisorpb.Report) handle {
-	return handle{
-		Host: ss.where.Name, Machine: ss.where.Machine, Boot: ss.where.Boot, PIDs: ss.where.PIDs, Supervisor: ss.id,
-		PID: r.GetPid(), Start: r.GetStartTicks(), Until: max(r.GetStartTicks(), r.GetStartTicksTo()), Cgroup: string(r.GetCgroup()),
-	}
 }

@@ -257,6 +257,13 @@ func (s *supervisor) closeAll() {
 				s.depart(d)
 			}
 			s.flush(q, false)
+			s.mu.Lock()
+			whole := !q.journal.pending() && !q.writing
+			s.mu.Unlock()
+			if whole {
+				s.sendOn(q)
+				s.show(q, true)
+			}
 		})
 	}
 	wg.Wait()

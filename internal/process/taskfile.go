@@ -2,7 +2,9 @@ package process
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +22,12 @@ func openOwn(path string) (*os.File, int64, error) {
 		return nil, 0, errors.Join(errStrangeFile, f.Close())
 	}
 	return f, st.Size, err
+}
+
+// ownFile says whether a file belongs to our user.
+func ownFile(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Getuid()
 }
 
 // openPlain opens a file that a task has written or put something else in place

@@ -35,17 +35,17 @@ type unread struct {
 }
 
 type unreadEnd struct {
-	session *session
-	report  *supervisorpb.Report
-	since   time.Time
-	again   time.Time
-	pause   time.Duration
+	origin *origin
+	report *supervisorpb.Report
+	since  time.Time
+	again  time.Time
+	pause  time.Duration
 }
 
 func newUnread() *unread { return &unread{wake: newWaker(), ends: map[task.Ref]*unreadEnd{}} }
 
 // keep takes in an end that is to be looked at again.
-func (u *unread) keep(ref task.Ref, ss *session, r *supervisorpb.Report) {
+func (u *unread) keep(ref task.Ref, o *origin, r *supervisorpb.Report) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	e := u.ends[ref]
@@ -53,7 +53,7 @@ func (u *unread) keep(ref task.Ref, ss *session, r *supervisorpb.Report) {
 		e = &unreadEnd{since: time.Now(), pause: unreadFirst}
 		u.ends[ref] = e
 	}
-	e.session, e.report = ss, r
+	e.origin, e.report = o, r
 	e.again, e.pause = time.Now().Add(e.pause), min(2*e.pause, unreadLast)
 	u.wake.wake()
 }
@@ -135,7 +135,7 @@ func (b *Backend) tellUnreadEnd(e *unreadEnd, deliver func([]task.Change)) {
 		b.unread.drop(ref) // it was told otherwise meanwhile, and maybe forgotten
 		return
 	}
-	if changes := b.take(e.session, []*supervisorpb.Report{e.report}); len(changes) > 0 {
+	if changes := b.take(e.origin, []*supervisorpb.Report{e.report}); len(changes) > 0 {
 		deliver(changes)
 	}
 }

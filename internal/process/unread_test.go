@@ -137,7 +137,7 @@ func TestUnreadResultOutlivesTheJournal(t *testing.T) {
 			left := failOpening(t, ".result.json", unix.EMFILE, 1<<40)
 			var got []task.Change
 			deliver := func(cs []task.Change) { got = append(got, cs...) }
-			first, second := &session{where: b.id}, &session{where: b.id}
+			first, second := &session{origin: origin{where: b.id}}, &session{origin: origin{where: b.id}}
 			b.takeAndTell(first, &supervisorpb.Reports{Reports: []*supervisorpb.Report{{
 				Name: nameOf(ref), Phase: supervisorpb.Report_PHASE_ENDED, Pid: 7,
 				End: &supervisorpb.End{Kind: supervisorpb.End_KIND_EXITED, Unprompted: true},

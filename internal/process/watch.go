@@ -42,6 +42,8 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 	wg.Go(func() { b.tellEchoes(ctx, deliver) })
 	wg.Go(func() { b.tellUnread(ctx, deliver) })
 	wg.Go(func() { b.sweepFiles(ctx) })
+	wg.Go(func() { b.giveLate(ctx) })
+	wg.Go(func() { b.lookout(ctx, deliver) })
 	pause := retryFirst
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -69,10 +71,31 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 // learn takes over what the queue says of attempts that have not ended.
 func (b *Backend) learn(active []task.Task) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, t := range active {
-		b.active[t.Ref()] = t
-		b.knowTask(t)
+		ref := t.Ref()
+		switch h, ok := decodeHandle(t.Status().Handle); {
+		case ok && b.far(h):
+			b.distant[ref] = newDistant(t, h)
+			b.told[ref] = toldOf(t.State())
+		case !begun(t) && t.Spec.Builtin == "":
+			b.inherited[ref], b.heirs[ref] = &inheritance{task: t}, true
+			fallthrough
+		default:
+			b.active[ref] = t
+			b.knowTask(t)
+		}
+		if _, stopped := b.stops[ref]; stopped && (b.distant[ref] != nil || b.inherited[ref] != nil) {
+			delete(b.stops, ref) // before we knew where to say so
+			b.noteStopElsewhere(t)
+		}
+	}
+	early := b.early
+	b.learned, b.early = true, nil
+	b.mu.Unlock()
+	if err := b.Launch(context.Background(), early); err != nil {
+		for _, t := range early {
+			b.refuse(t, err)
+		}
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
 
 // Records are added to a queue's journal under the supervisor's mutex and
@@ -183,7 +185,9 @@ func (q *queue) snapshot() []byte {
 
 // snapshotOf appends the records of one attempt.
 func (q *queue) snapshotOf(b []byte, a *attempt) []byte {
-	b = q.journal.encode(b, a.name, a.claim)
+	if a.end.GetKind() != supervisorpb.End_KIND_NOT_BEGUN { // for who reads it elsewhere, a claim says that it began
+		b = q.journal.encode(b, a.name, a.claim)
+	}
 	if a.proc.pid != 0 {
 		b = q.journal.encode(b, a.name, a.startedRecord())
 	}

@@ -138,6 +138,8 @@ const (
 	Report_PHASE_QUEUED      Report_Phase = 1
 	Report_PHASE_RUNNING     Report_Phase = 2
 	Report_PHASE_ENDED       Report_Phase = 3
+	// The start came too late (see StartBatch.lease_until_ns). Nothing of it is kept.
+	Report_PHASE_NOT_TAKEN Report_Phase = 4
 )
 
 // Enum value maps for Report_Phase.
@@ -147,12 +149,14 @@ var (
 		1: "PHASE_QUEUED",
 		2: "PHASE_RUNNING",
 		3: "PHASE_ENDED",
+		4: "PHASE_NOT_TAKEN",
 	}
 	Report_Phase_value = map[string]int32{
 		"PHASE_UNSPECIFIED": 0,
 		"PHASE_QUEUED":      1,
 		"PHASE_RUNNING":     2,
 		"PHASE_ENDED":       3,
+		"PHASE_NOT_TAKEN":   4,
 	}
 )
 
@@ -1029,7 +1033,13 @@ type StartBatch struct {
 	Starts []*Start               `protobuf:"bytes,1,rep,name=starts,proto3" json:"starts,omitempty"`
 	// Environments shared by the starts, which name them by index: tasks that
 	// were submitted together have the same one.
-	Environments  []*Environment `protobuf:"bytes,2,rep,name=environments,proto3" json:"environments,omitempty"`
+	Environments []*Environment `protobuf:"bytes,2,rep,name=environments,proto3" json:"environments,omitempty"`
+	// Up to when, in nanoseconds on the boot clock, the client is known to own the
+	// queue; 0 = for ever. What is read later is not taken, since somebody else may own
+	// the queue by then.
+	LeaseUntilNs int64 `protobuf:"varint,3,opt,name=lease_until_ns,json=leaseUntilNs,proto3" json:"lease_until_ns,omitempty"`
+	// The fence of the client's lease; 0 = not known. See End.recalled_by.
+	Fence         uint64 `protobuf:"varint,4,opt,name=fence,proto3" json:"fence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1076,6 +1086,20 @@ func (x *StartBatch) GetEnvironments() []*Environment {
 		return x.Environments
 	}
 	return nil
+}
+
+func (x *StartBatch) GetLeaseUntilNs() int64 {
+	if x != nil {
+		return x.LeaseUntilNs
+	}
+	return 0
+}
+
+func (x *StartBatch) GetFence() uint64 {
+	if x != nil {
+		return x.Fence
+	}
+	return 0
 }
 
 // Environment is a list of NAME=VALUE.
@@ -1574,8 +1598,11 @@ type End struct {
 	// No stop signal had been sent when the program ended.
 	Unprompted bool `protobuf:"varint,8,opt,name=unprompted,proto3" json:"unprompted,omitempty"`
 	// Bytes of output; 0 = there is none to look at, -1 = there may be some.
-	LogBytes      int64  `protobuf:"varint,9,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
-	Message       string `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
+	LogBytes int64  `protobuf:"varint,9,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	Message  string `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
+	// Of what has not begun: the fence of the owner, on another host, that asked for it
+	// back. Only an owner after that one can have it begin here.
+	RecalledBy    uint64 `protobuf:"varint,11,opt,name=recalled_by,json=recalledBy,proto3" json:"recalled_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1678,6 +1705,13 @@ func (x *End) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *End) GetRecalledBy() uint64 {
+	if x != nil {
+		return x.RecalledBy
+	}
+	return 0
 }
 
 // JournalRecord is one line of a queue's journal. What it says is true from
@@ -2141,11 +2175,13 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\x0fREASON_REPLACED\x10\x03\"2\n" +
 	"\x04Name\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x8e\x01\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xca\x01\n" +
 	"\n" +
 	"StartBatch\x126\n" +
 	"\x06starts\x18\x01 \x03(\v2\x1e.dspyagent.supervisor.v1.StartR\x06starts\x12H\n" +
-	"\fenvironments\x18\x02 \x03(\v2$.dspyagent.supervisor.v1.EnvironmentR\fenvironments\"'\n" +
+	"\fenvironments\x18\x02 \x03(\v2$.dspyagent.supervisor.v1.EnvironmentR\fenvironments\x12$\n" +
+	"\x0elease_until_ns\x18\x03 \x01(\x03R\fleaseUntilNs\x12\x14\n" +
+	"\x05fence\x18\x04 \x01(\x04R\x05fence\"'\n" +
 	"\vEnvironment\x12\x18\n" +
 	"\aentries\x18\x01 \x03(\fR\aentries\"\x88\x02\n" +
 	"\x05Start\x121\n" +
@@ -2172,7 +2208,7 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\v2\x1d.dspyagent.supervisor.v1.NameR\x05names\"i\n" +
 	"\aReports\x129\n" +
 	"\areports\x18\x01 \x03(\v2\x1f.dspyagent.supervisor.v1.ReportR\areports\x12#\n" +
-	"\rsnapshot_done\x18\x02 \x01(\bR\fsnapshotDone\"\xfd\x03\n" +
+	"\rsnapshot_done\x18\x02 \x01(\bR\fsnapshotDone\"\x92\x04\n" +
 	"\x06Report\x121\n" +
 	"\x04name\x18\x01 \x01(\v2\x1d.dspyagent.supervisor.v1.NameR\x04name\x12;\n" +
 	"\x05phase\x18\x02 \x01(\x0e2%.dspyagent.supervisor.v1.Report.PhaseR\x05phase\x12\x1d\n" +
@@ -2188,12 +2224,13 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"\x04note\x18\t \x01(\tR\x04note\x12$\n" +
 	"\x0estart_ticks_to\x18\n" +
 	" \x01(\x04R\fstartTicksTo\x12\x16\n" +
-	"\x06cgroup\x18\v \x01(\fR\x06cgroup\"T\n" +
+	"\x06cgroup\x18\v \x01(\fR\x06cgroup\"i\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPHASE_QUEUED\x10\x01\x12\x11\n" +
 	"\rPHASE_RUNNING\x10\x02\x12\x0f\n" +
-	"\vPHASE_ENDED\x10\x03\"\x98\x03\n" +
+	"\vPHASE_ENDED\x10\x03\x12\x13\n" +
+	"\x0fPHASE_NOT_TAKEN\x10\x04\"\xb9\x03\n" +
 	"\x03End\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.dspyagent.supervisor.v1.End.KindR\x04kind\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x1b\n" +
@@ -2207,7 +2244,9 @@ const file_internal_process_supervisorpb_supervisor_proto_rawDesc = "" +
 	"unprompted\x12\x1b\n" +
 	"\tlog_bytes\x18\t \x01(\x03R\blogBytes\x12\x18\n" +
 	"\amessage\x18\n" +
-	" \x01(\tR\amessage\"j\n" +
+	" \x01(\tR\amessage\x12\x1f\n" +
+	"\vrecalled_by\x18\v \x01(\x04R\n" +
+	"recalledBy\"j\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_EXITED\x10\x01\x12\x12\n" +
