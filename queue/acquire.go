@@ -85,10 +85,8 @@ func (q *Queue) tryAcquire(ctx context.Context, l *lease) error {
 	if err != nil {
 		return err
 	}
-	if len(line) > 0 {
-		if err := q.mayFollow(ctx, line[len(line)-1].owner); err != nil {
-			return err
-		}
+	if err := q.mayFollow(ctx, line); err != nil {
+		return err
 	}
 	return l.take(line)
 }
@@ -107,6 +105,7 @@ func (l *lease) take(line []seat) error {
 	if err := l.syncDir(); err != nil {
 		return err
 	}
+	l.noteNamed()
 	// A server may have answered one thing and done another.
 	if s, err := readSeat(filepath.Join(l.dir, ownerFile)); err != nil || s.key != l.id {
 		return errors.Join(errTaken, err)
@@ -153,10 +152,12 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// mayFollow returns nil when the owner is dead, for certain. errCopy means that a
-// copy of the database has to be made, and ErrLocked that it may be alive.
-func (q *Queue) mayFollow(ctx context.Context, o *Owner) error {
-	v, err := q.judge(o)
+// mayFollow returns nil when all of the line are dead, for certain. errCopy means that
+// a copy of the database has to be made, and ErrLocked that one may be alive. It is
+// not enough that the last is dead: that one may have died before it had followed the
+// one before it, who then goes on as if nothing had been.
+func (q *Queue) mayFollow(ctx context.Context, line []seat) error {
+	o, v, err := q.judgeAll(line)
 	if err != nil {
 		return err
 	}
@@ -170,6 +171,22 @@ func (q *Queue) mayFollow(ctx context.Context, o *Owner) error {
 	default:
 		return &LockedError{Dir: q.opts.Dir, Owner: o}
 	}
+}
+
+// judgeAll returns who of the line is most in the way, and what is known of them.
+// Nobody is in the way of the first.
+func (q *Queue) judgeAll(line []seat) (worst *Owner, known verdict, err error) {
+	known = dead
+	for i, s := range line {
+		v, err := q.judge(s.owner)
+		if err != nil {
+			return nil, v, err
+		}
+		if i == 0 || v > known {
+			worst, known = s.owner, v
+		}
+	}
+	return worst, known, nil
 }
 
 func (q *Queue) judge(o *Owner) (verdict, error) {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -157,6 +159,29 @@ func workshop(dir string) (string, error) {
 	return os.MkdirTemp(dir, workshopPrefix)
 }
 
+// giveName gives a file another name, beside the one that it has, which is left to
+// the workshop's end. A database that got the name meanwhile, of one who took over
+// while we were frozen, is not replaced, as a rename would.
+func giveName(path, name string) error {
+	err := os.Link(path, name)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP):
+		return os.Rename(path, name) // FAT has no links, and locks that are true
+	case sameFile(path, name):
+		return nil // a file server did what it was told twice
+	default:
+		return err
+	}
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
 // install puts a database that is whole and on disk in use: under a name of its own
 // first, then by CURRENT. A crash before the last step leaves the one before in use.
 func (q *Queue) install(path, what string) (name string, err error) {
@@ -167,21 +192,14 @@ func (q *Queue) install(path, what string) (name string, err error) {
 	}
 	name = generationName(generation)
 	crashIn(what, "before-rename")
-	if err := os.Rename(path, filepath.Join(dir, name)); err != nil {
+	if err := giveName(path, filepath.Join(dir, name)); err != nil {
 		return "", err
 	}
 	if err := syncDir(dir); err != nil {
 		return "", err
 	}
 	crashIn(what, "before-current")
-	if err := q.lease.confirm(); err != nil {
-		return "", err
-	}
-	// Whoever finds a generation above its own in use takes itself for deposed.
-	if err := q.lease.publish(func(o *Owner) { o.Generation = generation }); err != nil {
-		return "", err
-	}
-	if err := writeCurrent(dir, name); err != nil {
+	if err := q.lease.putInUse(name); err != nil {
 		return "", err
 	}
 	crashIn(what, "after-current")

@@ -50,9 +50,12 @@ type lease struct {
 
 	id     string
 	before uint64 // fence of the one that we follow
-	mu     sync.Mutex
-	owner  Owner // what owner.json says; under mu
 	beats  heartbeat
+
+	mu      sync.Mutex
+	owner   Owner     // what owner.json says
+	current int       // the generation that we have put in use; 0 = none yet
+	named   time.Time // when owner.json was last made ours
 
 	seen       atomic.Pointer[time.Time] // when owner.json was last known to be ours
 	until      atomic.Int64              // see Queue.LeaseUntil
@@ -107,6 +110,11 @@ func bothWithin(steady, wall, d time.Duration) bool {
 func (l *lease) look() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.lookNow()
+}
+
+// lookNow is look, with the mutex held.
+func (l *lease) lookNow() error {
 	if err := l.deposition.Err(); err != nil {
 		return err
 	}
@@ -120,7 +128,7 @@ func (l *lease) look() error {
 		return fmt.Errorf("make sure that the queue is ours: %w", err)
 	}
 	switch {
-	case current > l.owner.Generation:
+	case current > max(l.owner.Generation, l.current):
 		return l.depose(s.owner)
 	case s.key == l.id:
 	case s.owner == nil && l.local: // here others go by the lock
@@ -132,6 +140,11 @@ func (l *lease) look() error {
 		}
 	default:
 		return l.depose(s.owner)
+	}
+	if current < l.current {
+		if err := l.putBack(); err != nil {
+			return err
+		}
 	}
 	l.seen.Store(&now)
 	l.until.Store(boot + int64(l.terms.confirm))
@@ -156,7 +169,47 @@ func (l *lease) restore(s seat) error {
 	if errors.Is(err, errTaken) {
 		return fmt.Errorf("make sure that the queue is ours: %w", err) // the next look tells who
 	}
+	if err == nil {
+		l.named = l.clock()
+	}
 	return err
+}
+
+// putInUse makes a database the one in use, if the queue still is ours. It never goes
+// back to an earlier one: who was frozen before it could do this finds the copy of its
+// successor in use.
+func (l *lease) putInUse(name string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.lookNow(); err != nil {
+		return err
+	}
+	if err := writeCurrent(l.dir, name); err != nil {
+		return err
+	}
+	l.current = generationOf(name)
+	return nil
+}
+
+// putBack does it once more: one that was frozen in the middle of putInUse has put
+// its own database in use again.
+func (l *lease) putBack() error {
+	l.logger.Warn("a former owner of the queue put an earlier database in use again; it is put right", "dir", l.dir)
+	return writeCurrent(l.dir, generationName(l.current))
+}
+
+// noteNamed notes that owner.json was made ours just now.
+func (l *lease) noteNamed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.named = l.clock()
+}
+
+// namedFor is for how long it has been ours.
+func (l *lease) namedFor() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.clock().Sub(l.named)
 }
 
 // write writes what owner.json is to say into a file beside it.
@@ -192,8 +245,7 @@ func (l *lease) publish(change func(*Owner)) error {
 	}
 	s, err := readSeat(filepath.Join(l.dir, ownerFile))
 	if err == nil && s.key != l.id {
-		// It is put right, or we leave, at the next look.
-		return os.Remove(path)
+		return errors.Join(l.lookNow(), os.Remove(path)) // it puts that right, or we leave
 	}
 	if err == nil {
 		err = os.Rename(path, filepath.Join(l.dir, ownerFile))

@@ -6,21 +6,21 @@ import (
 )
 
 // verdict is what can be known of an owner by someone who has the lock of the
-// database.
+// database. A greater one is more in the way.
 type verdict uint8
 
 const (
-	// unproven: it may well be alive.
-	unproven verdict = iota
-	// running: it is.
-	running
-	// dead: it cannot be, and has written its last.
-	dead
+	// dead: it cannot be alive, and has written its last.
+	dead verdict = iota
 	// deadIfSilent: it is dead unless its heartbeat is seen.
 	deadIfSilent
 	// replaceableIfSilent: unless its heartbeat is seen it may be replaced by someone
 	// who goes on with a copy of the database. It may still write into the old one.
 	replaceableIfSilent
+	// unproven: it may well be alive.
+	unproven
+	// running: it is.
+	running
 )
 
 // witness is what the verdict depends on besides the owner.
@@ -33,6 +33,17 @@ type witness struct {
 
 // judge says what is known of an owner; nil = the file names nobody.
 func (w witness) judge(o *Owner) verdict {
+	v := w.judgeAlone(o)
+	if v < replaceableIfSilent && o != nil && o.Generation > w.generation && !w.mount.Local() {
+		// It was about to go on with a copy, and did not come to put that in use. Whom it
+		// followed may have been frozen in the middle of a commit, and write on.
+		return replaceableIfSilent
+	}
+	return v
+}
+
+// judgeAlone is judge, but for those whom an owner has followed.
+func (w witness) judgeAlone(o *Owner) verdict {
 	switch {
 	case o == nil && w.mount.Local():
 		return dead

@@ -32,6 +32,7 @@ func TestJudge(t *testing.T) {
 		{"a process that runs, and a lock that a program granted", "fuse.x", &us, true, running},
 		{"a process that holds another database", "ext4", but(func(o *Owner) { o.Generation = 2 }), true, running},
 		{"one that held another database", "ext4", but(func(o *Owner) { o.Generation = 2 }), false, dead},
+		{"one that died before its copy was in use", "nfs4", but(func(o *Owner) { o.Generation = 2 }), false, replaceableIfSilent},
 		{"another container, without the lock", "ext4", container, false, dead},
 		{"another container, and a lock that a program granted", "fuse.x", container, false, deadIfSilent},
 		{"another container, with another database", "ext4", but(func(o *Owner) { o.PIDs, o.Generation = 2, 2 }), false, unproven},

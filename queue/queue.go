@@ -101,7 +101,7 @@ func (q *Queue) start() error {
 		return q.startFailed(err)
 	}
 	failpoint.Here("takeover/fenced")
-	if err := writeCurrent(q.opts.Dir, filepath.Base(q.path)); err != nil {
+	if err := q.lease.putInUse(filepath.Base(q.path)); err != nil {
 		return q.commitFailed(err)
 	}
 	failpoint.Here("takeover/moved")

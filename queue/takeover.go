@@ -81,20 +81,25 @@ func (q *Queue) replaceOwner(ctx context.Context) error {
 	if pid := host.Holder(q.path); len(line) == 0 || pid != 0 {
 		return q.locked() // it is under this kernel, and can be stopped here
 	}
-	last := line[len(line)-1].owner
-	switch v, err := q.judge(last); {
-	case err != nil:
+	worst, v, err := q.judgeAll(line)
+	if err != nil {
 		return err
-	case v == running:
-		return &LockedError{Dir: q.opts.Dir, Owner: last}
 	}
-	if err := q.awaitSilence(ctx, last); err != nil {
+	if v == running {
+		return &LockedError{Dir: q.opts.Dir, Owner: worst}
+	}
+	if err := q.awaitSilence(ctx, worst); err != nil {
 		return err
 	}
 	failpoint.Here("takeover/silent")
 	next, err := unusedGeneration(q.opts.Dir)
 	if err != nil {
 		return err
+	}
+	for _, s := range line {
+		if s.owner != nil { // one that was frozen before it began to copy may do so yet
+			next = max(next, s.owner.Generation+1)
+		}
 	}
 	l, err := q.newLease(next)
 	if err != nil {
@@ -110,17 +115,28 @@ func (q *Queue) replaceOwner(ctx context.Context) error {
 	return nil
 }
 
-// awaitGrace waits until the former owner believes in its lease no more.
+// awaitGrace waits until the former owner believes in its lease no more. One that was
+// frozen while it wrote its name has seen that until the name was ours again, from
+// when on it is waited once more.
 func (q *Queue) awaitGrace(ctx context.Context) error {
 	t := time.NewTimer(q.opts.terms.grace)
 	defer t.Stop()
-	select {
-	case <-t.C:
-		return q.lease.look()
-	case <-q.Deposed():
-		return q.lease.err()
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case <-t.C:
+		case <-q.Deposed():
+			return q.lease.err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := q.lease.look(); err != nil {
+			return err
+		}
+		left := q.opts.terms.grace - q.lease.namedFor()
+		if left <= 0 {
+			return nil
+		}
+		t.Reset(left)
 	}
 }
 
