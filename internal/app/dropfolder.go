@@ -132,6 +132,9 @@ func (a *App) queueMount() mounts.Mount {
 	return m
 }
 
+// ConfirmLease looks whether the queue still is ours.
+func (d dropTasks) ConfirmLease() error { return d.queue.ConfirmLease() }
+
 // newDropFolder makes the door of files.
 func (a *App) newDropFolder() (*dropfolder.Folder, error) {
 	return dropfolder.New(dropfolder.Options{

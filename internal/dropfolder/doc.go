@@ -39,6 +39,8 @@
 //
 // Run owns the folder, and the goroutines that watch it and the event log: they
 // have ended when it returns. There may be one Run per folder, which whoever owns
-// the queue sees to. Put and PutCancel are for everybody, on every host that sees
+// the queue sees to. One that was frozen and followed by another owner asks before
+// each round whether it still is the owner; a file that it takes all the same is
+// found by its successor. Put and PutCancel are for everybody, on every host that sees
 // the folder.
 package dropfolder

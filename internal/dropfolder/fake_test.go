@@ -28,6 +28,7 @@ type ledger struct {
 	orders    []string
 	orderErr  error
 	cancelErr error
+	leaseErr  error
 }
 
 // booked is a task of the ledger.
@@ -151,6 +152,12 @@ func (l *ledger) Order(_ context.Context, order json.RawMessage) error {
 	}
 	l.orders = append(l.orders, string(order))
 	return nil
+}
+
+func (l *ledger) ConfirmLease() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaseErr
 }
 
 func (l *ledger) Cancel(_ context.Context, id, by, reason string) error {

@@ -38,6 +38,7 @@ type Folder struct {
 	backoff     time.Duration
 	refusing    bool // the queue did not take all of the last batch
 	toldLeft    bool
+	toldStray   bool
 
 	taken  taken
 	cursor uint64 // up to where the log was read
@@ -122,6 +123,10 @@ func (f *Folder) close() {
 // there is more, if nothing happens before.
 func (f *Folder) round(ctx context.Context) time.Duration {
 	now := f.opts.Now()
+	if f.trouble.note("lease", "it is not known whether the drop folder still is ours; it is left alone until it is", f.opts.Tasks.ConfirmLease()) {
+		f.busy.Store(false)
+		return pollBusy
+	}
 	if !f.open(now) {
 		f.busy.Store(false) // it is not for us to wait until somebody mends it
 		f.through.Store(math.MaxUint64)
@@ -204,6 +209,9 @@ func (f *Folder) scan(now time.Time) {
 	}
 	wishes, err := f.wishes.scan(f.layout.requests, now, &f.opts)
 	if f.trouble.note("scan_requests", "the requests of other hosts cannot be read", err) {
+		return
+	}
+	if f.opts.Network && f.trouble.note("scan_taken", "what lies in taken/ cannot be read", f.recover(now)) {
 		return
 	}
 	if files.left != "" && !f.toldLeft {

@@ -24,6 +24,9 @@ type Tasks interface {
 	// Cancel asks for the end of a task. Of an id that is unknown the error has
 	// CodeNotFound, of a task that has ended CodeConflict. It may be repeated.
 	Cancel(ctx context.Context, id, by, reason string) error
+	// ConfirmLease returns nil if the queue, and with it the folder, still is ours. It is
+	// cheap when that was found out a moment ago.
+	ConfirmLease() error
 }
 
 // Log is what the folder needs of the event log, which tells it that tasks ended.

@@ -12,7 +12,9 @@ import (
 )
 
 // recover reads taken/: what an earlier Run, or one that was killed, has left
-// there. Entries that are known already stay as they are.
+// there. Entries that are known already stay as they are. On a file system that
+// several hosts see it is done once in a while: an owner that was frozen, and followed
+// by us, may have taken one more file before it noticed.
 func (f *Folder) recover(now time.Time) error {
 	there := map[string]bool{}
 	var names []string
@@ -24,7 +26,8 @@ func (f *Folder) recover(now time.Time) error {
 			names = append(names, file)
 		case strings.HasSuffix(file, nameSuffix), strings.HasPrefix(file, "."):
 			names = append(names, file)
-		default:
+		case !f.toldStray:
+			f.toldStray = true
 			f.opts.Logger.Warn("a file that is none of ours lies where taken files are; it is left alone", "file", file)
 		}
 		return true
