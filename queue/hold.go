@@ -26,14 +26,11 @@ func newQueue(opts Options) *Queue {
 
 // hold opens the database in use and begins no work. It refuses one that is damaged.
 func hold(ctx context.Context, opts Options) (*Queue, error) {
-	if _, err := os.Lstat(opts.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, noQueue(opts.Dir)
-	}
-	if _, err := currentPath(opts.Dir); err != nil {
-		return nil, err
-	}
 	q := newQueue(opts)
 	if err := q.approach(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := currentPath(opts.Dir); err != nil {
 		return nil, err
 	}
 	if err := q.openDatabase(ctx); err != nil {

@@ -39,6 +39,9 @@ func Restore(ctx context.Context, opts Options, path string, how RestoreOptions,
 		return Repaired{}, err
 	}
 	defer func() { _ = src.file.Close() }() // it was only read
+	if err := newQueue(opts).approach(ctx); err != nil { // before anything here could hang
+		return Repaired{}, err
+	}
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return Repaired{}, task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", opts.Dir, err)
 	}

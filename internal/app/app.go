@@ -68,6 +68,9 @@ type App struct {
 	sockets   []string
 }
 
+// ownProgram is this program, as a child that tries a file system which may hang.
+const ownProgram = "/proc/self/exe"
+
 // collectAt is how much the heap may grow, in percent, before garbage is
 // collected. What the daemon keeps is small (megabytes), and what a call or a
 // task leaves behind is much in comparison: at Go's 100 a sixth of all its CPU
@@ -156,7 +159,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 func (a *App) queueOptions() queue.Options {
 	return queue.Options{
 		OnCommit: a.committed,
-		Program:  "/proc/self/exe",
+		Program:  ownProgram,
 		Role:     a.role(),
 		Dir:      a.conf.QueueDir, Logger: a.log.With("component", "queue"), Retention: retention(a.conf.Retention), MaxWaiting: a.conf.Limits.MaxWaiting,
 	}

@@ -47,7 +47,9 @@ var (
 	ErrDamagedBackup = queue.ErrDamagedBackup
 )
 
-func (c Care) options() queue.Options { return queue.Options{Dir: c.Dir} }
+func (c Care) options() queue.Options {
+	return queue.Options{Dir: c.Dir, Role: queue.RoleCommand, Program: ownProgram}
+}
 
 // Verify looks at all of the database.
 func (c Care) Verify(ctx context.Context) (queue.Verified, error) {

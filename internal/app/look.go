@@ -22,21 +22,15 @@ const lookPatience = 500 * time.Millisecond
 // queue there is nothing to do. The error matches queue.ErrLocked, and names who it
 // is, when somebody owns the queue.
 func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (bool, error) {
+	// First, since a child tries then whether the file system answers at all.
+	w, err := work(ctx, conf.QueueDir)
+	if err != nil && task.CodeOf(err) != task.CodeNotFound {
+		return false, err
+	}
 	if files, err := dropfolder.Waiting(conf.QueueDir); err != nil || files.Any() {
 		return true, nil //nolint:nilerr // who owns the queue says what is wrong with the folder
 	}
-	q, err := queue.Open(ctx, queue.Options{Dir: conf.QueueDir, ReadOnly: true, LockTimeout: lookPatience})
-	switch {
-	case task.CodeOf(err) == task.CodeNotFound && err != nil:
-		return false, nil
-	case err != nil:
-		return false, err
-	}
 	now := time.Now()
-	w, err := q.Work(task.At(now))
-	if err := errors.Join(err, q.Close()); err != nil {
-		return false, fmt.Errorf("look at the queue: %w", err)
-	}
 	if w.Active > 0 || w.Due != 0 && (limit == 0 || w.Due.Time().Before(now.Add(limit))) {
 		return true, nil
 	}
@@ -47,6 +41,18 @@ func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, cl
 		}
 	}
 	return false, nil
+}
+
+func work(ctx context.Context, dir string) (queue.Work, error) {
+	q, err := queue.Open(ctx, queue.Options{Dir: dir, ReadOnly: true, LockTimeout: lookPatience, Program: ownProgram})
+	if err != nil {
+		return queue.Work{}, err
+	}
+	w, err := q.Work(task.At(time.Now()))
+	if err := errors.Join(err, q.Close()); err != nil {
+		return w, fmt.Errorf("look at the queue: %w", err)
+	}
+	return w, nil
 }
 
 // OwnedBy says whether an error of Worthwhile or Drain is that somebody else owns the
