@@ -6,16 +6,17 @@ import (
 	"regexp"
 )
 
-// Files that are written beside the one they are to replace, or to see whether there
-// is room. A process that dies meanwhile leaves them behind, and whoever opens the
-// queue next for writing removes them: under the lock they are nobody's.
+// Files that are written beside the one they are to replace, to see whether there is
+// room, or to look at a copy. A process that dies meanwhile leaves them behind, and
+// whoever opens the queue next for writing removes them: under the lock they are
+// nobody's, but for a copy that the owner before has made.
 
 const trialFile = "trial"
 
 // tempPattern is what os.CreateTemp makes the name out of.
 func tempPattern(of string) string { return "." + of + ".*" }
 
-var leftoverName = regexp.MustCompile(`^\.(CURRENT|owner\.json|owner\.beat|trial|try-open)\.[0-9]+$`)
+var leftoverName = regexp.MustCompile(`^\.(CURRENT|owner\.json|owner\.beat|trial|try-open|verify\.db)\.[0-9]+$`)
 
 // removeLeftovers removes them. That it works is not needed for anything.
 func (q *Queue) removeLeftovers() {

@@ -38,7 +38,7 @@ func Restore(ctx context.Context, opts Options, path string, how RestoreOptions,
 	if err != nil {
 		return Repaired{}, err
 	}
-	defer func() { _ = src.file.Close() }() // it was only read
+	defer func() { _ = src.file.Close() }()              // it was only read
 	if err := newQueue(opts).approach(ctx); err != nil { // before anything here could hang
 		return Repaired{}, err
 	}
