@@ -110,7 +110,8 @@ func (s *session) startLimit(c *cli.Context) (time.Duration, error) {
 }
 
 // tellRunning says so if a daemon runs already. One that does not answer is an
-// error: it holds the queue, so that another could not have it.
+// error: it holds the queue, so that another could not have it. A drain is asked to
+// leave it, and the error is errDrainLeft where one has.
 func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found bool, err error) {
 	h, err := s.health(ctx, ofWorkspace(cfg))
 	switch {
@@ -196,8 +197,22 @@ func (s *session) tellDoors(cfg config.Config, h *pb.HealthResponse) {
 	}
 }
 
-// launch starts the daemon in the background and waits for its word.
+// launch starts the daemon in the background and waits for its word. Cron may have been
+// faster with a drain, which had not said yet who it is: it is asked to leave as well,
+// and the daemon started once more.
 func (s *session) launch(ctx context.Context, cfg config.Config, program string, args []string, limit time.Duration) error {
+	err := s.launchOnce(ctx, cfg, program, args, limit)
+	if errors.Is(err, errDrainLeft) {
+		err = s.launchOnce(ctx, cfg, program, args, limit)
+	}
+	if errors.Is(err, errDrainLeft) {
+		return task.Errorf(task.CodeUnavailable, "one drain after the other has the queue; start again when none is begun")
+	}
+	return err
+}
+
+// launchOnce returns errDrainLeft where a drain had the queue, and has left it.
+func (s *session) launchOnce(ctx context.Context, cfg config.Config, program string, args []string, limit time.Duration) error {
 	d, err := spawnDaemon(cfg, program, args, s.env.Environ)
 	if err != nil {
 		return err
@@ -213,10 +228,10 @@ func (s *session) launch(ctx context.Context, cfg config.Config, program string,
 		s.tellDoors(cfg, h)
 		return nil
 	}
-	if found, err := s.tellRunning(ctx, cfg); found {
-		return err // somebody else's start was faster
-	}
+	found, rival := s.tellRunning(ctx, cfg)
 	switch {
+	case found, errors.Is(rival, errDrainLeft):
+		return rival // somebody else was faster
 	case err == nil:
 		code, _ := parseCode(said.Code)
 		return task.Errorf(code, "the daemon could not start: %s", said.Error)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -40,6 +41,7 @@ type fake struct {
 	warn    map[string]string // by id: of what
 	drop    int               // so many answers to submissions are lost on the way
 
+	drain    int // pid of the drain that it is; 0 = it is a daemon
 	services map[string]string
 	classes  []*pb.ClassStats // of GetQueueStats, PauseClass and ResumeClass
 
@@ -264,6 +266,9 @@ func (f *fake) Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, e
 		classes[t.GetClass()].States[t.GetState()]++
 	}
 	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano(), Services: f.services}
+	if f.drain != 0 {
+		h.Role, h.Pid = api.RoleDrain, int32(f.drain)
+	}
 	for _, k := range f.classes {
 		classes[k.GetName()] = &pb.ClassStatus{
 			Class: k.GetName(), Paused: k.GetPaused(), PausedBy: k.GetPausedBy(), PausedReason: k.GetPausedReason(), PausedAtMs: k.GetPausedAtMs(),

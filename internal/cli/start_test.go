@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -72,4 +73,35 @@ func TestStartInTheForeground(t *testing.T) {
 	if want := []string{filepath.Join(env.Cwd, "bin", daemonProgram), "--workspace", env.Cwd, "--foreground"}; !slices.Equal(ran, want) {
 		t.Errorf("ran %q", ran)
 	}
+}
+
+// TestStartBesideADrainThatBegins: a drain takes the queue in the moment before the
+// daemon would. It is asked to leave, and the daemon is started once more.
+func TestStartBesideADrainThatBegins(t *testing.T) {
+	f, env := startFake(t)
+	drain := exec.Command("/bin/sleep", "600")
+	if err := drain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = drain.Wait() // it is killed
+		close(ended)
+	}()
+	defer func() {
+		_ = drain.Process.Kill() // it may have ended
+		<-ended
+	}()
+	f.drain = drain.Process.Pid
+	// It answers from when on the daemon has found the queue locked.
+	if err := os.Rename(f.path, f.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	env.Environ = append(env.Environ, "SOCKET="+f.path)
+	daemonScript(t, &env, `if mv "$SOCKET.away" "$SOCKET" 2>/dev/null
+then echo '{"ok":false,"code":"unavailable","error":"the queue is in use"}' >&3
+else echo '{"ok":true,"pid":4711}' >&3
+fi`)
+	expect(t, env, exitDone, fmt.Sprintf("took over from a drain, pid %d\nstarted: pid 4711", f.drain), "", "start")
+	<-ended
 }
