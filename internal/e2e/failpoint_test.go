@@ -24,6 +24,14 @@ var unreachable = map[string]string{
 	"queue/held/":            "only a restored queue holds tasks back",
 	"queue/retried/":         "TestRetryByPersonSurvives",
 	"queuecare/":             "no daemon comes there; TestCareFailpoints of queue",
+	"dropfolder/":            "its tasks come by the socket; TestDieAtEveryStep of dropfolder",
+	"lease/claimed":          "nobody is followed; TestDeathWhileTheLeaseChangesHands of queue",
+	"lease/released":         "the daemon does not leave; the same",
+	"takeover/silent":        "nobody is taken over; the same",
+	"takeover/placed":        "the same",
+	"takeover/waited":        "the same",
+	"takeover/copied":        "the same",
+	"takeover/checked":       "the same",
 }
 
 // TestDieAtEveryStep kills the process that comes to it at each failpoint: in
