@@ -34,7 +34,10 @@ func (q *Queue) newLease(generation int) (*lease, error) {
 
 // acquire gets the lease, with the lock of the database in hand, or says who has it.
 func (q *Queue) acquire(ctx context.Context) error {
-	if q.opts.ReadOnly || q.lease != nil {
+	if q.opts.ReadOnly {
+		return q.mayRead()
+	}
+	if q.lease != nil {
 		return nil
 	}
 	l, err := q.newLease(generationOf(filepath.Base(q.path)))
@@ -63,6 +66,23 @@ func (q *Queue) acquire(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// mayRead refuses a database of which the owner may be alive, where the lock of a
+// reader proves nothing: what is read while it is written looks like damage.
+func (q *Queue) mayRead() error {
+	if q.apart || q.mount.Local() {
+		return nil
+	}
+	line, err := succession(q.opts.Dir)
+	if err != nil {
+		return err
+	}
+	worst, v, err := q.judgeAll(line)
+	if err == nil && v >= unproven {
+		err = &LockedError{Dir: q.opts.Dir, Owner: worst}
+	}
+	return err
 }
 
 // stillCurrent gives the lease back where a former owner moved CURRENT before it

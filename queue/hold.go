@@ -115,7 +115,7 @@ func noQueue(dir string) error {
 func openAt(ctx context.Context, path string, opts Options) (*Queue, error) {
 	opts.Dir, opts.ReadOnly = filepath.Dir(path), true
 	q := newQueue(opts)
-	q.path = path
+	q.path, q.apart = path, true
 	return q, q.openBolt(ctx)
 }
 

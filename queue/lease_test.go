@@ -161,6 +161,14 @@ func TestOwnerElsewhere(t *testing.T) {
 	if o, _ := readOwnerFile(t, dir); o.Lease != elsewhere().Lease {
 		t.Errorf("owner.json has %+v now", o)
 	}
+	// Nor is read what it may be writing, whatever lock a reader is granted.
+	opts.ReadOnly = true
+	if _, err := queue.Open(context.Background(), opts); !errors.Is(err, queue.ErrLocked) || !strings.Contains(err.Error(), "work on host login2") {
+		t.Errorf("open for reading: %v", err)
+	}
+	if _, err := queue.Verify(context.Background(), opts, nil); !errors.Is(err, queue.ErrLocked) {
+		t.Errorf("verify: %v", err)
+	}
 }
 
 // TestTakeOver follows an owner that is silent: with a copy, and a higher fence.

@@ -28,6 +28,7 @@ type Queue struct {
 	fence uint64
 	mount mounts.Mount // what the directory is on; zero = nobody knows
 	lease *lease       // nil = this process only reads
+	apart bool         // it is looked at by itself: nobody writes it
 	// listed says that the list index is true. It is not where an older release
 	// had the queue last, and this process only reads.
 	listed bool
