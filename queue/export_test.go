@@ -6,13 +6,6 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/mounts"
 )
 
-// Sparse makes opening look at those pages alone that lead to others, as it does for
-// a database that is large.
-func (o Options) Sparse() Options {
-	o.wholeBytes = 1
-	return o
-}
-
 // Terms are the times of a lease.
 type Terms struct{ Beat, Confirm, Watch, Grace time.Duration }
 

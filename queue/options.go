@@ -24,6 +24,10 @@ type Options struct {
 	// fencing number. Several readers can have the queue open, but none while it
 	// is open for writing.
 	ReadOnly bool
+	// Glance opens for a look at a few records: of the file only the pages that lead to
+	// others are looked at beforehand, as they are of one that is large. What is damaged
+	// below them shows when it is read.
+	Glance bool
 	// Role is what the queue is opened for, for those who want it meanwhile. Defaults
 	// to RoleDaemon.
 	Role Role
@@ -50,7 +54,7 @@ type Options struct {
 	// The records are shared: it may neither change nor keep them.
 	OnCommit func(took time.Duration, added []task.Record)
 
-	// wholeBytes is maxWhole, for tests that want a smaller one.
+	// wholeBytes is up to which size all pages are looked at.
 	wholeBytes int64
 	// terms, clock and mountOf are those of the lease, for tests that want others.
 	terms   terms
@@ -101,6 +105,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.mountOf == nil {
 		o.mountOf = mountOf
+	}
+	if o.Glance {
+		o.wholeBytes = 1
 	}
 	o.wholeBytes = orDefault(o.wholeBytes, maxWhole)
 	o.MaxWaiting = orDefault(o.MaxWaiting, DefaultMaxWaiting)

@@ -226,7 +226,7 @@ func (s *spoiled) run(from string) (end string, err error) {
 	s.how = fmt.Sprintf("database %s, while open: %v, sparse: %v", base, open, sparse)
 	opts := queue.Options{Dir: s.dir, Logger: slog.New(slog.NewTextHandler(&s.log, nil)), Retention: queue.Retention{Age: time.Nanosecond, Count: 10}}
 	if sparse {
-		opts = opts.Sparse()
+		opts.Glance = true
 	}
 	if !open {
 		if err := s.spoil(); err != nil {

@@ -44,7 +44,7 @@ func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, cl
 }
 
 func work(ctx context.Context, dir string) (queue.Work, error) {
-	q, err := queue.Open(ctx, queue.Options{Dir: dir, ReadOnly: true, LockTimeout: lookPatience, Program: ownProgram})
+	q, err := queue.Open(ctx, queue.Options{Dir: dir, ReadOnly: true, Glance: true, LockTimeout: lookPatience, Program: ownProgram})
 	if err != nil {
 		return queue.Work{}, err
 	}
