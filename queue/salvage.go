@@ -23,54 +23,6 @@ import (
 // a result, an index) counts only where the tree leads to it, or where the list of
 // free pages shows that its page was not given up.
 
-// pile is what was found of a bucket.
-type pile struct {
-	items []element       // in the order of their keys
-	lost  []keyRange      // where pages could not be read
-	bad   map[string]bool // keys of records that cannot be read
-	found []element       // among the pages to which nothing leads
-	head  bool            // the bucket itself was found
-	seq   uint64          // its sequence
-}
-
-// get returns nil when there is no such record.
-func (p *pile) get(key []byte) []byte {
-	i, ok := p.find(key)
-	if !ok {
-		return nil
-	}
-	return p.items[i].value
-}
-
-func (p *pile) has(key []byte) bool { _, ok := p.find(key); return ok }
-
-func (p *pile) find(key []byte) (int, bool) {
-	return slices.BinarySearchFunc(p.items, key, func(e element, k []byte) int { return bytes.Compare(e.key, k) })
-}
-
-// gone says whether a record may have been there that cannot be read.
-func (p *pile) gone(key []byte) bool {
-	if !p.head && len(p.lost) == 0 {
-		return true
-	}
-	if p.bad[string(key)] {
-		return true
-	}
-	for _, r := range p.lost {
-		if r.holds(key) {
-			return true
-		}
-	}
-	return false
-}
-
-// whole says that nothing is missing.
-func (p *pile) whole() bool { return p.head && len(p.lost) == 0 && len(p.bad) == 0 }
-
-func (r keyRange) holds(key []byte) bool {
-	return (r.first == nil || bytes.Compare(key, r.first) >= 0) && (r.end == nil || bytes.Compare(key, r.end) < 0)
-}
-
 // salvaged is what was found in a file. It lies within the file's map.
 type salvaged struct {
 	piles map[string]*pile
@@ -243,74 +195,6 @@ func (s *salvager) sortPiles() {
 	}
 }
 
-// rootAt returns the buckets that a page leads to, if it is a root: by itself, or
-// with the pages right below it. Of a root that is damaged in part it returns the rest.
-func (s *salvager) rootAt(id uint64) (map[string]element, bool) {
-	heads := map[string]element{}
-	p, ok := s.peek(id)
-	if !ok {
-		return nil, false
-	}
-	pages := []treePage{p}
-	if p.flags == flagBranch {
-		pages = nil
-		all, err := p.elements(nil)
-		if err != nil {
-			return nil, false
-		}
-		for _, e := range all {
-			if below, ok := s.peek(e.page); ok && below.flags == flagLeaf {
-				pages = append(pages, below)
-			}
-		}
-	}
-	for _, p := range pages {
-		all, err := p.elements(nil)
-		if err != nil {
-			continue
-		}
-		for _, e := range all {
-			if !e.bucket || len(e.value) < bucketHead {
-				return nil, false
-			}
-			heads[string(e.key)] = e
-		}
-	}
-	return heads, heads[string(bucketMeta)].bucket || len(heads) > len(allBuckets)/2
-}
-
-// searchRoot returns the newest root that can be found among all pages: the numbers
-// of the event log grow with every change of a task.
-func (s *salvager) searchRoot() map[string]element {
-	var best map[string]element
-	newest := func(a, b map[string]element) bool {
-		for _, name := range [][]byte{bucketEvents, bucketSpecs, bucketLists} {
-			x, y := sequenceOf(a[string(name)]), sequenceOf(b[string(name)])
-			if x != y {
-				return x > y
-			}
-		}
-		return false
-	}
-	for id := uint64(2); id < s.high; id++ {
-		heads, ok := s.rootAt(id)
-		if !ok || heads[string(bucketSpecs)].key == nil || heads[string(bucketEvents)].key == nil {
-			continue
-		}
-		if best == nil || newest(heads, best) {
-			best = heads
-		}
-	}
-	return best
-}
-
-func sequenceOf(e element) uint64 {
-	if len(e.value) < bucketHead {
-		return 0
-	}
-	return native.Uint64(e.value[8:])
-}
-
 // peek returns a page without taking it.
 func (s *salvager) peek(id uint64) (treePage, bool) {
 	if id < 2 || id >= s.high {
@@ -457,13 +341,6 @@ func (s *salvager) leafOf(name []byte, into *pile, p treePage, keys keyRange) bo
 	return len(good) > 0
 }
 
-func (p *pile) spoiled(key []byte) {
-	if p.bad == nil {
-		p.bad = map[string]bool{}
-	}
-	p.bad[string(key)] = true
-}
-
 // readable returns the entries of a leaf that lie within it, where not all do.
 func (p treePage) readable() []element {
 	var all []element
@@ -480,67 +357,6 @@ func (p treePage) readable() []element {
 		all = append(all, element{key: b[position : position+key], value: b[position+key : position+key+value], bucket: native.Uint32(b)&flagBucket != 0})
 	}
 	return all
-}
-
-// strays reads the pages to which nothing leads, for what is missing.
-func (s *salvager) strays() error {
-	missing := false
-	for name := range strayKinds {
-		missing = missing || !s.found.pile([]byte(name)).whole()
-	}
-	missing = missing || len(s.found.pile(bucketEnvs).bad) > 0
-	if !missing {
-		return nil
-	}
-	for id := uint64(2); id < s.high; id++ {
-		p, ok := s.peek(id)
-		if !ok || p.flags != flagLeaf || s.used.has(id) {
-			continue
-		}
-		// What is in use cannot be in the list of free pages, so what is in neither of
-		// the two is what a damaged page led to.
-		current := s.found.exact && s.listed && !s.freed.has(id)
-		for _, e := range p.readable() {
-			s.stray(e, current)
-		}
-		if id%1024 == 0 {
-			s.tell.tell("searching", int64(id)*int64(s.page), int64(len(s.data)))
-			if err := s.ctx.Err(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// strayKinds are the buckets whose records can be told by themselves; true for those
-// that never change.
-var strayKinds = map[string]bool{
-	string(bucketSpecs): true, string(bucketTombs): true, string(bucketEvents): true, string(bucketEnvs): true, string(bucketStatus): false,
-}
-
-// stray keeps a record if it is missing and can be nothing else than it seems.
-func (s *salvager) stray(e element, current bool) {
-	if e.bucket {
-		return
-	}
-	kind := ""
-	for name := range strayKinds {
-		if !fits([]byte(name), e.key, e.value) || !canonical([]byte(name), e.value) {
-			continue
-		}
-		if kind != "" {
-			return
-		}
-		kind = name
-	}
-	if kind == "" || !current && !strayKinds[kind] {
-		return
-	}
-	p := s.found.pile([]byte(kind))
-	if p.gone(e.key) && !p.has(e.key) {
-		p.found = append(p.found, e)
-	}
 }
 
 // ErrNothingLeft is what errors.Is finds when there is nothing of a queue in a file.
