@@ -62,7 +62,7 @@ func (s *session) drain(c *cli.Context) error {
 		o.Classes = append(o.Classes, k.Name)
 	}
 	found, err := app.Worthwhile(c.Context, cfg, o.For, o.Classes)
-	if o.TakeOver && err != nil {
+	if _, owned := app.OwnedBy(err); owned && o.TakeOver {
 		found, err = true, nil // that is what it is for
 	}
 	if err == nil && !found {
