@@ -163,8 +163,12 @@ func TestOwnerElsewhere(t *testing.T) {
 	}
 	// Nor is read what it may be writing, whatever lock a reader is granted.
 	opts.ReadOnly = true
-	if _, err := queue.Open(context.Background(), opts); !errors.Is(err, queue.ErrLocked) || !strings.Contains(err.Error(), "work on host login2") {
-		t.Errorf("open for reading: %v", err)
+	_, err = queue.Open(context.Background(), opts)
+	if !errors.As(err, &locked) || locked.Owner == nil || locked.Owner.PID != 4711 {
+		t.Fatalf("open for reading: %v", err)
+	}
+	if msg := err.Error(); !strings.Contains(msg, "work on host login2") {
+		t.Errorf("it says %q", msg)
 	}
 	if _, err := queue.Verify(context.Background(), opts, nil); !errors.Is(err, queue.ErrLocked) {
 		t.Errorf("verify: %v", err)
