@@ -291,6 +291,39 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// TestOwnersAreFollowed: what is restored or repaired goes on behind the owners that
+// the database had, each of which has left records under a number of its own.
+func TestOwnersAreFollowed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := mixedQueue(t)
+	var last uint64
+	for i := range 3 {
+		q := openQueue(t, queue.Options{Dir: dir})
+		submit(t, q, &task.Spec{ID: fmt.Sprintf("owner-%d", i), Class: "cpu_short", Argv: []string{"true"}})
+		last = q.Fence()
+		closeQueue(t, q)
+	}
+	file, restored := filepath.Join(t.TempDir(), "backup.db"), filepath.Join(t.TempDir(), "new")
+	if _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := queue.Restore(ctx, queue.Options{Dir: restored}, file, queue.RestoreOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := queue.Repair(ctx, queue.Options{Dir: dir}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{dir, restored} {
+		verifySound(t, at)
+		q := openQueue(t, queue.Options{Dir: at})
+		if q.Fence() <= last+1 { // the rebuilding was an owner, too
+			t.Errorf("the owner of %s has number %d, and an earlier one had %d", at, q.Fence(), last)
+		}
+		closeQueue(t, q)
+	}
+}
+
 // checkRestored: ended tasks are as they were, all others are held.
 func checkRestored(t *testing.T, dir string, want map[task.Seq]string) {
 	t.Helper()

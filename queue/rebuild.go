@@ -36,7 +36,7 @@ func (r *rescuer) rebuild(ctx context.Context, dir string, log *slog.Logger, pro
 		}
 	}()
 	w := rebuilder{rescuer: r, q: q, tell: progress}
-	for _, step := range []func(context.Context) error{w.events, w.tasks, w.releases, w.paused} {
+	for _, step := range []func(context.Context) error{w.succeed, w.events, w.tasks, w.releases, w.paused} {
 		if err := step(ctx); err != nil {
 			return "", err
 		}
@@ -61,6 +61,19 @@ type rebuilder struct {
 	*rescuer
 	q    *Queue
 	tell Progress
+}
+
+// succeed makes this opening follow those of the database that was salvaged. It comes
+// first: the records that are added here stand behind those of earlier owners, whose
+// numbers they may not fall below.
+func (w *rebuilder) succeed(context.Context) error {
+	return w.q.update(func(tx *bolt.Tx) error {
+		w.q.fence = max(w.q.fence, w.fence+1)
+		if err := putMetaNumber(tx.Bucket(bucketMeta), metaFence, w.q.fence); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketLists).SetSequence(w.q.fence) // the index is kept
+	})
 }
 
 // events stores the event log. Where records are missing, empty ones take their
@@ -316,20 +329,14 @@ func (w *rebuilder) paused(context.Context) error {
 func (w *rebuilder) finish() error {
 	return w.q.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketMeta)
-		fence := max(w.fence, w.q.fence)
 		if w.id != "" {
 			if err := b.Put(metaID, []byte(w.id)); err != nil {
 				return err
 			}
 		}
 		if w.created != 0 {
-			if err := putMetaNumber(b, metaCreated, w.created); err != nil {
-				return err
-			}
+			return putMetaNumber(b, metaCreated, w.created)
 		}
-		if err := putMetaNumber(b, metaFence, fence); err != nil {
-			return err
-		}
-		return tx.Bucket(bucketLists).SetSequence(fence) // the index is kept
+		return nil
 	})
 }

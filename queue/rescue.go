@@ -22,7 +22,7 @@ type rescuer struct {
 	findings []Finding
 
 	id       string // of the queue; "" = it is lost
-	fence    uint64
+	fence    uint64 // of the latest owner of whom anything tells
 	created  uint64
 	listed   bool     // the list index can be believed
 	highest  task.Seq // of the tasks that were met
@@ -110,7 +110,7 @@ func (r *rescuer) lookNumbers() {
 	}
 	for _, e := range events.items {
 		if ev, err := readEvent(e.key, e.value); err == nil {
-			r.lastSeq = max(r.lastSeq, ev.Seq)
+			r.lastSeq, r.fence = max(r.lastSeq, ev.Seq), max(r.fence, ev.Fence)
 		}
 	}
 	r.highest = r.lastSeq
