@@ -41,6 +41,7 @@ func newSession(env Env) *session {
 }
 
 func (s *session) run(ctx context.Context) int {
+	s.env.Stdin = interruptible(ctx, s.env.Stdin)
 	app := s.app()
 	app.Setup() // adds --version, for arrange to know it
 	args, err := arrange(app, s.env.Args[min(1, len(s.env.Args)):])
@@ -76,7 +77,7 @@ func (s *session) complaint(ctx context.Context, err error) string {
 
 // app defines the command line. docs/cli.md is rendered from it.
 func (s *session) app() *cli.App {
-	return &cli.App{
+	a := &cli.App{
 		Name:    Program,
 		Usage:   "a durable queue for jobs on this machine",
 		Version: version.String(),
@@ -101,39 +102,29 @@ func (s *session) app() *cli.App {
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usagef("%s", err) },
 		ExitErrHandler:            func(*cli.Context, error) {}, // Main decides, and nobody else ends the process
 	}
+	a.CustomAppHelpTemplate = appHelp(a)
+	return a
 }
 
 // command fills in what all commands have in common.
 func (s *session) command(c cli.Command) *cli.Command {
 	c.HideHelpCommand = true
-	c.CustomHelpTemplate = helpTemplate
 	if c.UsageText == "" {
 		c.UsageText = strings.TrimSpace(Program + " " + c.Name + " [flags] " + c.ArgsUsage)
 	}
+	c.CustomHelpTemplate = commandHelp(&c)
 	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
 		return usagef("%s: %s", c.Name, strings.TrimPrefix(err.Error(), "flag provided but not defined: "))
 	}
 	return &c
 }
 
-// helpTemplate is the library's for commands, without what says nothing here.
-const helpTemplate = `{{.HelpName}} - {{.Usage}}
-
-usage:
-   {{template "usageTemplate" .}}{{if .Description}}
-
-{{template "descriptionTemplate" .}}{{end}}{{if .VisibleFlagCategories}}
-
-flags:{{template "visibleFlagCategoryTemplate" .}}{{else if .VisibleFlags}}
-
-flags:{{template "visibleFlagTemplate" .}}{{end}}
-`
-
 // Categories of commands in the help.
 const (
 	categoryDaemon = "the daemon"
 	categorySubmit = "tasks"
 	categoryShell  = "the shell"
+	categoryLater  = "not in this release yet" // of flags
 )
 
 // jsonFlag is the same in every command that has it.

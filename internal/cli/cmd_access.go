@@ -24,7 +24,7 @@ var accessActions = []string{"show", "tls", "token"}
 
 func (s *session) accessCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: cmdAccess, Usage: "let programs of other hosts in: make and show the certificate and the token",
+		Name: cmdAccess, Usage: "let programs of other hosts in, with certificate and token",
 		ArgsUsage: "show | tls [HOST...] | token", Category: categoryDaemon,
 		Description: "show           what there is, and where; --secret shows the token itself\n" +
 			"tls [HOST...]  make a certificate for the names and addresses by which clients reach this host\n" +

@@ -25,9 +25,9 @@ var (
 func (s *session) completionCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "completion", Usage: "print the completion script of a shell", ArgsUsage: "bash|zsh|fish", Category: categoryShell,
-		Description: "bash:  source <(dspy-agent completion bash)     in ~/.bashrc\n" +
-			"zsh:   source <(dspy-agent completion zsh)      in ~/.zshrc, after compinit\n" +
-			"fish:  dspy-agent completion fish > ~/.config/fish/completions/dspy-agent.fish",
+		Description: "bash  source <(dspy-agent completion bash)     in ~/.bashrc\n" +
+			"zsh   source <(dspy-agent completion zsh)      in ~/.zshrc, after compinit\n" +
+			"fish  dspy-agent completion fish > ~/.config/fish/completions/dspy-agent.fish",
 		Action: func(c *cli.Context) error {
 			shells := slices.Sorted(maps.Keys(completionScripts))
 			script, ok := completionScripts[c.Args().First()]

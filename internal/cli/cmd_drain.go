@@ -18,7 +18,7 @@ const cmdDrain = "drain"
 
 func (s *session) drainCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: cmdDrain, Usage: "without a daemon: start what is ready, follow it for a while, and leave", Category: categoryDaemon,
+		Name: cmdDrain, Usage: "start what is ready and follow it, without a daemon", Category: categoryDaemon,
 		Description: "For hosts that allow no daemon, from cron or scrontab. It does what a daemon does, and ends\n" +
 			"with 0 when nothing is left to do, when the time is over, or when somebody else does it\n" +
 			"already. What still runs then runs on, and the next drain or daemon finds it. With nothing\n" +

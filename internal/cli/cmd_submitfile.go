@@ -37,7 +37,7 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 	if err := alone(c, "from-file", "json", "workspace"); err != nil {
 		return err
 	}
-	in, origin, err := s.openLines(c.String("from-file"))
+	in, origin, err := s.openLines(c.Context, c.String("from-file"))
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func alone(c *cli.Context, but ...string) error {
 // openLines opens the file, and says what derived ids begin with. What can be
 // read only once is kept in a temporary file, since all lines are checked
 // before the first is submitted.
-func (s *session) openLines(name string) (*os.File, string, error) {
+func (s *session) openLines(ctx context.Context, name string) (*os.File, string, error) {
 	if name == "-" {
 		f, err := spool(s.env.Stdin)
 		return f, "-", err
@@ -110,7 +110,7 @@ func (s *session) openLines(name string) (*os.File, string, error) {
 		if info.IsDir() {
 			return nil, "", usagef("%s is a folder, not a file of tasks", name)
 		}
-		spooled, err := spool(f)
+		spooled, err := spool(interruptible(ctx, f))
 		return spooled, name, err
 	}
 	return f, name, nil

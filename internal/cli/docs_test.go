@@ -80,30 +80,6 @@ func docCommands(b *bytes.Buffer, app *cli.App) {
 	}
 }
 
-// flagSyntax is how a flag is written: "--tail N, -n".
-func flagSyntax(f cli.Flag) string {
-	d, _ := f.(cli.DocGenerationFlag)
-	out := "--" + f.Names()[0]
-	if takesValue(f) {
-		_, rest, _ := strings.Cut(d.GetUsage(), "`")
-		value, _, _ := strings.Cut(rest, "`")
-		out += " " + value
-	}
-	for _, alias := range f.Names()[1:] {
-		out += ", -" + alias
-	}
-	return out
-}
-
-func flagText(f cli.Flag) string {
-	d, _ := f.(cli.DocGenerationFlag)
-	text := strings.ReplaceAll(d.GetUsage(), "`", "")
-	if def := d.GetDefaultText(); takesValue(f) && def != "" && def != "0" {
-		text += " (default: " + def + ")"
-	}
-	return text
-}
-
 func docUnattended(b *bytes.Buffer) {
 	b.WriteString("## Without a daemon\n\n" +
 		"Most commands need none. Where none runs they open the queue themselves:\n\n" +

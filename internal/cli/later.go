@@ -28,7 +28,7 @@ const gpuLater = "GPU scheduling is not in this release yet; select GPUs yoursel
 func laterFlagDefs() []cli.Flag {
 	var out []cli.Flag
 	for _, f := range laterFlags {
-		out = append(out, &cli.StringFlag{Name: f.name, Usage: f.usage + " (not in this release yet: refused)", Category: "not in this release yet"})
+		out = append(out, &cli.StringFlag{Name: f.name, Usage: f.usage + " (not in this release yet: refused)", Category: categoryLater})
 	}
 	return out
 }
