@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -214,7 +215,10 @@ func (s *session) launch(ctx context.Context, cfg config.Config, program string,
 // launchOnce returns errDrainLeft where a drain had the queue, and has left it.
 func (s *session) launchOnce(ctx context.Context, cfg config.Config, program string, args []string, limit time.Duration) error {
 	d, err := spawnDaemon(cfg, program, args, s.env.Environ)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return forbidden(err)
+	case err != nil:
 		return err
 	}
 	said, err := d.await(ctx, limit)
@@ -296,7 +300,7 @@ func (d *newborn) lastWords() string {
 // the terminal, with nothing to read and its output in a file.
 func spawnDaemon(cfg config.Config, program string, args, environ []string) (*newborn, error) {
 	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder for logs: %w", err)
+		return nil, fmt.Errorf("make a folder for the daemon's log: %w", err)
 	}
 	d := &newborn{output: filepath.Join(cfg.LogDir, daemonProgram+".out")}
 	out, err := os.OpenFile(d.output, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

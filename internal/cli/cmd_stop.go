@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -86,7 +87,10 @@ func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, activ
 	// Nobody answers. A daemon that hangs, or that is just starting, has said in
 	// its queue's folder who it is.
 	o, err := readOwner(cfg.QueueDir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return 0, "", forbidden(err)
+	case err != nil:
 		return 0, "", s.ownerUnknown(cfg, err)
 	}
 	pid = s.daemonPID(c.Context, cfg.QueueDir)

@@ -71,7 +71,11 @@ func ownerNoted(cfg config.Config, err error) error {
 	if _, gone := os.Stat(cfg.Workspace); errors.Is(gone, fs.ErrNotExist) { // start would refuse it
 		return &task.Error{Code: task.CodeUnavailable, Message: fmt.Sprintf("%s for %s: that folder does not exist", api.ErrNoDaemon, cfg), Err: err}
 	}
-	if _, damaged := readOwner(cfg.QueueDir); damaged != nil {
+	_, damaged := readOwner(cfg.QueueDir)
+	switch {
+	case errors.Is(damaged, fs.ErrPermission):
+		return forbidden(damaged)
+	case damaged != nil:
 		return task.Errorf(task.CodeUnavailable, "%w (%s; %s stop says whether one runs)", err, oneLine(damaged.Error()), Program)
 	}
 	return err

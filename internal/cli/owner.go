@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // ownerFile is where the process that has the queue open says who it is.
@@ -41,6 +42,8 @@ func readOwner(queueDir string) (*owner, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil //nolint:nilnil // nobody is no error
+	case errors.Is(err, fs.ErrPermission): // it and its folder are for the owner's eyes alone
+		return nil, fmt.Errorf("the queue in %s is closed to you: %w", queueDir, fs.ErrPermission)
 	case err != nil:
 		return nil, fmt.Errorf("%s cannot be read: %s: %w", path, rootCause(err), errOwnerDamaged)
 	}
@@ -52,6 +55,11 @@ func readOwner(queueDir string) (*owner, error) {
 		return nil, fmt.Errorf("%s does not tell who owns the queue (it has no pid or boot_id): %w", path, errOwnerDamaged)
 	}
 	return &o, nil
+}
+
+// forbidden adds what to do about a folder that this user may not use.
+func forbidden(err error) error {
+	return task.Errorf(task.CodeConflict, "%w; choose a folder of your own with --workspace, or act as the owner of this one (sudo -u)", err)
 }
 
 // liveOwner returns the owner of the queue if it runs on this host, else nil.

@@ -19,6 +19,9 @@ func checkDaemon(_ context.Context, x *examination, cfg config.Config) []Finding
 	if o != nil && isStopped(o.PID) { // it would not answer, so it is not waited for
 		return stopped("the daemon", o.PID)
 	}
+	if uid, is := x.stranger(); is {
+		return bad(Problem, fmt.Sprintf("pid %d is the daemon of %s, and answers nobody else", o.PID, userText(uid)), actAsOwner)
+	}
 	h, err := x.health()
 	why := "no answer within " + Patience.String()
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // script makes a program that prints a text, or fails.
@@ -127,6 +129,9 @@ func TestOwner(t *testing.T) {
 
 	p.Owner = func(string) (*Owner, error) { return nil, errors.New("owner.json is damaged") }
 	want(t, "owner", p, Warning, "owner.json is damaged", "the next start replaces it")
+	p.Owner = func(string) (*Owner, error) { return nil, fmt.Errorf("the queue is closed to you: %w", fs.ErrPermission) }
+	want(t, "owner", p, Problem, "closed to you: permission denied", "act as its owner")
+	p.Owner = func(string) (*Owner, error) { return nil, errors.New("owner.json is damaged") }
 	p.Holder = func(string) int { return 4711 }
 	want(t, "owner", p, Problem, "pid 4711 has the queue open", "kill 4711, then dspy-agent start")
 }
@@ -151,6 +156,26 @@ func TestStoppedDaemon(t *testing.T) {
 		return Health{}, errNone
 	}
 	want(t, "daemon", p, Problem, "is stopped", fmt.Sprintf("kill -CONT %d", l.pid))
+}
+
+// TestDaemonOfAnotherUser: that it does not answer is no reason to kill it, nor is
+// anything wrong with where it listens.
+func TestDaemonOfAnotherUser(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0", asNobody())
+	o := ownerOf(t, l.pid)
+	o.HTTP = l.addr
+	p := asSomebodyElse(patient(t)).ownedBy(o)
+	p.Health = func(context.Context, config.Config) (Health, error) {
+		return Health{}, task.Errorf(task.CodeConflict, "it cannot be trusted")
+	}
+	uid := nobody
+	if os.Geteuid() != 0 {
+		uid = os.Geteuid()
+	}
+	want(t, "daemon", p, Problem, fmt.Sprintf("pid %d is the daemon of uid %d", l.pid, uid), "act as its owner (sudo -u)")
+	if got := made("ports", p); len(got) != 0 {
+		t.Errorf("its ports: %+v", got)
+	}
 }
 
 // TestSilentDaemon: the time-out of the check ends the wait.

@@ -2,8 +2,12 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strconv"
+	"syscall"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/host"
@@ -13,6 +17,8 @@ import (
 func checkOwner(_ context.Context, x *examination, cfg config.Config) []Finding {
 	o, err := x.owner()
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return bad(Problem, err.Error(), actAsOwner)
 	case err != nil:
 		if pid := x.Holder(cfg.QueueDir); pid != 0 {
 			return bad(Problem, fmt.Sprintf("%s, and pid %d has the queue open", err, pid), fmt.Sprintf("kill %d, then %s; running tasks go on", pid, x.Start(cfg)))
@@ -24,6 +30,27 @@ func checkOwner(_ context.Context, x *examination, cfg config.Config) []Finding 
 		return good("pid %d has the queue open since %s", o.PID, stamp(o.StartedAt))
 	}
 	return o.gone()
+}
+
+// actAsOwner is what to do where a queue is somebody else's.
+const actAsOwner = "act as its owner (sudo -u), or choose a workspace of your own with --workspace"
+
+// stranger says whether the owner is a process of another user, whose queue it is
+// then: it answers nobody else, and nothing is wrong with that.
+func (x *examination) stranger() (uid int, is bool) {
+	o := x.liveOwner()
+	if o == nil {
+		return 0, false
+	}
+	info, err := os.Stat("/proc/" + strconv.Itoa(o.PID))
+	if err != nil {
+		return 0, false // it has just ended
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(st.Uid) == x.UID {
+		return 0, false
+	}
+	return int(st.Uid), true
 }
 
 // gone says of an owner that does not run here where it is, or was.

@@ -41,6 +41,9 @@ func checkPorts(ctx context.Context, x *examination, cfg config.Config) []Findin
 		{name: "gRPC", part: partGRPC, variable: "ORCHESTRATOR_GRPC_ADDR", key: "grpc_addr", wanted: cfg.GRPCListen},
 		{name: "HTTP", part: partHTTP, variable: "ORCHESTRATOR_HTTP_ADDR", key: "http_addr", wanted: cfg.HTTPListen},
 	}
+	if _, is := x.stranger(); is {
+		return out // whose doors are no concern of ours
+	}
 	if o := x.liveOwner(); o != nil {
 		look.running = true
 		doors[0].has, doors[1].has = o.GRPC, o.HTTP

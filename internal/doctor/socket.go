@@ -41,6 +41,8 @@ func checkSocket(ctx context.Context, x *examination, cfg config.Config) []Findi
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return bad(Note, fmt.Sprintf("a daemon that is gone left the socket %s; the next one replaces it", path), "")
+	case errors.Is(err, errStranger):
+		return bad(Problem, fmt.Sprintf("the socket %s cannot be used: %s", path, err), actAsOwner)
 	case err != nil:
 		return bad(Problem, fmt.Sprintf("the socket %s cannot be used: %s", path, err), "")
 	}

@@ -335,6 +335,10 @@ func TestOtherUser(t *testing.T) {
 		a := w.run(call{args: append([]string{"--workspace", w.workspace}, args...), uid: stranger, dir: "/"})
 		w.wants(a, exitRefused, "dspy-agent/", "not ours to use")
 	}
+	for _, args := range [][]string{{"start"}, {"stop"}} {
+		a := w.run(call{args: append([]string{"--workspace", w.workspace}, args...), uid: stranger, dir: "/"})
+		w.wants(a, exitRefused, "permission denied", "choose a folder of your own")
+	}
 	sockets, err := filepath.Glob(filepath.Join(w.runtime, "dspy-agent", "*.sock"))
 	if err != nil || len(sockets) == 0 {
 		t.Fatalf("sockets %v, %v", sockets, err)
