@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -46,6 +47,9 @@ type File struct {
 func NewFile(path string) (*File, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
+		if p, ok := errors.AsType[*fs.PathError](err); ok {
+			err = p.Err // its path is a name that nobody has heard of
+		}
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return &File{path: path, f: f}, nil

@@ -57,6 +57,9 @@ func TestCompact(t *testing.T) {
 	if got.After >= got.Before/2 || got.FreePages == 0 {
 		t.Errorf("compacted %+v", got)
 	}
+	if used := got.Before - int64(got.FreePages*got.PageSize); used < got.After/2 || used > 2*got.After {
+		t.Errorf("of %d bytes %d were in use, it is said, and the new database has %d", got.Before, used, got.After)
+	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 2 {
 		t.Errorf("in the folder are %v (%v)", left, err)
 	}
@@ -504,4 +507,15 @@ func TestOpenWhileCompacted(t *testing.T) {
 	}
 	wg.Wait()
 	verifySound(t, dir)
+}
+
+// TestNewFileNamesItsPlace: the error is about the file that was asked for, not about
+// the name that it has until it is whole.
+func TestNewFileNamesItsPlace(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "none", "backup.db")
+	_, err := queue.NewFile(path)
+	if want := "write " + path + ": no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }

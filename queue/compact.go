@@ -41,8 +41,10 @@ func (q *Queue) compact(ctx context.Context, progress Progress) (Compacted, erro
 	if err := q.identify(); err != nil {
 		return Compacted{}, err
 	}
-	st := q.db.Stats()
-	out := Compacted{Before: fileSize(q.path), FreePages: st.FreePageN + st.PendingPageN, PageSize: q.db.Info().PageSize}
+	out, err := q.beforeCompaction()
+	if err != nil {
+		return out, err
+	}
 	shop, err := workshop(q.opts.Dir)
 	if err != nil {
 		return out, fmt.Errorf("make room for the new database: %w", err)
@@ -69,6 +71,18 @@ func (q *Queue) compact(ctx context.Context, progress Progress) (Compacted, erro
 	}
 	out.Path = filepath.Join(q.opts.Dir, name)
 	return out, os.Remove(q.path)
+}
+
+// beforeCompaction tells how large the file is, and how much of it nobody uses: pages
+// that were freed, and what bbolt has made room for behind the last one.
+func (q *Queue) beforeCompaction() (Compacted, error) {
+	st := q.db.Stats()
+	out := Compacted{Before: fileSize(q.path), PageSize: q.db.Info().PageSize}
+	err := q.view(func(tx *bolt.Tx) error {
+		out.FreePages = st.FreePageN + st.PendingPageN + int(out.Before-tx.Size())/out.PageSize
+		return nil
+	})
+	return out, err
 }
 
 // identify reads what a database has to say of itself, for one that is held.

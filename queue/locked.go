@@ -28,7 +28,7 @@ func (e *LockedError) Error() string {
 	if e.Owner == nil {
 		return fmt.Sprintf("queue directory %s is in use by another process", e.Dir)
 	}
-	text := fmt.Sprintf("queue directory %s is in use by %s since %s", e.Dir, e.Owner, e.Owner.StartedAt.Local().Format("2006-01-02 15:04"))
+	text := fmt.Sprintf("queue directory %s is in use by %s since %s", e.Dir, e.Owner, e.Owner.StartedAt.Local().Format("2006-01-02 15:04:05 MST"))
 	if e.Alive {
 		text += " and has just given a sign of life"
 	}
@@ -53,12 +53,11 @@ func (q *Queue) locked() *LockedError {
 
 // advise adds to the name of the holder what can be done about it.
 func (q *Queue) advise(locked *LockedError) error {
-	const here = "%w; stop that process, or talk to it"
 	o := locked.Owner
 	id, err := host.This()
 	switch {
 	case o == nil || err != nil || o.BootID == id.Boot && o.PIDs == id.PIDs || o.BootID == id.Boot && o.PIDs == 0:
-		return task.Errorf(task.CodeUnavailable, here, locked)
+		return task.Errorf(task.CodeUnavailable, "%w", locked)
 	case o.BootID == id.Boot:
 		return task.Errorf(task.CodeUnavailable, "%w, in another container; stop it there, or work there", locked)
 	case q.opts.ReadOnly, locked.Alive:

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,6 +151,9 @@ func (s *session) configCheck(c *cli.Context, file string) error {
 	}
 	j := jsonConfigCheck{Problems: []jsonProblem{}}
 	cfg, err := config.Load(given)
+	if missing := s.fileArg(file); file != "" && !exists(missing) { // which is not the flag's doing, as Load would say
+		err = &config.InvalidError{Problems: []config.Problem{{File: missing, Text: "there is no such file"}}}
+	}
 	wrong, known := errors.AsType[*config.InvalidError](err)
 	switch {
 	case known:
@@ -171,6 +176,11 @@ func (s *session) configCheck(c *cli.Context, file string) error {
 		return &exitError{code: exitUsage, msg: count(int64(len(wrong.Problems)), "mistake")}
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (s *session) homeOnly(name string) string {

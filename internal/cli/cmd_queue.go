@@ -45,27 +45,32 @@ func (s *session) queueStats(c *cli.Context, _ []string) error {
 	})
 }
 
-// statsColumns are the columns behind the class.
-var statsColumns = []struct {
+// statsColumn is a column of the statistics: a text, or how many milliseconds
+// something takes or took, 0 where that is not known.
+type statsColumn struct {
 	title string
 	text  func(*pb.ClassStats) string
-}{
-	{"WAITING", func(k *pb.ClassStats) string { return number(waitingIn(k)) }},
-	{"READY", func(k *pb.ClassStats) string { return number(k.GetReady()) }},
-	{"BLOCKED", func(k *pb.ClassStats) string { return number(k.GetBlocked()) }},
-	{"DELAYED", func(k *pb.ClassStats) string { return number(k.GetDelayed()) }},
-	{"HELD", func(k *pb.ClassStats) string { return number(k.GetHeld()) }},
-	{"RUNNING", func(k *pb.ClassStats) string { return number(activeIn(k)) }},
-	{"LIMIT", func(k *pb.ClassStats) string { return unlessZero(int64(k.GetParallel())) }},
-	{"SUCCEEDED", func(k *pb.ClassStats) string { return number(k.GetStates()[task.Succeeded.String()]) }},
-	{"FAILED", func(k *pb.ClassStats) string { return number(k.GetStates()[task.Failed.String()]) }},
-	{"CANCELLED", func(k *pb.ClassStats) string { return number(k.GetStates()[task.Cancelled.String()]) }},
-	{"LOST", func(k *pb.ClassStats) string { return number(k.GetStates()[task.Lost.String()]) }},
-	{"OLDEST", func(k *pb.ClassStats) string { return spanUnlessZero(k.GetOldestWaitingMs()) }},
-	{"WAIT50", func(k *pb.ClassStats) string { return spanUnlessZero(k.GetRecent().GetWaitP50Ms()) }},
-	{"WAIT95", func(k *pb.ClassStats) string { return spanUnlessZero(k.GetRecent().GetWaitP95Ms()) }},
-	{"ENDED/MIN", func(k *pb.ClassStats) string { return perMinute(k.GetRecent()) }},
-	{"PAUSED", func(k *pb.ClassStats) string { return yesOrNo(k.GetPaused()) }},
+	took  func(*pb.ClassStats) int64
+}
+
+// statsColumns are the columns behind the class.
+var statsColumns = []statsColumn{
+	{title: "WAITING", text: func(k *pb.ClassStats) string { return number(waitingIn(k)) }},
+	{title: "READY", text: func(k *pb.ClassStats) string { return number(k.GetReady()) }},
+	{title: "BLOCKED", text: func(k *pb.ClassStats) string { return number(k.GetBlocked()) }},
+	{title: "DELAYED", text: func(k *pb.ClassStats) string { return number(k.GetDelayed()) }},
+	{title: "HELD", text: func(k *pb.ClassStats) string { return number(k.GetHeld()) }},
+	{title: "RUNNING", text: func(k *pb.ClassStats) string { return number(activeIn(k)) }},
+	{title: "LIMIT", text: func(k *pb.ClassStats) string { return unlessZero(int64(k.GetParallel())) }},
+	{title: "SUCCEEDED", text: func(k *pb.ClassStats) string { return number(k.GetStates()[task.Succeeded.String()]) }},
+	{title: "FAILED", text: func(k *pb.ClassStats) string { return number(k.GetStates()[task.Failed.String()]) }},
+	{title: "CANCELLED", text: func(k *pb.ClassStats) string { return number(k.GetStates()[task.Cancelled.String()]) }},
+	{title: "LOST", text: func(k *pb.ClassStats) string { return number(k.GetStates()[task.Lost.String()]) }},
+	{title: "OLDEST", took: func(k *pb.ClassStats) int64 { return k.GetOldestWaitingMs() }},
+	{title: "WAIT50", took: func(k *pb.ClassStats) int64 { return k.GetRecent().GetWaitP50Ms() }},
+	{title: "WAIT95", took: func(k *pb.ClassStats) int64 { return k.GetRecent().GetWaitP95Ms() }},
+	{title: "ENDED/MIN", text: func(k *pb.ClassStats) string { return perMinute(k.GetRecent()) }},
+	{title: "PAUSED", text: func(k *pb.ClassStats) string { return yesOrNo(k.GetPaused()) }},
 }
 
 // statsDrop are the columns that give way where there is no room, in that order.
@@ -93,7 +98,7 @@ func (s *session) showStats(cfg config.Config, cl *client, stats *pb.QueueStats)
 		}
 		row := []string{oneLine(k.GetName())}
 		for _, col := range statsColumns {
-			row = append(row, col.text(k))
+			row = append(row, col.cell(s.out.tty, k))
 		}
 		g.add(row...)
 	}
@@ -132,11 +137,20 @@ func unlessZero(n int64) string {
 	return number(n)
 }
 
-func spanUnlessZero(ms int64) string {
-	if ms == 0 {
-		return ""
+// cell is what the column says of a class: durations for people, or in seconds for a
+// program.
+func (c statsColumn) cell(people bool, k *pb.ClassStats) string {
+	if c.text != nil {
+		return c.text(k)
 	}
-	return span(time.Duration(ms) * time.Millisecond)
+	d := time.Duration(c.took(k)) * time.Millisecond
+	switch {
+	case d == 0:
+		return ""
+	case people:
+		return span(d)
+	}
+	return strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
 }
 
 func yesOrNo(yes bool) string {

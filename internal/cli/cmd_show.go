@@ -66,7 +66,9 @@ func (s *session) show(t *pb.TaskInfo, reason string) {
 	s.showSpec(t.GetSpec())
 	s.showTimes(t)
 	s.showOutcome(t)
-	s.field("output", t.GetLogPath())
+	if t.GetStartedAtNs() != 0 { // before that there is no such file
+		s.field("output", t.GetLogPath())
+	}
 	if n := len(t.GetResultJson()); n > 0 {
 		s.field("result", fmt.Sprintf("%s of JSON; %s result %s prints it", humanize.IBytes(uint64(n)), Program, t.GetId()))
 	}

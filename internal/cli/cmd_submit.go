@@ -8,12 +8,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
@@ -279,6 +279,9 @@ func (s *session) specTimeout(c *cli.Context, spec *pb.TaskSpec) error {
 // specNeeds takes what the task needs of the machine, and what it can bear.
 func (s *session) specNeeds(c *cli.Context, spec *pb.TaskSpec) error {
 	spec.OnLost = c.String("on-lost")
+	if !slices.Contains([]string{"", "fail", "retry"}, spec.OnLost) {
+		return usagef("--on-lost %s: it is fail, or retry", spec.OnLost)
+	}
 	res := &pb.Resources{}
 	if v := c.String("cpus"); v != "" {
 		n, err := strconv.ParseFloat(v, 64)
@@ -288,11 +291,11 @@ func (s *session) specNeeds(c *cli.Context, spec *pb.TaskSpec) error {
 		res.CpuMillicores = int64(math.Round(n * 1000))
 	}
 	if v := c.String("mem"); v != "" {
-		n, err := humanize.ParseBytes(v)
-		if err != nil || n == 0 || n > math.MaxInt64 {
-			return usagef("--mem %s: give a size, such as 512MiB or 4GiB", v)
+		n, ok := config.ParseSize(v)
+		if !ok || n == 0 {
+			return usagef("--mem %s: give a size with its unit, such as 4GiB (of 1024) or 500MB (of 1000)", v)
 		}
-		res.MemBytes = int64(n)
+		res.MemBytes = n
 	}
 	if res.CpuMillicores != 0 || res.MemBytes != 0 {
 		spec.Resources = res

@@ -99,7 +99,7 @@ func TestConfigCheckFile(t *testing.T) {
 	env.Environ = append(env.Environ, "ORCHESTRATOR_GRPC_ADDR=x")
 	expect(t, env, exitDone, good+": no mistakes\n", "", "config", "check", "good.toml") // it alone
 	expect(t, env, exitUsage, "ORCHESTRATOR_GRPC_ADDR is \"x\"", "1 mistake\n", "config", "check", "--config", "good.toml")
-	expect(t, env, exitUsage, "there is no such file", "1 mistake\n", "config", "check", "none.toml")
+	expect(t, env, exitUsage, "none.toml: there is no such file\n", "1 mistake\n", "config", "check", "none.toml")
 }
 
 func TestConfigUsage(t *testing.T) {

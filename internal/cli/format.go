@@ -59,8 +59,9 @@ func stamp(ns int64) string {
 	return time.Unix(0, ns).UTC().Format(jsonTimeFormat)
 }
 
-// span is a duration in at most two units: "350ms", "4.2s", "3m 7s", "2d 4h".
+// span is a duration in at most two units: "350ms", "4.2s", "3m 7s", "2d 4h", "1h".
 func span(d time.Duration) string {
+	d = d.Round(time.Millisecond) // as JSON and pipes have it
 	switch {
 	case d < 0:
 		return "-" + span(-d)
@@ -71,12 +72,21 @@ func span(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < time.Hour:
-		return fmt.Sprintf("%dm %ds", int(d.Minutes()), int(d.Seconds())%60)
+		return twoUnits(int(d.Seconds()), 60, "m", "s")
 	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh %dm", int(d.Hours()), int(d.Minutes())%60)
+		return twoUnits(int(d.Minutes()), 60, "h", "m")
 	default:
-		return fmt.Sprintf("%dd %dh", int(d.Hours())/24, int(d.Hours())%24)
+		return twoUnits(int(d.Hours()), 24, "d", "h")
 	}
+}
+
+// twoUnits writes n of the smaller unit, of which so many are one of the larger.
+func twoUnits(n, per int, larger, smaller string) string {
+	text := strconv.Itoa(n/per) + larger
+	if rest := n % per; rest != 0 {
+		text += " " + strconv.Itoa(rest) + smaller
+	}
+	return text
 }
 
 // ran returns how long the current attempt ran, up to now if it still does.

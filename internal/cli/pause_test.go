@@ -94,7 +94,7 @@ func TestQueueStats(t *testing.T) {
 	f, env := startFake(t)
 	f.classes = twoClasses()
 	expect(t, env, exitDone, "CLASS\tWAITING\tREADY\tBLOCKED\tDELAYED\tHELD\tRUNNING\tLIMIT\tSUCCEEDED\tFAILED\tCANCELLED\tLOST\tOLDEST\tWAIT50\tWAIT95\tENDED/MIN\tPAUSED\n"+
-		"cpu_short\t12\t7\t3\t1\t1\t3\t4\t40\t0\t0\t1\t1m 30s\t1.5s\t1m 5s\t2.5\tno\n"+
+		"cpu_short\t12\t7\t3\t1\t1\t3\t4\t40\t0\t0\t1\t90.500\t1.500\t65.000\t2.5\tno\n"+
 		"cpu_long\t0\t0\t0\t0\t0\t0\t\t0\t0\t0\t0\t\t\t\t0.0\tno\n", "", "queue", "stats")
 	var got map[string]any
 	if err := json.Unmarshal([]byte(expect(t, env, exitDone, `"queue_id":"0123456789abcdef"`, "", "queue", "stats", "--json")), &got); err != nil {
@@ -125,7 +125,7 @@ func TestStatsFitATerminal(t *testing.T) {
 		for _, k := range twoClasses() {
 			row := []string{k.GetName()}
 			for _, col := range statsColumns {
-				row = append(row, col.text(k))
+				row = append(row, col.cell(true, k))
 			}
 			g.add(row...)
 		}

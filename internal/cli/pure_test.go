@@ -95,7 +95,8 @@ func TestParseSpan(t *testing.T) {
 func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0ms", 350 * time.Millisecond: "350ms", 4260 * time.Millisecond: "4.2s", 59900 * time.Millisecond: "59s",
-		187 * time.Second: "3m 7s", 3*time.Hour + 5*time.Minute: "3h 5m", 50 * time.Hour: "2d 2h",
+		187 * time.Second: "3m 7s", 3*time.Hour + 5*time.Minute: "3h 5m", time.Hour: "1h", 180 * time.Second: "3m",
+		2600 * time.Microsecond: "3ms", 999900 * time.Microsecond: "1.0s", 50 * time.Hour: "2d 2h",
 	} {
 		if got := span(d); got != want {
 			t.Errorf("%d: got %s, want %s", d, got, want)

@@ -42,6 +42,19 @@ func TestSubmit(t *testing.T) {
 	expect(t, env, exitRefused, "", "does not know\n", "submit", "--id", "c", "--after", "x:2", "--", "true")
 }
 
+// TestSubmitRefusesWhatMeansNothing before the daemon is asked.
+func TestSubmitRefusesWhatMeansNothing(t *testing.T) {
+	_, env := startFake(t)
+	for _, c := range []struct{ flag, value, words string }{
+		{"--on-lost", "maybe", "--on-lost maybe: it is fail, or retry"},
+		{"--mem", "4G", "such as 4GiB (of 1024) or 500MB (of 1000)"},
+		{"--mem", "4000", "give a size with its unit"},
+		{"--mem", "0MB", "give a size"},
+	} {
+		expect(t, env, exitUsage, "", c.words, "submit", c.flag, c.value, "--", "true")
+	}
+}
+
 func TestSubmitWarnsOfWhatCannotStart(t *testing.T) {
 	f, env := startFake(t)
 	f.warn = map[string]string{"big": "it needs 99 CPUs", "two": "it needs 1 TiB"}

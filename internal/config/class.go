@@ -64,7 +64,7 @@ var laterBackends = map[string]string{
 	BackendSlurm:     "the Slurm backend is not in this release yet; use cpu_short or cpu_long",
 }
 
-const laterGPU = "GPU scheduling is not in this release yet; use cpu_short or cpu_long, or select GPUs yourself with --env CUDA_VISIBLE_DEVICES=..."
+const laterGPU = "GPU scheduling is not in this release yet; use cpu_short or cpu_long, or select GPUs yourself with the variable CUDA_VISIBLE_DEVICES"
 
 var className = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 

@@ -25,7 +25,7 @@ func size(least, most int64) typ[int64] {
 	return typ[int64]{
 		name: "size", allowed: allowed,
 		read: func(v value, _ base) (int64, bool) {
-			n, ok := readSize(v.text)
+			n, ok := ParseSize(v.text)
 			return n, v.kind == kindText && ok && n >= least && n <= most
 		},
 		literal: func(n int64) string { return quote(writeSize(n)) },
@@ -33,9 +33,9 @@ func size(least, most int64) typ[int64] {
 	}
 }
 
-// readSize reads a number with a unit, in letters of any case. "12G" is neither
-// of 1024 nor of 1000, and no size.
-func readSize(s string) (int64, bool) {
+// ParseSize reads a number of bytes with a unit, in letters of any case. "12G" is
+// neither of 1024 nor of 1000, and no size.
+func ParseSize(s string) (int64, bool) {
 	digits := strings.TrimRight(s, "BKMGTibkmgt")
 	name := s[len(digits):]
 	digits = strings.TrimSuffix(digits, " ")
@@ -59,7 +59,7 @@ func readSize(s string) (int64, bool) {
 	return 0, false
 }
 
-// writeSize writes what readSize reads, without a fraction and in few letters.
+// writeSize writes what ParseSize reads, without a fraction and in few letters.
 func writeSize(n int64) string {
 	best := ""
 	for _, u := range units {

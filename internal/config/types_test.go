@@ -23,17 +23,17 @@ func TestReadDuration(t *testing.T) {
 	}
 }
 
-func TestReadSize(t *testing.T) {
+func TestParseSize(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]int64{
 		"0": 0, "0B": 0, "12GiB": 12 << 30, "12 GiB": 12 << 30, "500MB": 500e6, "1.5gib": 3 << 29, "7b": 7, "1152921504606846975B": 1<<60 - 1,
 	} {
-		if got, ok := readSize(in); !ok || got != want {
+		if got, ok := ParseSize(in); !ok || got != want {
 			t.Errorf("%q is %d, %v; want %d", in, got, ok, want)
 		}
 	}
 	for _, in := range []string{"", "7", "12G", "12Gi", "GiB", "-1B", "+1B", "1e3B", "1  B", "1B ", "0x1B", "infB", "99999999999TiB", "1.2.3B", "1_0B"} {
-		if got, ok := readSize(in); ok {
+		if got, ok := ParseSize(in); ok {
 			t.Errorf("%q is %d", in, got)
 		}
 	}
@@ -51,7 +51,7 @@ func TestRoundTrips(t *testing.T) {
 			t.Fatalf("%d became %q, and that %d, %v", d, writeDuration(d), got, ok)
 		}
 		n := rapid.Int64Range(0, maxBytes).Draw(t, "size") >> rapid.IntRange(0, 60).Draw(t, "shift")
-		if got, ok := readSize(writeSize(n)); !ok || got != n {
+		if got, ok := ParseSize(writeSize(n)); !ok || got != n {
 			t.Fatalf("%d became %q, and that %d, %v", n, writeSize(n), got, ok)
 		}
 		s := rapid.String().Draw(t, "text")

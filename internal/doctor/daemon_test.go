@@ -129,7 +129,9 @@ func TestOwner(t *testing.T) {
 
 	p.Owner = func(string) (*Owner, error) { return nil, errors.New("owner.json is damaged") }
 	want(t, "owner", p, Warning, "owner.json is damaged", "the next start replaces it")
-	p.Owner = func(string) (*Owner, error) { return nil, fmt.Errorf("the queue is closed to you: %w", fs.ErrPermission) }
+	p.Owner = func(string) (*Owner, error) {
+		return nil, fmt.Errorf("the queue is closed to you: %w", fs.ErrPermission)
+	}
 	want(t, "owner", p, Problem, "closed to you: permission denied", "act as its owner")
 	p.Owner = func(string) (*Owner, error) { return nil, errors.New("owner.json is damaged") }
 	p.Holder = func(string) int { return 4711 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -250,23 +251,33 @@ func stopReason(t task.Task) string {
 	return "cancelled"
 }
 
-// human writes a duration with the precision people care for.
+// human writes a duration with the precision people care for, and in the form in
+// which the command line writes those that stand beside it.
 func human(d time.Duration) string {
+	d = max(d, 0).Round(time.Millisecond)
 	switch {
-	case d < 0:
+	case d == 0:
 		return "0s"
 	case d < time.Second:
-		return d.Round(time.Millisecond).String()
+		return d.String()
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
 	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
+		return d.Truncate(time.Second).String()
+	case d < time.Hour:
+		return twoUnits(int(d.Seconds()), 60, "m", "s")
+	case d < 24*time.Hour:
+		return twoUnits(int(d.Minutes()), 60, "h", "m")
 	default:
-		text := d.Round(time.Second).String()
-		if t, ok := strings.CutSuffix(text, "m0s"); ok {
-			text = t + "m"
-		}
-		if t, ok := strings.CutSuffix(text, "h0m"); ok {
-			text = t + "h"
-		}
-		return text
+		return twoUnits(int(d.Hours()), 24, "d", "h")
 	}
+}
+
+// twoUnits writes n of the smaller unit, of which so many are one of the larger.
+func twoUnits(n, per int, larger, smaller string) string {
+	text := strconv.Itoa(n/per) + larger
+	if rest := n % per; rest != 0 {
+		text += " " + strconv.Itoa(rest) + smaller
+	}
+	return text
 }

@@ -26,7 +26,7 @@ func TestOverTheUsualLimit(t *testing.T) {
 		}
 		w.pass(2 * time.Second)
 		w.want("long", task.Running)
-		w.says("long", "running for 1m1s", "over its class's usual limit of 1m")
+		w.says("long", "running for 1m 1s", "over its class's usual limit of 1m")
 		if all, long := log.count(told), log.count(told, "task=long", "attempt=1", "class=c", "limit=1m0s"); all != 1 || long != 1 {
 			t.Fatalf("told %d times, and %d times of the one that is over the limit:\n%s", all, long, log.text())
 		}
