@@ -43,7 +43,9 @@ type DrainReport struct {
 	Ended   map[task.State]int // the tasks that ended meanwhile
 	Running int                // left behind, for the next one to find
 	Waiting int
-	Took    time.Duration
+	// Rejected are files of the drop folder that cannot be tasks.
+	Rejected int
+	Took     time.Duration
 }
 
 // Drain owns the queue for a while: it starts what is ready, follows it, and leaves.
@@ -168,8 +170,8 @@ func (a *App) whenQuiet() func(task.Instant) {
 }
 
 // leave notes what is left behind.
-func (d *drain) leave(why Reason, c task.Counts) {
-	d.left.Reason = why
+func (d *drain) leave(why Reason, c task.Counts, rejected int) {
+	d.left.Reason, d.left.Rejected = why, rejected
 	for _, s := range task.States {
 		if s.Active() {
 			d.left.Running += c.Total(s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -105,13 +106,13 @@ func (s *session) drainInterrupted(ctx context.Context) error {
 // tellDrained prints one line, and nothing where nothing was done.
 func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainReport) error {
 	if c.Bool("json") {
-		j := jsonDrain{Reason: string(r.Reason), Ended: map[string]int{}, Running: r.Running, Waiting: r.Waiting, TookMS: r.Took.Milliseconds()}
+		j := jsonDrain{Reason: string(r.Reason), Ended: map[string]int{}, Running: r.Running, Waiting: r.Waiting, Rejected: r.Rejected, TookMS: r.Took.Milliseconds()}
 		for state, n := range r.Ended {
 			j.Ended[state.String()] = n
 		}
 		return writeJSON(s.out, j)
 	}
-	parts, bad := drainWords(r)
+	parts, bad := drainWords(r, filepath.Join(cfg.QueueDir, "rejected"))
 	if len(parts) == 0 || c.Bool("quiet") && !bad {
 		return nil
 	}
@@ -119,8 +120,9 @@ func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainRepo
 	return nil
 }
 
-// drainWords says what came of it; bad = something of it is to be looked at.
-func drainWords(r app.DrainReport) (parts []string, bad bool) {
+// drainWords says what came of it; bad = something of it is to be looked at. Why a file
+// was rejected stands in the folder rejected.
+func drainWords(r app.DrainReport, rejected string) (parts []string, bad bool) {
 	for _, state := range task.States {
 		if n := r.Ended[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
@@ -132,6 +134,9 @@ func drainWords(r app.DrainReport) (parts []string, bad bool) {
 	}
 	if len(parts) > 0 && r.Waiting > 0 {
 		parts = append(parts, fmt.Sprintf("%d waiting", r.Waiting))
+	}
+	if r.Rejected > 0 {
+		parts, bad = append(parts, fmt.Sprintf("%s of the drop folder rejected (%s says why)", count(int64(r.Rejected), "file"), rejected)), true
 	}
 	return parts, bad
 }

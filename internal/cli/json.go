@@ -116,12 +116,13 @@ type jsonLeft struct {
 
 // jsonDrain is drain --json.
 type jsonDrain struct {
-	Reason  string         `json:"reason" doc:"why it ended: finished, time over, asked away, or somebody else does it"`
-	Owner   string         `json:"owner,omitempty" doc:"who does it, in words"`
-	Ended   map[string]int `json:"ended" doc:"how many tasks ended meanwhile, by state"`
-	Running int            `json:"running" doc:"tasks left running"`
-	Waiting int            `json:"waiting" doc:"tasks left waiting"`
-	TookMS  int64          `json:"took_ms" doc:"milliseconds"`
+	Reason   string         `json:"reason" doc:"why it ended: finished, time over, asked away, or somebody else does it"`
+	Owner    string         `json:"owner,omitempty" doc:"who does it, in words"`
+	Ended    map[string]int `json:"ended" doc:"how many tasks ended meanwhile, by state"`
+	Running  int            `json:"running" doc:"tasks left running"`
+	Waiting  int            `json:"waiting" doc:"tasks left waiting"`
+	Rejected int            `json:"rejected" doc:"files of the drop folder that cannot be tasks; rejected/ there says why"`
+	TookMS   int64          `json:"took_ms" doc:"milliseconds"`
 }
 
 // jsonStatus is the answer of status.

@@ -46,7 +46,8 @@ type Folder struct {
 	busy atomic.Bool
 	// through is up to where the log was read for good: of what ended before that,
 	// either the outcome is in done/, or busy says that it is not.
-	through atomic.Uint64
+	through  atomic.Uint64
+	rejected atomic.Int64
 }
 
 // New makes a Folder. It touches nothing.
@@ -67,6 +68,9 @@ func (f *Folder) Busy() bool {
 	// In this order: they are written in the other one.
 	return f.through.Load() < f.opts.Log.LastIndex() || f.busy.Load()
 }
+
+// Rejected is how many files it has moved to rejected/.
+func (f *Folder) Rejected() int { return int(f.rejected.Load()) }
 
 // Run works until the context ends, and returns nil then. The error is that of the
 // event log, without which no outcome would ever be returned; whatever is wrong with

@@ -46,6 +46,9 @@ func (f *Folder) moveToRejected(from *dir, file, base, ticket, reason string) er
 		err = from.moveAside(file, f.layout.rejected, name+suffix)
 		if !errors.Is(err, unix.EEXIST) {
 			f.dirty = true
+			if err == nil {
+				f.rejected.Add(1)
+			}
 			failpoint.Here("dropfolder/after-reject")
 			return err
 		}
