@@ -278,7 +278,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := verifySound(t, at)
-	if now.QueueID == was.QueueID || got.QueueID != now.QueueID || !got.NewID || got.Tasks != was.Tasks {
+	if now.QueueID == was.QueueID || got.QueueID != now.QueueID || !got.NewID || got.Tasks != was.Tasks || got.Held != was.Unfinished {
 		t.Errorf("restored %+v from %+v", got, was)
 	}
 	checkRestored(t, at, want)

@@ -7,24 +7,18 @@ import (
 )
 
 // holdings counts what a sound database holds.
-func (q *Queue) holdings() (m made, err error) {
+func (q *Queue) holdings() (h Holdings, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
-		stored, waits := counts{}, waitCounts{}
+		stored := counts{}
 		if err := stored.load(tx); err != nil {
 			return err
 		}
-		if err := waits.load(tx); err != nil {
-			return err
-		}
-		m.QueueID = queueID(tx)
-		m.Tasks = stored.total(func(task.State) bool { return true })
-		m.Unfinished = stored.total(func(s task.State) bool { return !s.Terminal() })
-		m.Tombstones = tx.Bucket(bucketTombs).Stats().KeyN
-		m.Events = tx.Bucket(bucketEvents).Stats().KeyN
-		for _, t := range waits {
-			m.held += t[waitHeld]
-		}
+		h.QueueID = queueID(tx)
+		h.Tasks = stored.total(func(task.State) bool { return true })
+		h.Unfinished = stored.total(func(s task.State) bool { return !s.Terminal() })
+		h.Tombstones = tx.Bucket(bucketTombs).Stats().KeyN
+		h.Events = tx.Bucket(bucketEvents).Stats().KeyN
 		return nil
 	})
-	return m, err
+	return h, err
 }

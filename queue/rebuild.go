@@ -198,7 +198,11 @@ func (w *rebuilder) store(b *batch, seq task.Seq) (*entry, error) {
 		return nil, err
 	}
 	b.newIDs.add(hashID(spec.ID), seq)
-	return e, w.revive(b, e, seq, spec, missing)
+	err := w.revive(b, e, seq, spec, missing)
+	if err == nil && e.task.Status().Held != "" {
+		w.held++
+	}
+	return e, err
 }
 
 // complete fills in what is stored beside a spec, and says what is missing.

@@ -77,22 +77,17 @@ func (q *Queue) replace(ctx context.Context, r *rescuer, what string, progress P
 	if err != nil {
 		return q.commitFailed(err)
 	}
-	out.Holdings, out.Held = made.Holdings, made.held
+	out.Holdings, out.Held = made, r.held
 	out.Findings, out.NewID = r.findings, made.QueueID != r.id
 	out.Path = filepath.Join(q.opts.Dir, name)
 	return nil
 }
 
-// made is what a database holds that was just made.
-type made struct {
-	Holdings
-	held int
-}
-
-func holdingsOf(ctx context.Context, path string) (made, error) {
+// holdingsOf counts what a database holds that was just made.
+func holdingsOf(ctx context.Context, path string) (Holdings, error) {
 	q, err := Open(ctx, Options{Dir: filepath.Dir(path), ReadOnly: true})
 	if err != nil {
-		return made{}, err
+		return Holdings{}, err
 	}
 	h, err := q.holdings()
 	return h, errors.Join(err, q.Close())

@@ -33,6 +33,9 @@ type rescuer struct {
 	doubtful map[task.Seq]*trace     // tasks whose state cannot be told
 	// holdAll says why every unfinished task is held; "" = it is not.
 	holdAll string
+	// held counts the tasks that are held in what was rebuilt, those included that wait
+	// for others, too.
+	held int
 }
 
 // trace is what the event log knows about a task whose own records do not tell.

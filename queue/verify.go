@@ -163,11 +163,11 @@ func (q *Queue) verifyIndexes(ctx context.Context, v *Verified, progress Progres
 		err = o.checkPages()
 	}
 	if err == nil {
-		var h made
+		var h Holdings
 		if h, err = o.holdings(); errors.Is(err, task.ErrDamaged) {
 			return false, nil // counted by what was salvaged
 		}
-		v.Holdings = h.Holdings
+		v.Holdings = h
 		st := o.db.Stats() // known since the pages were counted
 		v.FreePages, v.PageSize = st.FreePageN+st.PendingPageN, o.db.Info().PageSize
 	}

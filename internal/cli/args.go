@@ -157,6 +157,9 @@ func noCommand(app *cli.App, word string) error {
 	if meant == "" {
 		meant = nearest(word, commandNames(app))
 	}
+	if meant == "" {
+		meant = beginning(word, commandNames(app))
+	}
 	return usagef("there is no command %q%s", word, didYouMean(meant, ""))
 }
 

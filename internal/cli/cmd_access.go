@@ -216,6 +216,6 @@ func doorText(addr string) string {
 	case err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback()):
 		return addr + " (programs of yours on this host, without TLS)"
 	default:
-		return addr
+		return addr + " (programs of yours anywhere, with TLS and the token)"
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
@@ -61,7 +60,11 @@ func (s *session) showRepaired(what string, r app.Repaired) {
 	}
 	s.out.printf("%s: %s, in %s\n", what, holdingsText(r.Tasks, r.Unfinished, r.Tombstones, r.Events), oneLine(r.Path))
 	if r.Held > 0 {
-		s.out.printf("%s tasks are held: %s why ID says why, %s queue release ID lets one go, and cancel ends it\n", humanize.Comma(int64(r.Held)), Program, Program)
+		are := "are"
+		if r.Held == 1 {
+			are = "is"
+		}
+		s.out.printf("%s %s held: %s why ID says why, %s queue release ID lets one go, and cancel ends it\n", count(int64(r.Held), "task"), are, Program, Program)
 	}
 }
 

@@ -119,6 +119,8 @@ func word(t *pb.TaskInfo) string {
 		return "is being cancelled"
 	case t.GetDetail() != "":
 		return oneLine(t.GetDetail())
+	case t.GetHeld() != "":
+		return "held: " + oneLine(t.GetHeld())
 	case t.GetBlocked() > 0:
 		return "waits for " + count(int64(t.GetBlocked()), "task")
 	case t.GetAttempt() > 1 && t.GetState() == task.Pending.String():

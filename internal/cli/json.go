@@ -31,6 +31,7 @@ type jsonTask struct {
 	Detail       string    `json:"detail,omitempty" doc:"what the backend says about the state"`
 	CancelAsked  bool      `json:"cancel_asked,omitempty" doc:"somebody asked to cancel it"`
 	WaitsFor     int32     `json:"waits_for,omitempty" doc:"how many tasks it waits for"`
+	Held         string    `json:"held,omitempty" doc:"why it is held until somebody lets it go: queue release"`
 	SubmittedAt  *jsonTime `json:"submitted_at,omitempty" doc:"when it was accepted"`
 	AssignedAt   *jsonTime `json:"assigned_at,omitempty" doc:"when the attempt was given to a backend"`
 	StartingAt   *jsonTime `json:"starting_at,omitempty" doc:"when the backend took it"`
@@ -240,7 +241,7 @@ func taskJSON(t *pb.TaskInfo, now time.Time) jsonTask {
 		StoppingAt: jsonAt(t.GetStoppingAtNs()), EndedAt: jsonAt(t.GetEndedAtNs()), NotBefore: jsonAt(t.GetNotBeforeNs()),
 		ExitCode: exitCodeOf(o, t.GetEndedAtNs() != 0), Signal: o.GetSignal(), FailureClass: o.GetFailureClass(), Error: o.GetMessage(),
 		Node: o.GetNode(), MaxRSSBytes: o.GetMaxRssBytes(), CPUTimeS: time.Duration(o.GetCpuTimeNs()).Seconds(),
-		LogPath: t.GetLogPath(), SubmittedVia: t.GetSubmittedVia(),
+		LogPath: t.GetLogPath(), SubmittedVia: t.GetSubmittedVia(), Held: t.GetHeld(),
 		Spec: specJSON(t.GetSpec()), Result: rawJSON(t.GetResultJson()),
 	}
 	if t.GetStartedAtNs() != 0 {

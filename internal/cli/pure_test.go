@@ -35,6 +35,7 @@ func TestArrange(t *testing.T) {
 		{"submit --frobnicate", "!dspy-agent help submit lists what there is"},
 		{"list", "!did you mean ps?"},
 		{"run", "!did you mean submit?"},
+		{"sub", "!did you mean submit?"},
 		{"kill", "!did you mean cancel?"},
 		{"ps --limit", "!needs a value"},
 		{"ps --limit many", "!not a whole number"},
@@ -88,6 +89,23 @@ func TestParseSpan(t *testing.T) {
 	for _, in := range []string{"", "-1", "x", "d", "1dd", "NaN", "1e30", "-5m", "1 h", "1d30"} {
 		if got, err := parseSpan(in); err == nil {
 			t.Errorf("%q was taken as %v", in, got)
+		}
+	}
+}
+
+// TestWord: what is held waits for a person first, whatever else it waits for.
+func TestWord(t *testing.T) {
+	for _, c := range []struct {
+		task *pb.TaskInfo
+		want string
+	}{
+		{&pb.TaskInfo{State: "pending", Attempt: 2}, "attempt 2 follows"},
+		{&pb.TaskInfo{State: "pending", Attempt: 2, Blocked: 1}, "waits for 1 task"},
+		{&pb.TaskInfo{State: "pending", Attempt: 2, Blocked: 1, Held: "restored from a backup"}, "held: restored from a backup"},
+		{&pb.TaskInfo{State: "succeeded"}, ""},
+	} {
+		if got := word(c.task); got != c.want {
+			t.Errorf("%v: got %q, want %q", c.task, got, c.want)
 		}
 	}
 }

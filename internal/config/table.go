@@ -100,7 +100,7 @@ var configFields = []field[Config]{
 	}),
 
 	at("limits.max_waiting", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
-		Meaning: "how many tasks may wait at once; more are refused", Zero: "as many as the disk has room for", Example: `100000`,
+		Meaning: "how many tasks may wait at once; more are refused", Zero: "2,000,000", Example: `100000`,
 	}),
 	at("limits.max_connections", integer(1, 100_000), func(c *Config) *int { return &c.Limits.MaxConnections }, Setting{
 		Meaning: "how many TCP connections of your programs may be open at once, gRPC and HTTP together; more are refused. The socket, and TLS, have places of their own", Example: `2000`,

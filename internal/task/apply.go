@@ -96,6 +96,8 @@ func admitRetry(t Task) error {
 	switch s := t.status.State; {
 	case s == Succeeded:
 		return Errorf(CodeConflict, "task %s succeeded; submit it under a new id to run it again", t.Spec.ID)
+	case t.status.Held != "":
+		return Errorf(CodeConflict, "task %s is held: %s; dspy-agent queue release %s lets it go", t.Spec.ID, t.status.Held, t.Spec.ID)
 	case !s.Terminal():
 		return Errorf(CodeConflict, "task %s is %s; only a task that has failed, was cancelled or is lost can be retried", t.Spec.ID, s)
 	}

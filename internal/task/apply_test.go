@@ -154,6 +154,15 @@ func TestRetryAndBudgets(t *testing.T) {
 	}
 }
 
+// TestRetryOfHeld: who tries to set a held task going again is told how.
+func TestRetryOfHeld(t *testing.T) {
+	held := must(t, in(t, Pending, spec()), Event{Kind: EventHeld, At: 10, Attempt: 1, Text: "restored"})
+	_, err := Apply(held, Event{Kind: EventRetried, At: 20, Attempt: 1})
+	if CodeOf(err) != CodeConflict || !strings.Contains(err.Error(), "held: restored; dspy-agent queue release t lets it go") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestRefusedIsFinal: a task that can never run is not tried again, whatever
 // class its refusal has and however many retries there are.
 func TestRefusedIsFinal(t *testing.T) {
