@@ -86,10 +86,7 @@ func flagSyntax(f cli.Flag) string {
 		value, _, _ := strings.Cut(rest, "`")
 		out += " " + value
 	}
-	for _, alias := range f.Names()[1:] {
-		out += ", -" + alias
-	}
-	return out
+	return strings.Join(append([]string{out}, f.Names()[1:]...), ", -")
 }
 
 // flagText is what a flag does, and what holds without it.

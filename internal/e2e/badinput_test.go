@@ -266,7 +266,7 @@ func TestReadOnlyQueue(t *testing.T) {
 				t.Fatal(err)
 			}
 			a := w.startAs(stranger)
-			if a.code != exitNoDaemon && a.code != exitFailed {
+			if a.code != exitNoDaemon && a.code != exitRefused {
 				t.Errorf("exit code %d", a.code)
 			}
 			w.wants(a, a.code, path, "permission denied")
