@@ -158,8 +158,11 @@ func TestRetryAndBudgets(t *testing.T) {
 func TestRetryOfHeld(t *testing.T) {
 	held := must(t, in(t, Pending, spec()), Event{Kind: EventHeld, At: 10, Attempt: 1, Text: "restored"})
 	_, err := Apply(held, Event{Kind: EventRetried, At: 20, Attempt: 1})
-	if CodeOf(err) != CodeConflict || !strings.Contains(err.Error(), "held: restored; dspy-agent queue release t lets it go") {
-		t.Errorf("got %v", err)
+	if CodeOf(err) != CodeConflict {
+		t.Fatalf("got %v", err)
+	}
+	if msg, want := err.Error(), "task t is held: restored; dspy-agent queue release t lets it go"; msg != want {
+		t.Errorf("got %q, want %q", msg, want)
 	}
 }
 
