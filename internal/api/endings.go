@@ -4,10 +4,7 @@ import (
 	"errors"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/dspy-agent/dspy-agent/internal/task"
-	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
 // Bounds of what endings keeps: 16 MiB at most.
@@ -17,8 +14,8 @@ const (
 )
 
 // endings keeps the latest results as they go out, so that the task of an end
-// that a thousand streams send is read from the queue once. It is a cache of the
-// log's last records: what is not in it is read again.
+// that a thousand streams send is read from the queue once, and its result encoded
+// once. It is a cache of the log's last records: what is not in it is read again.
 type endings struct {
 	mu    sync.Mutex
 	slots [endingSlots]ended // the result of record i is at i % endingSlots
@@ -26,10 +23,10 @@ type endings struct {
 
 type ended struct {
 	index  uint64
-	result *pb.TaskResult // sent as it is, never changed
+	result encoded // a pb.TaskResult
 }
 
-func (e *endings) get(index uint64) *pb.TaskResult {
+func (e *endings) get(index uint64) encoded {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if slot := e.slots[index%endingSlots]; slot.index == index {
@@ -38,8 +35,8 @@ func (e *endings) get(index uint64) *pb.TaskResult {
 	return nil
 }
 
-func (e *endings) put(index uint64, result *pb.TaskResult) {
-	if proto.Size(result) > endingMaxBytes {
+func (e *endings) put(index uint64, result encoded) {
+	if len(result) > endingMaxBytes {
 		return
 	}
 	e.mu.Lock()
@@ -50,7 +47,7 @@ func (e *endings) put(index uint64, result *pb.TaskResult) {
 }
 
 // resultIn returns what is sent for a record that ends a task.
-func (s *Server) resultIn(r task.Record) (*pb.TaskResult, error) {
+func (s *Server) resultIn(r task.Record) (encoded, error) {
 	if result := s.endings.get(r.Index); result != nil {
 		return result, nil
 	}
@@ -58,7 +55,10 @@ func (s *Server) resultIn(r task.Record) (*pb.TaskResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := resultTo(e, r.Index)
+	result, err := encode(resultTo(e, r.Index))
+	if err != nil {
+		return nil, err
+	}
 	s.endings.put(r.Index, result)
 	return result, nil
 }

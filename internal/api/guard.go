@@ -18,9 +18,18 @@ type guard struct {
 
 // send sends one message, and waits while the reader's window is full.
 func send[T any](g *guard, out interface{ Send(*T) error }, m *T) error {
+	return g.watch(func() error { return out.Send(m) })
+}
+
+// sendEncoded is send for a message that was encoded before.
+func sendEncoded(g *guard, out grpc.ServerStream, m encoded) error {
+	return g.watch(func() error { return out.SendMsg(m) })
+}
+
+func (g *guard) watch(send func() error) error {
 	g.since.Store(g.now().UnixNano())
 	defer g.since.Store(0)
-	return out.Send(m)
+	return send()
 }
 
 func (g *guard) stalled(limit time.Duration) bool {

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
-	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
 // pastEnds are the ends of chosen tasks from before a stream began, in the order
@@ -91,7 +90,7 @@ func (f *resultStream) replay(p *pastEnds) error {
 		if result == nil {
 			continue
 		}
-		if err := send(f.guard, f.out, result); err != nil {
+		if err := sendEncoded(f.guard, f.out, result); err != nil {
 			return err
 		}
 	}
@@ -101,7 +100,7 @@ func (f *resultStream) replay(p *pastEnds) error {
 		if err != nil {
 			return err
 		}
-		if err := send(f.guard, f.out, result); err != nil {
+		if err := sendEncoded(f.guard, f.out, result); err != nil {
 			return err
 		}
 	}
@@ -110,10 +109,10 @@ func (f *resultStream) replay(p *pastEnds) error {
 
 // lostEnd tells the end of a task from the task, or from what is left of it; nil
 // when it was given another attempt since, whose end is still to come.
-func (f *resultStream) lostEnd(seq task.Seq, c *chosenTask) (*pb.TaskResult, error) {
+func (f *resultStream) lostEnd(seq task.Seq, c *chosenTask) (encoded, error) {
 	index := uint64(seq)
 	if c.final != nil {
-		return resultTo(endingOfFinal(*c.final), index), nil
+		return encode(resultTo(endingOfFinal(*c.final), index))
 	}
 	t, err := f.opts.Queue.Lookup(c.id)
 	switch {
@@ -122,7 +121,7 @@ func (f *resultStream) lostEnd(seq task.Seq, c *chosenTask) (*pb.TaskResult, err
 		if err != nil {
 			return nil, err
 		}
-		return resultTo(endingOfFinal(final), index), nil
+		return encode(resultTo(endingOfFinal(final), index))
 	case err != nil:
 		return nil, err
 	case t.Attempt() != c.attempt || !t.State().Terminal():
@@ -133,5 +132,5 @@ func (f *resultStream) lostEnd(seq task.Seq, c *chosenTask) (*pb.TaskResult, err
 	if err != nil && !errors.Is(err, task.ErrDamaged) { // asked for by its id, the task says what is wrong
 		return nil, err
 	}
-	return resultTo(endingOf(t, result), index), nil
+	return encode(resultTo(endingOf(t, result), index))
 }

@@ -149,5 +149,5 @@ func (f *resultStream) take(r task.Record) error {
 	if err != nil {
 		return err
 	}
-	return send(f.guard, f.out, result)
+	return sendEncoded(f.guard, f.out, result)
 }

@@ -133,6 +133,7 @@ func New(opts Options) (*Server, error) {
 	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid())}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
