@@ -181,13 +181,13 @@ func notePause(p *pb.TaskInfo, paused map[string]task.Pause) {
 	}
 }
 
-// warning says why a task that was accepted does not start as things are; "" where
-// nothing is known that is against it.
-func (s service) warning(t task.Task) string {
+// warning says why a task that was accepted does not start as things are, where
+// these classes are paused; "" where nothing is known that is against it.
+func (s service) warning(t task.Task, paused map[string]task.Pause) string {
 	if lacks := s.lacks(t); lacks != "" || t.Spec == nil || t.State() != task.Pending {
 		return lacks
 	}
-	if p, ok := s.opts.Pauser.Paused()[t.Spec.Class]; ok {
+	if p, ok := paused[t.Spec.Class]; ok {
 		return p.Of(t.Spec.Class)
 	}
 	return ""

@@ -65,13 +65,13 @@ func resourcesFrom(p *pb.Resources) task.Resources {
 // sortedEnv sorts by name. Of several entries with one name the last counts, as
 // in a shell.
 func sortedEnv(env []string) []string {
+	if len(env) == 0 {
+		return nil
+	}
 	byName := make(map[string]string, len(env))
 	for _, kv := range env {
 		name, _, _ := strings.Cut(kv, "=")
 		byName[name] = kv
-	}
-	if len(byName) == 0 {
-		return nil
 	}
 	out := make([]string, 0, len(byName))
 	for _, name := range slices.Sorted(maps.Keys(byName)) {

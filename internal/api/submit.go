@@ -90,10 +90,11 @@ func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.
 	if err != nil {
 		return nil, err
 	}
+	paused := s.opts.Pauser.Paused() // once for all: it is a copy
 	for i, a := range accepted {
 		answer := acceptedTo(specs[i].ID, a)
 		if a.Err == nil {
-			answer.Warning = s.warning(a.Task)
+			answer.Warning = s.warning(a.Task, paused)
 		}
 		answers[place[i]] = answer
 	}

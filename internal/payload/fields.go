@@ -37,16 +37,19 @@ func structured(s string) bool {
 	return s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s))
 }
 
-// Parse makes fields of a JSON object. No bytes at all are no fields. Of a key
-// that is there twice the last counts, as in Python.
+// Parse makes fields of a JSON object, which they may share the memory of. No bytes
+// at all are no fields. Of a key that is there twice the last counts, as in Python.
 func Parse(object []byte) (Fields, error) {
-	f := Fields{}
 	if len(object) == 0 {
-		return f, nil
+		return Fields{}, nil
 	}
 	if len(object) > task.MaxPayloadBytes {
 		return nil, tooLarge(len(object))
 	}
+	if f, ok := plainMembers(object); ok {
+		return f, nil
+	}
+	f := Fields{}
 	err := json.Unmarshal(object, &f)
 	if other, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return nil, task.Errorf(task.CodeInvalid, "the payload is not a JSON object: it is of the kind %q", other.Value)
@@ -76,6 +79,9 @@ func (f Fields) notText() error {
 
 // Over returns the fields of f and of below; where both have one, that of f.
 func (f Fields) Over(below Fields) Fields {
+	if len(f) == 0 && below != nil {
+		return below
+	}
 	out := maps.Clone(below)
 	if out == nil {
 		out = Fields{}
@@ -95,12 +101,31 @@ func (f Fields) JSON() (json.RawMessage, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // the program is to see what was written
-	if err := e.Encode(map[string]json.RawMessage(f)); err != nil {
-		return nil, task.Errorf(task.CodeInvalid, "the payload cannot be written as JSON: %w", err)
+	b.Grow(f.size() + 1)
+	b.WriteByte('{')
+	keys := slices.AppendSeq(make([]string, 0, len(f)), maps.Keys(f))
+	slices.Sort(keys)
+	for i, key := range keys {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		writeText(&b, key)
+		b.WriteByte(':')
+		if err := json.Compact(&b, f[key]); err != nil {
+			return nil, task.Errorf(task.CodeInvalid, "the payload cannot be written as JSON: %w", err)
+		}
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// size is about how long the object is.
+func (f Fields) size() int {
+	n := 1
+	for key, v := range f {
+		n += len(key) + len(`"":,`) + len(v)
+	}
+	return n
 }
 
 // has says whether the field is there and is not null.
@@ -121,8 +146,20 @@ func (f Fields) text(key string) (string, bool) {
 
 func quote(s string) json.RawMessage {
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+	writeText(&b, s)
+	return b.Bytes()
+}
+
+// writeText writes a JSON string.
+func writeText(b *bytes.Buffer, s string) {
+	if plain(s) {
+		b.WriteByte('"')
+		b.WriteString(s)
+		b.WriteByte('"')
+		return
+	}
+	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string can always be encoded
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	_ = e.Encode(s)         // a string can always be encoded
+	b.Truncate(b.Len() - 1) // the line's end
 }
