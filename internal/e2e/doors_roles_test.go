@@ -21,6 +21,7 @@ const roleVar = "E2E_ROLE"
 var roles = map[string]func(input []byte) (any, error){
 	"call":  callAll,
 	"knock": knockAll,
+	"echo":  playEcho,
 }
 
 // play plays a role to its end, and returns the exit code.

@@ -8,32 +8,36 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
-// ours is a daemon whose class is paused, so that it does nothing but accept.
+// ours is a server of our calls.
 type ours struct {
+	cpu   func() float64 // what the server has used, in seconds; nil = nobody asks
 	conns []*grpc.ClientConn
 	next  atomic.Int64 // for the next caller's connection
 	ids   atomic.Int64 // for the tasks of streams, which need one
 }
 
+// startOurs starts a daemon whose class is paused, so that it does nothing but
+// accept.
 func startOurs(b *testing.B) *ours {
 	b.Helper()
 	d := openDoors(b)
-	o := &ours{}
-	for range 4 {
-		conn, err := grpc.NewClient(d.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { _ = conn.Close() })
-		o.conns = append(o.conns, conn)
-	}
+	o := dialOurs(b, d.grpc)
+	o.cpu = d.cpuSeconds
 	if _, err := pb.NewOrchestratorServiceClient(o.conns[0]).PauseClass(b.Context(), &pb.PauseClassRequest{Class: "cpu_short"}); err != nil {
 		b.Fatal(err)
+	}
+	return o
+}
+
+func dialOurs(b *testing.B, addr string) *ours {
+	b.Helper()
+	o := &ours{}
+	for range 4 {
+		o.conns = append(o.conns, dialDoor(b, addr))
 	}
 	return o
 }

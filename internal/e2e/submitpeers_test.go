@@ -29,7 +29,7 @@ func startBeanstalkd(b *testing.B) *lineServer {
 	port := freePort(b)
 	p := &lineServer{addr: "127.0.0.1:" + port, good: "INSERTED "}
 	p.request = fmt.Sprintf("put 0 0 60 %d\r\n%s\r\n", len(payloadOfBench), payloadOfBench)
-	serve(b, p.addr, "beanstalkd", "-l", "127.0.0.1", "-p", port, "-b", peerDir(b), "-f0")
+	serve(b, p.addr, installed(b, "beanstalkd", "-l", "127.0.0.1", "-p", port, "-b", peerDir(b), "-f0"))
 	return p
 }
 
@@ -39,8 +39,8 @@ func startRedis(b *testing.B) *lineServer {
 	port := freePort(b)
 	p := &lineServer{addr: "127.0.0.1:" + port, good: ":"}
 	p.request = fmt.Sprintf("*3\r\n$5\r\nRPUSH\r\n$1\r\nq\r\n$%d\r\n%s\r\n", len(payloadOfBench), payloadOfBench)
-	serve(b, p.addr, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", peerDir(b),
-		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
+	serve(b, p.addr, installed(b, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", peerDir(b),
+		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"))
 	return p
 }
 
@@ -107,14 +107,19 @@ func freePort(b *testing.B) string {
 	return port
 }
 
-// serve runs a server until the benchmark ends, and returns when it answers.
-func serve(b *testing.B, addr, name string, args ...string) {
+// installed is the command of a server that scripts/setup-tests installs.
+func installed(b *testing.B, name string, args ...string) *exec.Cmd {
 	b.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
 		b.Fatalf("%v: scripts/setup-tests installs it", err)
 	}
-	cmd := exec.Command(path, args...)
+	return exec.Command(path, args...)
+}
+
+// serve runs a server until the benchmark ends, and returns when it answers.
+func serve(b *testing.B, addr string, cmd *exec.Cmd) {
+	b.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -133,7 +138,7 @@ func serve(b *testing.B, addr, name string, args ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			b.Fatalf("%s does not answer: %v", name, err)
+			b.Fatalf("%s does not answer: %v", cmd.Path, err)
 		}
 		pauseFor(10 * time.Millisecond)
 	}
