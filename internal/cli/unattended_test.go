@@ -42,7 +42,6 @@ func occupy(t *testing.T, cfg config.Config, write bool) (leave func()) {
 
 // TestWaitsForItsTurn: a command waits for another that has the queue for its own call.
 func TestWaitsForItsTurn(t *testing.T) {
-	t.Parallel()
 	env, cfg := unattendedWorkspace(t)
 	for _, args := range []string{"submit --id b -- true", "ps", "cancel a", "stop"} {
 		leave := occupy(t, cfg, true)
@@ -61,7 +60,6 @@ func TestWaitsForItsTurn(t *testing.T) {
 // TestWhoKeepsTheQueueIsNamed: one who does not let go of it is named, and not taken for
 // a daemon.
 func TestWhoKeepsTheQueueIsNamed(t *testing.T) {
-	t.Parallel()
 	env, cfg := unattendedWorkspace(t)
 	pid := fmt.Sprintf("pid %d", os.Getpid())
 	leave := occupy(t, cfg, true)
@@ -78,7 +76,6 @@ func TestWhoKeepsTheQueueIsNamed(t *testing.T) {
 // TestSlowReaderKeepsNobodyOut: what a command has read of the queue may wait for its
 // reader, and the queue does not.
 func TestSlowReaderKeepsNobodyOut(t *testing.T) {
-	t.Parallel()
 	env, _ := unattendedWorkspace(t)
 	slow := env
 	r, w := io.Pipe()
@@ -104,7 +101,6 @@ func TestSlowReaderKeepsNobodyOut(t *testing.T) {
 // TestOwnerOnAnotherHost: reading says whose queue it is; what would change it says who
 // has it, where, and what to do.
 func TestOwnerOnAnotherHost(t *testing.T) {
-	t.Parallel()
 	env, cfg := unattendedWorkspace(t)
 	const text = `{"host": "login2", "boot_id": "another", "pid": 77, "start_ticks": 5, "fence": 9, "started_at": "2026-03-04T05:06:07Z", "socket": "/run/x"}`
 	write(t, filepath.Join(cfg.QueueDir, ownerFile), text)
@@ -132,7 +128,6 @@ func TestOwnerOnAnotherHost(t *testing.T) {
 // TestQueueOfSomebodyElse: nobody is let at it, as at the socket; root least of all, who
 // could.
 func TestQueueOfSomebodyElse(t *testing.T) {
-	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to give a queue to another user: sudo go test -run TestQueueOfSomebodyElse ./internal/cli")
 	}
