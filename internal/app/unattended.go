@@ -134,6 +134,8 @@ type Holder struct {
 	Host  string // "" = not known
 	PID   int    // 0 = not known
 	Fence uint64 // of an opening for writing
+	// Command says that it has the queue for one call, however long that takes.
+	Command bool
 	// Settled is when a file came or went in the queue's folder, as happens with every
 	// opening for writing, and its end. It tells apart those who have not said yet who
 	// they are.
@@ -160,7 +162,7 @@ func busy(err error) error {
 	}
 	h := Holder{PID: locked.PID}
 	if o := locked.Owner; o != nil {
-		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence}
+		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand}
 	}
 	if info, err := os.Stat(locked.Dir); err == nil {
 		h.Settled = info.ModTime()

@@ -36,7 +36,10 @@ const (
 // How long a command waits for others who have the queue. Between two looks at the
 // lock it tries whether a daemon answers by now.
 const (
-	holderPatience = 2 * time.Second // for each of them: a command has it for one call
+	holderPatience = 2 * time.Second // for each of them: who keeps it longer keeps it for good
+	// commandPatience is for one that says that it is a command, which has it for one call
+	// and lets go of it as soon as the machine lets it run.
+	commandPatience = 30 * time.Second
 	lockLook       = 200 * time.Millisecond
 )
 
@@ -60,10 +63,17 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 			return cl, err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case held.by(busy.Holder, s.now()) > holderPatience:
+		case held.by(busy.Holder, s.now()) > patienceWith(busy.Holder):
 			return nil, unavailable(cfg, busy)
 		}
 	}
+}
+
+func patienceWith(h app.Holder) time.Duration {
+	if h.Command {
+		return commandPatience
+	}
+	return holderPatience
 }
 
 // holding is since when one and the same process has been seen to have the queue.

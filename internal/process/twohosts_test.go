@@ -254,7 +254,8 @@ func TestFrozenBetweenPlacementAndStart(t *testing.T) {
 			poll(t, "the thawed daemon's start at its supervisor", func() bool {
 				log, err := os.ReadFile(defaultLog(a.run))
 				must(t, err)
-				return before || strings.Contains(string(log), "came too late")
+				// A connection that was not served for so long may have been given up.
+				return before || strings.Contains(string(log), "came too late") || strings.Contains(string(log), "connection broke")
 			})
 			if n := w.runs("t"); n != 1 {
 				t.Errorf("it has begun %d times", n)
