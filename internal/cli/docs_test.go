@@ -90,7 +90,7 @@ func docUnattended(b *bytes.Buffer) {
 		"| `submit --wait`, `submit --follow`, `ps --watch` | end with 4, before anything is submitted |\n\n" +
 		"`submit` makes a queue only where `--workspace` or `ENV_QUEUE_DIR` says in which folder. Commands that come at the same\n" +
 		"moment take turns, and a daemon that starts meanwhile waits for them; one that finds a daemon by then calls it. Who keeps the\n" +
-		"queue for more than two seconds is named, and the code is 4. With `ORCHESTRATOR_GRPC_ADDR` set that address is meant, and\n" +
+		"queue for more than two seconds (a command: thirty) is named, and the code is 4. With `ORCHESTRATOR_GRPC_ADDR` set that address is meant, and\n" +
 		"nothing else.\n\n")
 }
 

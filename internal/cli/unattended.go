@@ -40,7 +40,7 @@ const (
 	// commandPatience is for one that says that it is a command, which has it for one call
 	// and lets go of it as soon as the machine lets it run.
 	commandPatience = 30 * time.Second
-	lockLook       = 200 * time.Millisecond
+	lockLook        = 200 * time.Millisecond
 )
 
 // open returns a connection to the workspace's daemon or, where none runs, to its queue
