@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -201,7 +202,12 @@ func (f *faulty) Launch(ctx context.Context, tasks []task.Task) error {
 	switch f.calls++; f.calls {
 	case f.setup.Freeze:
 		fmt.Println("frozen")
-		if err := unix.Kill(os.Getpid(), unix.SIGSTOP); err != nil {
+		// Sent to this very thread, it takes hold before the call returns. Sent to the process,
+		// another thread may take it, and this one may hand over in time.
+		runtime.LockOSThread()
+		err := unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
+		runtime.UnlockOSThread()
+		if err != nil {
 			return err
 		}
 	case f.setup.Lose:
