@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -136,6 +137,8 @@ type Holder struct {
 	Fence uint64 // of an opening for writing
 	// Command says that it has the queue for one call, however long that takes.
 	Command bool
+	// Suspended says that it is on this host, and stopped by a signal (Ctrl-Z, SIGSTOP).
+	Suspended bool
 	// Settled is when a file came or went in the queue's folder, as happens with every
 	// opening for writing, and its end. It tells apart those who have not said yet who
 	// they are.
@@ -162,7 +165,8 @@ func busy(err error) error {
 	}
 	h := Holder{PID: locked.PID}
 	if o := locked.Owner; o != nil {
-		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand}
+		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand,
+			Suspended: host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}.Suspended()}
 	}
 	if info, err := os.Stat(locked.Dir); err == nil {
 		h.Settled = info.ModTime()

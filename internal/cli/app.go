@@ -24,7 +24,9 @@ type session struct {
 	ids      taskid.Maker
 	// reconnectFor is how long a daemon that went away is waited for.
 	reconnectFor time.Duration
-	dial         func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
+	// commandPatience is how long a command that has the queue is waited for.
+	commandPatience time.Duration
+	dial            func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
 }
 
 // Main runs the command line and returns its exit code. Cancelling ctx is
@@ -36,7 +38,7 @@ func Main(ctx context.Context, env Env) int {
 func newSession(env Env) *session {
 	return &session{
 		env: env, out: newScreen(env.Stdout, env), err: newScreen(env.Stderr, env),
-		now: time.Now, dial: dial, reconnectFor: reconnectFor,
+		now: time.Now, dial: dial, reconnectFor: reconnectFor, commandPatience: commandPatience,
 	}
 }
 

@@ -112,7 +112,9 @@ func dspyAgent(t *testing.T, env Env, args ...string) (code int, stdout, stderr 
 	t.Helper()
 	var out, errs bytes.Buffer
 	env.Args, env.Stdout, env.Stderr = append([]string{Program}, args...), &out, &errs
-	code = Main(t.Context(), env)
+	s := newSession(env)
+	s.commandPatience = holderPatience // nobody else is at these queues
+	code = s.run(t.Context())
 	return code, out.String(), errs.String()
 }
 

@@ -38,7 +38,8 @@ const (
 const (
 	holderPatience = 2 * time.Second // for each of them: who keeps it longer keeps it for good
 	// commandPatience is for one that says that it is a command, which has it for one call
-	// and lets go of it as soon as the machine lets it run.
+	// and lets go of it as soon as the machine lets it run. One that was suspended (Ctrl-Z)
+	// is not waited for like that.
 	commandPatience = 30 * time.Second
 	lockLook        = 200 * time.Millisecond
 )
@@ -63,15 +64,15 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 			return cl, err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case held.by(busy.Holder, s.now()) > patienceWith(busy.Holder):
+		case held.by(busy.Holder, s.now()) > s.patienceWith(busy.Holder):
 			return nil, unavailable(cfg, busy)
 		}
 	}
 }
 
-func patienceWith(h app.Holder) time.Duration {
-	if h.Command {
-		return commandPatience
+func (s *session) patienceWith(h app.Holder) time.Duration {
+	if h.Command && !h.Suspended {
+		return s.commandPatience
 	}
 	return holderPatience
 }
@@ -199,6 +200,9 @@ func (e *elsewhereError) Unwrap() error { return e.err }
 func unavailable(cfg config.Config, busy *app.BusyError) error {
 	if o := ownerElsewhere(cfg); o != nil && (busy.Holder.PID == 0 || busy.Holder.Host == o.Host) {
 		return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: cfg.QueueDir, err: busy})
+	}
+	if busy.Holder.Suspended {
+		return task.Errorf(task.CodeUnavailable, "%w; it is suspended: kill -CONT %d lets it go on, and %s stop says whether a daemon runs", busy, busy.Holder.PID, Program)
 	}
 	return task.Errorf(task.CodeUnavailable, "%w; %s stop says whether one runs", busy, Program)
 }

@@ -185,7 +185,7 @@ func TestSubmissionIsSuspended(t *testing.T) {
 	for _, args := range [][]string{{"submit", "--id", "b", "--", "true"}, {"ps"}, {"cancel", "a"}, {"status"}} {
 		began := time.Now()
 		a := w.dspy(args...)
-		w.wants(a, exitNoDaemon, fmt.Sprintf("pid %d", holder.Process.Pid), "dspy-agent stop")
+		w.wants(a, exitNoDaemon, fmt.Sprintf("pid %d", holder.Process.Pid), "kill -CONT", "dspy-agent stop")
 		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("%q took %s", args, took)
 		}

@@ -185,3 +185,41 @@ func TestLock(t *testing.T) {
 		t.Error("a link was followed")
 	}
 }
+
+// TestSuspended: one that Ctrl-Z stopped is told apart from one that runs, and still runs.
+func TestSuspended(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // was killed
+	}()
+	boot, err := BootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := ReadStat(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Process{PID: st.PID, Start: st.Start, Boot: boot}
+	if p.Suspended() || !p.Runs() {
+		t.Error("a process that runs is taken for one that does not")
+	}
+	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(p.PID, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("waited: %v %v", status, err)
+	}
+	if !p.Suspended() || !p.Runs() {
+		t.Error("a process that was stopped is not seen as such")
+	}
+	if p.Start++; p.Suspended() || p.Runs() {
+		t.Error("another process with this pid is taken for it")
+	}
+}

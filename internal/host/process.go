@@ -33,12 +33,28 @@ func Self() (Process, error) {
 // namespace. What cannot be looked at does not run, nor does one that has ended and
 // is only waited for by its parent, which in a container may be never.
 func (p Process) Runs() bool {
+	state := p.state()
+	return state != 0 && state != 'Z' && state != 'X'
+}
+
+// Suspended says whether the process is there and stopped, by a signal (Ctrl-Z, SIGSTOP)
+// or by a debugger.
+func (p Process) Suspended() bool {
+	state := p.state()
+	return state == 'T' || state == 't'
+}
+
+// state returns Stat.State; 0 = the process cannot be looked at, or is not there.
+func (p Process) state() byte {
 	boot, err := BootID()
 	if err != nil || boot != p.Boot {
-		return false
+		return 0
 	}
 	st, err := ReadStat(p.PID)
-	return err == nil && st.Start == p.Start && st.State != 'Z' && st.State != 'X'
+	if err != nil || st.Start != p.Start {
+		return 0
+	}
+	return st.State
 }
 
 // ErrStat is returned for a line of /proc that is none.
