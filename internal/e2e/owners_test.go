@@ -204,26 +204,3 @@ func TestDaemonTakesFromDrain(t *testing.T) {
 		t.Errorf("it ran %d times", n)
 	}
 }
-
-// BenchmarkDrainNothing is what cron pays each minute where there is nothing to do,
-// beside a program that does nothing at all. Goal: under 50 ms.
-func BenchmarkDrainNothing(b *testing.B) {
-	w := newWorld(b, binaries.plain)
-	w.mustStart()
-	if err := w.trySubmit(submission("one", "true")); err != nil {
-		b.Fatal(err)
-	}
-	w.settle(time.Minute)
-	w.endDaemon()
-	var drains, versions time.Duration // in turns, since the machine is not always as quiet
-	for b.Loop() {
-		began := time.Now()
-		w.dspyOK("version")
-		between := time.Now()
-		w.dspyOK("drain")
-		versions += between.Sub(began)
-		drains += time.Since(between)
-	}
-	b.ReportMetric(float64(drains.Microseconds())/float64(b.N)/1e3, "ms/drain")
-	b.ReportMetric(float64(versions.Microseconds())/float64(b.N)/1e3, "ms/version")
-}
