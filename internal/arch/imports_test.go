@@ -98,6 +98,8 @@ var rules = []rule{
 	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},
+	{pkg: "internal/dockertest", helper: true, why: "engines, images and a registry of a test's own"},
+	{pkg: "internal/dockertest/standin", why: "the program in containers of tests"},
 	{pkg: "internal/gputest", helper: true, why: "a machine with GPUs, for tests on machines without"},
 	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
 	{pkg: "internal/arch", why: "these tests"},
@@ -114,7 +116,7 @@ type fence struct {
 
 var fences = []fence{
 	{module: "go.etcd.io/bbolt", pkgs: []string{"queue"}, why: "one package knows how tasks are stored"},
-	{module: "github.com/docker/docker", pkgs: []string{"internal/container/...", "envmgr/..."}, why: "the module is frozen: moving to its successor must touch little"},
+	{module: "github.com/docker/docker", pkgs: []string{"internal/container/...", "internal/dockertest", "envmgr/..."}, why: "the module is frozen: moving to its successor must touch little"},
 	{module: "github.com/mdlayher/netlink", pkgs: []string{"internal/access"}, why: "one package asks the kernel who owns a connection"},
 	{module: "github.com/NVIDIA/go-nvml", pkgs: []string{"gpu/nvml"}, why: "cgo stays in one binary"},
 	{module: "github.com/urfave/cli", pkgs: []string{"cmd/...", "internal/cli/..."}, why: "flags belong to the commands"},
@@ -129,6 +131,7 @@ var fences = []fence{
 	{module: "pgregory.net/rapid", tests: true, why: "for tests"},
 	{module: "github.com/rogpeppe/go-internal", tests: true, why: "for tests"},
 	{module: "go.uber.org/goleak", tests: true, why: "for tests"},
+	{module: "github.com/google/go-containerregistry", tests: true, why: "for tests"},
 	{module: "github.com/chromedp", tests: true, why: "for tests"},
 	{module: "github.com/hanwen/go-fuse", tests: true, why: "for tests"},
 }
