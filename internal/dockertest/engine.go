@@ -40,6 +40,7 @@ type Engine struct {
 // ends.
 func Start(t testing.TB, cfg Config) *Engine {
 	t.Helper()
+	notShort(t)
 	e, err := open(cfg)
 	if err != nil {
 		refuse(t, err)
@@ -63,6 +64,7 @@ var shared struct {
 // starts its own.
 func Shared(t testing.TB, cfg Config) *Engine {
 	t.Helper()
+	notShort(t)
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if e := shared.engines[cfg]; e != nil {
@@ -92,6 +94,14 @@ func Main(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// notShort keeps engines out of the tests that need nothing installed.
+func notShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs programs that scripts/setup-tests installs: make test runs it")
+	}
 }
 
 // errForbidden is of machines on which no engine of a test's own can be made.
@@ -146,7 +156,10 @@ func (e *Engine) close() error {
 	if err := e.life.Close(); err != nil {
 		return err
 	}
-	return e.guard.Wait()
+	if err := e.guard.Wait(); err != nil {
+		return fmt.Errorf("scripts/docker-testbed down: %w", err)
+	}
+	return nil
 }
 
 func (e *Engine) command(verb string) *exec.Cmd {
@@ -183,15 +196,15 @@ func (e *Engine) Up() error {
 	if err != nil {
 		return fmt.Errorf("start the engine: %w\n%s", err, said.String())
 	}
-	return nil
+	return os.Chmod(e.Socket(), 0o666) // for tests that act as another user
 }
 
 // Kill ends the daemon as kill -9 does, and returns when it is gone. Its
 // containerd goes with it if it is a child, and stays if it is not.
 func (e *Engine) Kill() error { return e.signal(e.daemon(), unix.SIGKILL) }
 
-// KillContainerd ends a containerd that runs apart; Up starts it again together
-// with a dockerd that was killed too.
+// KillContainerd ends a containerd that runs apart, as kill -9 does. After Up a
+// dockerd that was not killed refuses containers until it has found the new one.
 func (e *Engine) KillContainerd() error { return e.signal("containerd", unix.SIGKILL) }
 
 // Stop ends the daemon as a service manager does: in peace, with its containers

@@ -162,10 +162,10 @@ func TestKill(t *testing.T) {
 		cfg   dockertest.Config
 		lives bool
 	}{
-		"docker":                              {},
-		"docker, containers outlive it":       {cfg: dockertest.Config{LiveRestore: true}, lives: true},
-		"docker with its containerd":          {cfg: dockertest.Config{ContainerdChild: true}},
-		"podman, where containers are nobody": {cfg: dockertest.Config{Podman: true}, lives: true},
+		"docker":                               {},
+		"docker, containers outlive it":        {cfg: dockertest.Config{LiveRestore: true}, lives: true},
+		"docker with its containerd":           {cfg: dockertest.Config{ContainerdChild: true}},
+		"podman, which containers do not need": {cfg: dockertest.Config{Podman: true}, lives: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,7 +194,7 @@ func TestKill(t *testing.T) {
 }
 
 // TestStop: an engine that ends in peace takes its containers with it, unless it
-// restores them.
+// restores them. They outlive containerd in any case.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	e := dockertest.Start(t, dockertest.Config{})
@@ -219,6 +219,26 @@ func TestStop(t *testing.T) {
 	}
 	if s := state(t, c, id); !s.Running {
 		t.Errorf("it is %+v", s)
+	}
+	if err := errors.Join(e.KillContainerd(), e.Up()); err != nil {
+		t.Fatal(err)
+	}
+	if s := state(t, c, id); !s.Running {
+		t.Errorf("it is %+v", s)
+	}
+	again, err := c.ContainerCreate(t.Context(), &container.Config{Image: image, Cmd: []string{"exit=5"}}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// dockerd takes a moment to find the new containerd, and refuses meanwhile.
+	for late := time.Now().Add(time.Minute); c.ContainerStart(t.Context(), again.ID, container.StartOptions{}) != nil; {
+		if time.Now().After(late) {
+			t.Fatalf("nothing starts with the new containerd:\n%s", e.Log())
+		}
+		<-time.After(20 * time.Millisecond) // polls what nobody announces
+	}
+	if code, _, _ := end(t, c, again.ID); code != 5 {
+		t.Errorf("exit code %d", code)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/docker/docker/client"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -45,6 +46,12 @@ func (e *Engine) LoadShell(t testing.TB) string {
 // Load gives an engine an image under a name.
 func (e *Engine) Load(t testing.TB, ref string, img v1.Image) {
 	t.Helper()
+	Load(t, e.Client(t), ref, img)
+}
+
+// Load gives the engine of a client an image under a name.
+func Load(t testing.TB, c *client.Client, ref string, img v1.Image) {
+	t.Helper()
 	tag, err := name.NewTag(ref)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +60,7 @@ func (e *Engine) Load(t testing.TB, ref string, img v1.Image) {
 	if err := tarball.Write(tag, img, &archive); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := e.Client(t).ImageLoad(t.Context(), &archive)
+	answer, err := c.ImageLoad(t.Context(), &archive)
 	if err != nil {
 		t.Fatalf("load %s: %v", ref, err)
 	}
@@ -62,7 +69,7 @@ func (e *Engine) Load(t testing.TB, ref string, img v1.Image) {
 	if err != nil {
 		t.Fatalf("load %s: %v", ref, err)
 	}
-	if _, err := e.Client(t).ImageInspect(t.Context(), ref); err != nil {
+	if _, err := c.ImageInspect(t.Context(), ref); err != nil {
 		t.Fatalf("load %s: %v\n%s", ref, err, said)
 	}
 }

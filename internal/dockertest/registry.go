@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -153,9 +154,28 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
 		r.note(req.URL.Path)
+		r.closeRange(req)
 		w = &faulty{ResponseWriter: w, registry: r, ctx: req.Context()}
 	}
 	r.images.ServeHTTP(w, req)
+}
+
+// closeRange names the end of what is asked for, where it is that of the layer: so
+// engines ask for the rest, and the registry behind us knows only ranges with two
+// ends.
+func (r *Registry) closeRange(req *http.Request) {
+	from, open := strings.CutSuffix(req.Header.Get("Range"), "-")
+	if !open {
+		return
+	}
+	head := req.Clone(req.Context())
+	head.Method = http.MethodHead
+	w := httptest.NewRecorder()
+	r.images.ServeHTTP(w, head)
+	size, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
+	if err == nil {
+		req.Header.Set("Range", fmt.Sprintf("%s-%d", from, size-1))
+	}
 }
 
 func (r *Registry) welcome(req *http.Request) bool {
