@@ -1,0 +1,216 @@
+package docker
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/mount"
+)
+
+// Spec is a container that is to be made. There is no way to ask for a privileged
+// one.
+type Spec struct {
+	Name       string
+	Labels     map[string]string
+	Image      string
+	Entrypoint []string // nil = the image's
+	Command    []string // nil = the image's
+	Env        []string // "K=V"; goes by the API, so it is in no table of processes
+	Dir        string   // "" = the image's
+	User       string   // "uid:gid"; "" = the image's
+	Mounts     []Mount
+	CPUMilli   int64 // at most so much; 0 = no limit
+	MemBytes   int64 // at most so much, swap included; 0 = no limit
+	ShmBytes   int64 // of /dev/shm; 0 = the engine's default
+	PIDs       int64 // 0 = no limit
+	Network    string
+	Init       bool     // an init before the program, which passes signals on and reaps
+	CapAdd     []string // capabilities beside none
+	// LogBytes is how much output the engine keeps, in LogFiles files; 0 = without end.
+	LogBytes int64
+	LogFiles int
+}
+
+// Mount shows a path of the engine's host to a container. The path has to be there.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+// Create makes a container and does not start it. The error matches ErrNameTaken
+// when there is one of that name, of whoever it is.
+func (c *Client) Create(ctx context.Context, s Spec) (id string, err error) {
+	mounts := make([]mount.Mount, len(s.Mounts))
+	for i, m := range s.Mounts {
+		mounts[i] = mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+	}
+	conf := &container.Config{
+		Image: s.Image, Entrypoint: s.Entrypoint, Cmd: s.Command, Env: s.Env, WorkingDir: s.Dir, User: s.User, Labels: s.Labels,
+	}
+	host := &container.HostConfig{
+		Mounts: mounts, NetworkMode: container.NetworkMode(s.Network), ShmSize: s.ShmBytes,
+		CapDrop: []string{"ALL"}, CapAdd: s.CapAdd, SecurityOpt: []string{"no-new-privileges:true"},
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		Resources:     container.Resources{NanoCPUs: s.CPUMilli * 1e6, Memory: s.MemBytes, MemorySwap: s.MemBytes},
+	}
+	if s.Init {
+		host.Init = &s.Init
+	}
+	if s.PIDs > 0 {
+		host.PidsLimit = &s.PIDs
+	}
+	if s.LogBytes > 0 {
+		host.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{
+			"max-size": strconv.FormatInt(s.LogBytes/int64(max(s.LogFiles, 1)), 10), "max-file": strconv.Itoa(max(s.LogFiles, 1)),
+		}}
+	}
+	made, err := c.api.ContainerCreate(ctx, conf, host, nil, nil, s.Name)
+	if err != nil {
+		return "", c.fail(doingCreate, s.Name, err)
+	}
+	return made.ID, nil
+}
+
+// Start starts a container. One that runs already is started.
+func (c *Client) Start(ctx context.Context, name string) error {
+	if err := c.api.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
+		return c.fail(doingStart, name, err)
+	}
+	return nil
+}
+
+// Kill sends a signal and does not wait. The error matches ErrNotRunning when there
+// was nobody to send it to.
+func (c *Client) Kill(ctx context.Context, name, signal string) error {
+	if err := c.api.ContainerKill(ctx, name, signal); err != nil {
+		return c.fail(doingKill, name, err)
+	}
+	return nil
+}
+
+// Stop ends a container: politely, after the grace by force. It waits for the end.
+func (c *Client) Stop(ctx context.Context, name string, grace time.Duration) error {
+	seconds := int((grace + time.Second - 1) / time.Second)
+	if err := c.api.ContainerStop(ctx, name, container.StopOptions{Timeout: &seconds}); err != nil {
+		return c.fail("stop container", name, err)
+	}
+	return nil
+}
+
+// Remove removes a container with its anonymous volumes, whatever it does.
+func (c *Client) Remove(ctx context.Context, name string) error {
+	err := c.api.ContainerRemove(ctx, name, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil {
+		return c.fail("remove container", name, err)
+	}
+	return nil
+}
+
+// Phase is where a container stands.
+type Phase uint8
+
+// The phases.
+const (
+	Created Phase = iota // it has never run
+	Running              // paused and restarting ones included
+	Exited
+)
+
+// Container is what an engine knows of one.
+type Container struct {
+	ID         string
+	Name       string
+	Image      string // its id
+	Labels     map[string]string
+	Phase      Phase
+	PID        int
+	ExitCode   int
+	OOM        bool   // the kernel killed something in it for lack of memory
+	StopSignal string // that it wants to be ended with; "" = SIGTERM
+	Trouble    string // why it could not be started, in the engine's words
+	Started    time.Time
+	Finished   time.Time
+}
+
+// Inspect looks at a container.
+func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
+	r, err := c.api.ContainerInspect(ctx, name)
+	if err != nil {
+		return Container{}, c.fail("look at container", name, err)
+	}
+	out := Container{ID: r.ID, Name: trimName(r.Name), Image: r.Image}
+	if r.Config != nil {
+		out.Labels, out.StopSignal = r.Config.Labels, r.Config.StopSignal
+	}
+	if s := r.State; s != nil {
+		out.PID, out.ExitCode, out.OOM, out.Trouble = s.Pid, s.ExitCode, s.OOMKilled, s.Error
+		out.Started, out.Finished = instant(s.StartedAt), instant(s.FinishedAt)
+		out.Phase = phaseOf(string(s.Status))
+	}
+	return out, nil
+}
+
+// phaseOf reads the words of Docker, and of Podman ("configured", "stopped").
+func phaseOf(word string) Phase {
+	switch word {
+	case "created", "configured", "initialized":
+		return Created
+	case "exited", "dead", "stopped", "removing":
+		return Exited
+	default: // running, paused, restarting, stopping
+		return Running
+	}
+}
+
+// instant reads a time; the zero one, which engines write as the year 1, is zero.
+func instant(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() <= 1 {
+		return time.Time{}
+	}
+	return t
+}
+
+func trimName(n string) string {
+	if n != "" && n[0] == '/' {
+		return n[1:]
+	}
+	return n
+}
+
+// Listed is what a list says of a container.
+type Listed struct {
+	ID      string
+	Name    string
+	Labels  map[string]string
+	Phase   Phase
+	Created time.Time
+}
+
+// List lists the containers that have all the labels ("key" or "key=value"), those
+// that have ended included.
+func (c *Client) List(ctx context.Context, labels ...string) ([]Listed, error) {
+	all, err := c.api.ContainerList(ctx, container.ListOptions{All: true, Filters: labelled(labels)})
+	if err != nil {
+		return nil, c.fail("list containers", "", err)
+	}
+	out := make([]Listed, len(all))
+	for i, s := range all {
+		out[i] = Listed{ID: s.ID, Labels: s.Labels, Phase: phaseOf(string(s.State)), Created: time.Unix(s.Created, 0)}
+		if len(s.Names) > 0 {
+			out[i].Name = trimName(s.Names[0])
+		}
+	}
+	return out, nil
+}
+
+func labelled(labels []string) filters.Args {
+	f := filters.NewArgs()
+	for _, l := range labels {
+		f.Add("label", l)
+	}
+	return f
+}
