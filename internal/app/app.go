@@ -23,6 +23,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -58,7 +59,7 @@ type App struct {
 	metrics   *metrics.Metrics
 	queue     *queue.Queue
 	process   *process.Backend
-	runner    engine.Backend // whoever is in the place of the process backend
+	backends  map[string]engine.Backend // by name: those that run tasks, or stand for them
 	engine    *engine.Engine
 	server    *api.Server
 	http      *api.HTTPServer
@@ -86,7 +87,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
-	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
+	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(), backends: map[string]engine.Backend{}}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {
 		if stopErr := a.down.run(); stopErr != nil {
@@ -137,7 +138,11 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up the process backend: %w", err)
 	}
-	if err := a.newEngine(a.process); err != nil {
+	containers, err := a.newContainers(o.Environ)
+	if err != nil {
+		return err
+	}
+	if err := a.newEngine(asProcess(a.process), asContainer(containers)); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
@@ -165,12 +170,14 @@ func (a *App) queueOptions() queue.Options {
 	}
 }
 
-// newEngine makes the engine over the queue; runner is its only backend.
-func (a *App) newEngine(runner engine.Backend) (err error) {
-	a.runner = runner
+// newEngine makes the engine over the queue and the backends.
+func (a *App) newEngine(backends ...engine.Registration) (err error) {
+	for _, r := range backends {
+		a.backends[r.Backend.Name()] = r.Backend
+	}
 	a.engine, err = engine.New(engine.Options{
 		Store:    a.queue,
-		Backends: []engine.Registration{{Backend: runner, Local: true, NoImage: true}},
+		Backends: backends,
 		Classes:  a.classes(),
 		Capacity: a.capacity,
 		Wake:     a.queue.Changed(),
@@ -185,7 +192,7 @@ func (a *App) newEngine(runner engine.Backend) (err error) {
 func (a *App) newServer(mover api.Mover) (err error) {
 	q := a.queue
 	a.server, err = api.New(api.Options{
-		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{process.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
+		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats,
 		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},

@@ -5,12 +5,12 @@ import (
 	"io/fs"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
-	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // outputs finds what tasks have printed.
-type outputs struct{ layout process.Layout }
+type outputs struct{ layout taskfiles.Layout }
 
 var _ api.Outputs = outputs{}
 
@@ -21,7 +21,7 @@ func (o outputs) Path(t task.Task, attempt int) string {
 
 // Open opens the file of an attempt.
 func (o outputs) Open(t task.Task, attempt int) (api.Output, error) {
-	log, err := process.OpenLog(o.Path(t, attempt))
+	log, err := taskfiles.OpenLog(o.Path(t, attempt))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, task.Errorf(task.CodeNotFound, "task %s has no output of attempt %d: it has not begun, or its output was removed", t.Spec.ID, attempt)

@@ -46,7 +46,7 @@ func adoptRunning(t *testing.T, e *engine) {
 	e.want(e.end(storedStopping), task.Cancelled)
 	g.open(t)
 	for seq := storedAssigned; seq < storedStopping; seq++ {
-		if o := e.want(e.end(seq), task.Failed); o.ExitCode != 5 && e.place.Can.ExitFacts {
+		if o := e.want(e.end(seq), task.Failed); o.ExitCode != 5 && e.place.Can.ExitCodes {
 			t.Errorf("task %d: outcome %+v", seq, o)
 		}
 	}
@@ -104,7 +104,7 @@ func crash(t *testing.T, e *engine) {
 	g.open(t)
 	switch tk := e.end(1); tk.State() {
 	case task.Failed:
-		if o := tk.Status().Outcome; o.ExitCode != 5 && e.place.Can.ExitFacts {
+		if o := tk.Status().Outcome; o.ExitCode != 5 && e.place.Can.ExitCodes {
 			t.Errorf("outcome %+v", o)
 		}
 	default:

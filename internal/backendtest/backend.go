@@ -30,6 +30,9 @@ type Place struct {
 	// Crash kills what outlives the daemon for the backend's sake, such as a process
 	// that waits for tasks, as kill -9 would. Nil = there is nothing of the kind.
 	Crash func(t *testing.T)
+	// Ended says whether the program of an attempt has ended, where that can be seen
+	// without the backend. Nil = by what the program writes, and its process.
+	Ended func(t *testing.T, ref task.Ref) bool
 	// Can says what the backend is able to do.
 	Can Abilities
 }
@@ -42,7 +45,9 @@ type Abilities struct {
 	Marker      bool // a marked last line of output
 	TimeLimit   bool // it enforces Spec.Timeout itself
 	HostProcess bool // programs are processes of this host, which the test can look at
-	ExitFacts   bool // it tells exit codes and signals apart
+	ExitCodes   bool // it tells how a program ended
+	Signals     bool // and by which signal
+	OneStream   bool // stdout and stderr are in the order in which they were written
 	PreExec     bool // it says that a command or a directory does not exist
 }
 

@@ -16,8 +16,8 @@ func Exercise(t *testing.T, factory Factory) {
 		test  func(t *testing.T, e *engine)
 	}{
 		{"success", true, success},
-		{"failure", can.ExitFacts, failure},
-		{"signal", can.ExitFacts, signal},
+		{"failure", can.ExitCodes, failure},
+		{"signal", can.Signals, signal},
 		{"missing command", can.PreExec, missingCommand},
 		{"missing directory", can.PreExec, missingDirectory},
 		{"environment", true, environment},

@@ -39,6 +39,9 @@ func (g gate) open(t *testing.T) {
 func (g gate) awaitDone(e *engine, seq task.Seq) {
 	e.t.Helper()
 	awaitFile(e.t, g.done(seq))
+	if e.place.Ended != nil {
+		poll(e.t, "the end of a program", func() bool { return e.place.Ended(e.t, e.get(seq).Ref()) })
+	}
 	if e.place.Can.HostProcess {
 		poll(e.t, "the end of a program", func() bool { _, gone := lookAt(e.t, g.done(seq)); return gone })
 	}

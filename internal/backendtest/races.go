@@ -21,7 +21,7 @@ func stopAfterEnd(t *testing.T, e *engine) {
 	g.awaitDone(e, 1)
 	e.restart()
 	e.cancel(1)
-	if o := e.want(e.end(1), task.Failed); o.ExitCode != 5 && e.place.Can.ExitFacts {
+	if o := e.want(e.end(1), task.Failed); o.ExitCode != 5 && e.place.Can.ExitCodes {
 		t.Fatalf("outcome %+v", o)
 	}
 	e.wantOneEnd(e.get(1).Ref())
@@ -50,7 +50,7 @@ func stopRaces(t *testing.T, e *engine) {
 	for seq := task.Seq(1); seq <= raceTasks; seq++ {
 		tk := e.end(seq)
 		ends[tk.State()]++
-		if o := tk.Status().Outcome; tk.State() != task.Cancelled && (tk.State() != task.Failed || o.ExitCode != 7 && e.place.Can.ExitFacts) {
+		if o := tk.Status().Outcome; tk.State() != task.Cancelled && (tk.State() != task.Failed || o.ExitCode != 7 && e.place.Can.ExitCodes) {
 			t.Errorf("task %d is %s: %+v", seq, tk.State(), o)
 		}
 		e.wantOneEnd(tk.Ref())

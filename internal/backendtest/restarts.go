@@ -35,7 +35,7 @@ func endedMeanwhile(t *testing.T, e *engine) {
 	}
 	awaitFile(t, done)
 	e.restart()
-	if o := e.want(e.end(1), task.Failed); o.ExitCode != 5 && e.place.Can.ExitFacts {
+	if o := e.want(e.end(1), task.Failed); o.ExitCode != 5 && e.place.Can.ExitCodes {
 		t.Fatalf("outcome %+v", o)
 	}
 }

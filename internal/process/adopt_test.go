@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // loseJournal kills the supervisor and removes the journal of the queue.
@@ -102,7 +103,7 @@ func TestLostJournalBeforeTheReport(t *testing.T) {
 			opts := p.options("q")
 			d := p.daemon(t, opts)
 			gate := filepath.Join(p.dir, "gate")
-			spec := counted(p, waitFor(gate)+`echo '`+resultMarker+`{"a":1}'`)
+			spec := counted(p, waitFor(gate)+`echo '`+taskfiles.ResultMarker+`{"a":1}'`)
 			tk := assigned(t, 1, spec)
 			d.launch(tk)
 			d.await(tk.Ref(), task.EventStarted)

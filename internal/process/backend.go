@@ -12,6 +12,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // Name is the name of this backend in task.Status.Backend.
@@ -24,7 +25,7 @@ const connecting = "connecting to the process supervisor"
 // supervisor, so a Backend can go away and come back at any time.
 type Backend struct {
 	opts   Options
-	layout Layout
+	layout taskfiles.Layout
 	spool  string   // of this boot
 	former []string // of earlier boots
 	id     host.Identity
@@ -79,7 +80,7 @@ func New(opts Options) (*Backend, error) {
 		former = slices.DeleteFunc(former, func(dir string) bool { return ofTwin(dir, id) })
 	}
 	return &Backend{
-		opts: opts, layout: Layout{Dir: opts.TasksDir}, id: id, spool: present, former: former,
+		opts: opts, layout: taskfiles.Layout{Dir: opts.TasksDir}, id: id, spool: present, former: former,
 		down:  connecting,
 		given: map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{},
 		stops: map[task.Ref]struct{}{}, told: map[task.Ref]told{}, procs: map[task.Ref]known{},
@@ -94,7 +95,7 @@ func New(opts Options) (*Backend, error) {
 func (b *Backend) Name() string { return Name }
 
 // Layout says where the files of attempts are.
-func (b *Backend) Layout() Layout { return b.layout }
+func (b *Backend) Layout() taskfiles.Layout { return b.layout }
 
 // Down says why nothing can be handed over now; "" = it can.
 func (b *Backend) Down() string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // told is how much of an attempt the sink has heard.
@@ -103,8 +104,8 @@ func (b *Backend) takeResult(ref task.Ref, end *supervisorpb.End, o *task.Outcom
 	if o.Signal == 0 && (o.ExitCode == 126 || o.ExitCode == 127) && o.Message != "" {
 		return nil, nil // it never ran
 	}
-	res, err := readResult(b.layout, ref, end.GetLogBytes(), b.opts.ResultLimit)
-	if errors.Is(err, errUnread) {
+	res, err := taskfiles.ReadResult(b.layout, ref, end.GetLogBytes(), b.opts.ResultLimit)
+	if errors.Is(err, taskfiles.ErrUnread) {
 		return nil, b.unreadResult(ref, err, o)
 	}
 	b.unread.drop(ref)

@@ -30,7 +30,7 @@ func TestNotBegunIsChecked(t *testing.T) {
 			b, err := New(newPlace(t).options("q"))
 			must(t, err)
 			ref := task.Ref{Seq: 1, Attempt: 1}
-			must(t, b.layout.prepare(ref))
+			must(t, b.layout.Prepare(ref))
 			c.arrange(t, b.layout.LogPath(ref))
 			r := &supervisorpb.Report{Name: nameOf(ref), Phase: supervisorpb.Report_PHASE_ENDED, End: notBegun()}
 			got, _ := b.changes(nil, &origin{}, r, toldNothing)

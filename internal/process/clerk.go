@@ -1,6 +1,8 @@
 package process
 
 import (
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
+
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -163,7 +165,7 @@ func (s *supervisor) capLogs(q *queue) {
 	for _, l := range s.liveLogs(q) {
 		var st unix.Stat_t
 		if unix.Fstat(l.fd, &st) == nil && st.Blocks*512 > l.cap {
-			if err := cutLog(l.fd, l.path, st.Size, l.cap); err != nil {
+			if err := taskfiles.CutLog(l.fd, l.path, st.Size, l.cap); err != nil {
 				s.log.Error("cannot bound the output of a task", "queue", q.id, "task", l.a.ref.Seq, "error", err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // farSpool is the spool of a supervisor on another machine, which is silent.
@@ -58,8 +59,8 @@ func TestEndOnAnotherMachine(t *testing.T) {
 	p := newPlace(t)
 	opts := p.options("q")
 	opts.LookEvery = 10 * time.Millisecond
-	l := Layout{Dir: opts.TasksDir}
-	must(t, l.prepare(attemptOne(1)))
+	l := taskfiles.Layout{Dir: opts.TasksDir}
+	must(t, l.Prepare(attemptOne(1)))
 	must(t, os.WriteFile(l.ResultPath(attemptOne(1)), []byte(`{"a":1}`), 0o600))
 	dir, h := farSpool(t, opts, func(j *journal) {
 		for seq := range uint64(2) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/backendtest"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 func TestExercise(t *testing.T) { exercise(t, false) }
@@ -28,7 +29,7 @@ func exercise(t *testing.T, noCgroups bool) {
 				return b
 			},
 			Output: func(t *testing.T, ref task.Ref) string {
-				b, err := os.ReadFile(Layout{Dir: opts.TasksDir}.LogPath(ref))
+				b, err := os.ReadFile(taskfiles.Layout{Dir: opts.TasksDir}.LogPath(ref))
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					t.Fatal(err)
 				}
@@ -36,7 +37,7 @@ func exercise(t *testing.T, noCgroups bool) {
 			},
 			Crash: func(t *testing.T) { p.signalSupervisor(t, unix.SIGKILL) },
 			Can: backendtest.Abilities{
-				Payload: true, ResultFile: true, Marker: true, TimeLimit: true, HostProcess: true, ExitFacts: true, PreExec: true,
+				Payload: true, ResultFile: true, Marker: true, TimeLimit: true, HostProcess: true, ExitCodes: true, Signals: true, OneStream: true, PreExec: true,
 			},
 		}
 	})

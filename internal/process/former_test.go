@@ -13,6 +13,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // writeJournal makes a journal as an earlier supervisor left it.
@@ -40,9 +41,9 @@ func TestJournalOfEarlierBoot(t *testing.T) {
 	p := newPlace(t)
 	opts := p.options("q")
 	dir := formerSpool(t, opts, boot)
-	l := Layout{Dir: opts.TasksDir}
+	l := taskfiles.Layout{Dir: opts.TasksDir}
 	ref := func(seq task.Seq) task.Ref { return task.Ref{Seq: seq, Attempt: 1} }
-	must(t, l.prepare(ref(1)))
+	must(t, l.Prepare(ref(1)))
 	must(t, os.WriteFile(l.ResultPath(ref(1)), []byte(`{"a":1}`), 0o600))
 	writeJournal(t, dir, boot, func(j *journal) {
 		claim := &supervisorpb.Claim{LogPath: []byte(l.LogPath(ref(1)))}
@@ -98,10 +99,10 @@ func TestJournalOfAnotherNamespace(t *testing.T) {
 	must(t, err)
 	id.PIDs++
 	dir := filepath.Join(opts.SpoolDir, shortMachine(id)+"-"+spoolSuffix(id))
-	l := Layout{Dir: opts.TasksDir}
-	there := Layout{Dir: filepath.Join("/of-another-container", filepath.Base(opts.TasksDir))}
+	l := taskfiles.Layout{Dir: opts.TasksDir}
+	there := taskfiles.Layout{Dir: filepath.Join("/of-another-container", filepath.Base(opts.TasksDir))}
 	runs, gone, unknown := task.Ref{Seq: 1, Attempt: 1}, task.Ref{Seq: 2, Attempt: 1}, task.Ref{Seq: 3, Attempt: 1}
-	must(t, l.prepare(runs))
+	must(t, l.Prepare(runs))
 	out, err := os.Create(l.LogPath(runs))
 	must(t, err)
 	defer out.Close()

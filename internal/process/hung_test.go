@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // A supervisor that hangs holds up neither Launch nor Stop nor the end of Watch,
@@ -59,7 +60,7 @@ func TestUnpreparableTaskIsAlone(t *testing.T) {
 	must(t, os.MkdirAll(opts.TasksDir, 0o700))
 	must(t, os.WriteFile(filepath.Join(opts.TasksDir, "5"), nil, 0o600))
 	d := p.daemon(t, opts)
-	bad, good := assigned(t, 5*shardSize, argv("true")), assigned(t, 1, argv("true"))
+	bad, good := assigned(t, 5*taskfiles.ShardSize, argv("true")), assigned(t, 1, argv("true"))
 	d.launch(bad, good)
 	ev := d.end(bad.Ref()).Event
 	if ev.Kind != task.EventNotStarted || ev.Class != task.CouldNotStart || !strings.Contains(ev.Text, "cannot be prepared") {

@@ -1,12 +1,8 @@
 package process
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 )
@@ -48,42 +44,6 @@ func TestRefusedStartIsReported(t *testing.T) {
 	must(t, ss.send(&supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Forget{Forget: &supervisorpb.ForgetBatch{Names: []*supervisorpb.Name{st.GetName()}}}}))
 	if end := start(st); end.GetKind() != supervisorpb.End_KIND_VANISHED {
 		t.Fatalf("after it was forgotten: %v", end)
-	}
-}
-
-// A FIFO in place of the output must not block whoever looks for a result.
-func TestOutputThatIsNoFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	must(t, unix.Mkfifo(path, 0o600))
-	if res, err := markedLine(path, 1<<20); res != nil || err != nil {
-		t.Fatalf("%q, %v", res, err)
-	}
-	if _, err := resultFile(path, 1); err == nil {
-		t.Fatal("a FIFO was read as a result")
-	}
-}
-
-// What is cut is noted first, and a cut that fails leaves no note.
-func TestCutIsNotedFirst(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	f, err := os.Create(path)
-	must(t, err)
-	defer f.Close()
-	must(t, f.Truncate(4<<20))
-	r, err := os.Open(path)
-	must(t, err)
-	defer r.Close()
-	if err := cutLog(int(r.Fd()), path, 4<<20, 1<<20); err == nil { // it is not open for writing
-		t.Fatal("no error")
-	}
-	if _, err := os.Stat(path + cutsSuffix); !errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("a note of what was not cut: %v", err)
-	}
-	must(t, cutLog(int(f.Fd()), path, 4<<20, 1<<20))
-	cuts, err := readCuts(path)
-	must(t, err)
-	if len(cuts) != 1 || cuts[0].From != logHead || cuts[0].To != 4<<20-1<<19 {
-		t.Fatalf("cuts %+v", cuts)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // An owner on another host asks a supervisor for something by an empty file in its
@@ -96,7 +97,7 @@ func requestsIn(spool string) []request {
 		if !ok || !e.Type().IsRegular() {
 			continue
 		}
-		if info, err := e.Info(); err == nil && ownFile(info) {
+		if info, err := e.Info(); err == nil && taskfiles.OwnFile(info) {
 			out = append(out, r)
 		}
 	}

@@ -248,7 +248,7 @@ func TestUnheardOfAndCancelled(t *testing.T) {
 			must(t, err)
 			b.learn([]task.Task{c.task(b)})
 			if c.output {
-				must(t, b.layout.prepare(ref))
+				must(t, b.layout.Prepare(ref))
 				must(t, os.WriteFile(b.layout.LogPath(ref), nil, 0o600))
 			}
 			var got []task.Change

@@ -7,16 +7,17 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // startOf makes the message about one task, with its environment, and the files
 // that have to be there before it begins.
 func (b *Backend) startOf(t task.Task) (*supervisorpb.Start, []string, error) {
-	if err := b.layout.prepare(t.Ref()); err != nil {
+	if err := b.layout.Prepare(t.Ref()); err != nil {
 		return nil, nil, err
 	}
 	if len(t.Spec.Payload) > 0 {
-		if err := writePayload(b.layout.PayloadPath(t.Ref()), t.Spec.Payload); err != nil {
+		if err := taskfiles.WritePayload(b.layout.PayloadPath(t.Ref()), t.Spec.Payload); err != nil {
 			return nil, nil, err
 		}
 	}

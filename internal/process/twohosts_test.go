@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // TestFollowedFromAnotherHost: the daemon of the first host is killed, and the queue
@@ -34,7 +35,7 @@ func TestFollowedFromAnotherHost(t *testing.T) {
 	b.await("own", `failed attempt 1 on "login2" code 4`)
 	w.open("good")
 	b.await("good", `succeeded attempt 1 on "login1" code 0 result {"n": 1}`)
-	log, err := os.ReadFile(Layout{Dir: filepath.Join(w.dir, "q", "tasks")}.LogPath(task.Ref{Seq: 1, Attempt: 1}))
+	log, err := os.ReadFile(taskfiles.Layout{Dir: filepath.Join(w.dir, "q", "tasks")}.LogPath(task.Ref{Seq: 1, Attempt: 1}))
 	must(t, err)
 	if string(log) != "begins\nends\n" {
 		t.Errorf("output %q", log)

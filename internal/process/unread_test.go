@@ -1,7 +1,6 @@
 package process
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,16 +12,17 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // failOpening has the opening of files with that suffix fail, so many times.
 func failOpening(t *testing.T, suffix string, err error, times int64) *atomic.Int64 {
 	t.Helper()
-	old := openFile
-	t.Cleanup(func() { openFile = old })
+	old := taskfiles.OpenFile
+	t.Cleanup(func() { taskfiles.OpenFile = old })
 	left := &atomic.Int64{}
 	left.Store(times)
-	openFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
+	taskfiles.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
 		if strings.HasSuffix(path, suffix) && left.Add(-1) >= 0 {
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
@@ -34,7 +34,7 @@ func failOpening(t *testing.T, suffix string, err error, times int64) *atomic.In
 // A result that cannot be read for a while is no bad result: the end is told
 // when it could be read, and others do not wait for that.
 func TestResultThatCannotBeReadForAWhile(t *testing.T) {
-	marked := sh(`echo '` + resultMarker + `{"n": 2}'`)
+	marked := sh(`echo '` + taskfiles.ResultMarker + `{"n": 2}'`)
 	for _, c := range []struct {
 		suffix string
 		err    error
@@ -106,20 +106,6 @@ func TestUnreadResultOutlivesTheDaemon(t *testing.T) {
 	}
 }
 
-// What is wrong with the file itself does not pass.
-func TestWhichErrorsPass(t *testing.T) {
-	var bad resultError
-	for err, passes := range map[error]bool{
-		unix.EMFILE: true, unix.ENFILE: true, unix.ENOMEM: true, unix.EIO: true, unix.ESTALE: true, unix.EINTR: true, unix.ETIMEDOUT: true,
-		unix.EACCES: false, unix.EPERM: false, unix.EISDIR: false,
-	} {
-		got := unreadable("the result file", err)
-		if errors.Is(got, errUnread) != passes || errors.As(got, &bad) == passes {
-			t.Errorf("%v: %v", err, got)
-		}
-	}
-}
-
 // An end that is held back counts, whatever a supervisor says that has lost its
 // journal, or does not say.
 func TestUnreadResultOutlivesTheJournal(t *testing.T) {
@@ -132,7 +118,7 @@ func TestUnreadResultOutlivesTheJournal(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b, err := New(newPlace(t).options("q"))
 			must(t, err)
-			must(t, b.layout.prepare(ref))
+			must(t, b.layout.Prepare(ref))
 			must(t, os.WriteFile(b.layout.ResultPath(ref), []byte(`{"n": 1}`), 0o600))
 			left := failOpening(t, ".result.json", unix.EMFILE, 1<<40)
 			var got []task.Change

@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// shardSize is how many tasks share a directory, so that none grows so large
+// ShardSize is how many tasks share a directory, so that none grows so large
 // that listing it hurts.
-const shardSize = 1000
+const ShardSize = 1000
 
 // Layout says where the files of attempts are. The supervisor makes the log,
 // the backend the payload, and the program itself the result.
@@ -28,6 +28,10 @@ func (l Layout) PayloadPath(r task.Ref) string { return l.path(r, ".payload.json
 // ResultPath is where the program may leave a JSON object.
 func (l Layout) ResultPath(r task.Ref) string { return l.path(r, ".result.json") }
 
+// ContainerDir is where a container's own files are: what it shares with us, and what
+// is remembered about it while it is there.
+func (l Layout) ContainerDir(r task.Ref) string { return l.path(r, ".container") }
+
 // Files are all the files that an attempt may have.
 func (l Layout) Files(r task.Ref) []string {
 	return []string{l.LogPath(r), l.LogPath(r) + cutsSuffix, l.PayloadPath(r), l.ResultPath(r)}
@@ -37,7 +41,7 @@ func (l Layout) path(r task.Ref, suffix string) string {
 	b := make([]byte, 0, len(l.Dir)+48)
 	b = append(b, l.Dir...)
 	b = append(b, filepath.Separator)
-	b = strconv.AppendUint(b, uint64(r.Seq/shardSize), 10)
+	b = strconv.AppendUint(b, uint64(r.Seq/ShardSize), 10)
 	b = append(b, filepath.Separator)
 	b = strconv.AppendUint(b, uint64(r.Seq), 10)
 	b = append(b, '-')
@@ -45,8 +49,8 @@ func (l Layout) path(r task.Ref, suffix string) string {
 	return string(append(b, suffix...))
 }
 
-// prepare makes the directory of an attempt.
-func (l Layout) prepare(r task.Ref) error {
+// Prepare makes the directory of an attempt.
+func (l Layout) Prepare(r task.Ref) error {
 	if err := os.MkdirAll(filepath.Dir(l.path(r, "")), 0o700); err != nil {
 		return fmt.Errorf("make task directory: %w", err)
 	}

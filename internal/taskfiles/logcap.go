@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"encoding/json"
@@ -30,10 +30,10 @@ type cut struct {
 	Bytes int64 `json:"bytes"` // of output that were dropped
 }
 
-// cutLog drops the middle of a log that has grown beyond limit: its beginning
+// CutLog drops the middle of a log that has grown beyond limit: its beginning
 // and its newest half of the limit stay. The program goes on appending and
 // notices nothing. What was dropped is noted beside the log first.
-func cutLog(fd int, path string, size, limit int64) error {
+func CutLog(fd int, path string, size, limit int64) error {
 	cuts, err := readCuts(path)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"bytes"
@@ -89,7 +89,7 @@ func TestCutLogKeepsBothEnds(t *testing.T) {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND, 0)
 	must(t, err)
 	defer unix.Close(fd)
-	must(t, cutLog(fd, path, int64(len(text)), 1<<20))
+	must(t, CutLog(fd, path, int64(len(text)), 1<<20))
 	var st unix.Stat_t
 	must(t, unix.Stat(path, &st))
 	if st.Blocks*512 > 1<<20 || st.Size != int64(len(text)) {

@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// writePayload writes the payload for the program, in one step. A repeat finds
+// WritePayload writes the payload for the program, in one step. A repeat finds
 // it there: the name is that of the attempt, and a payload never changes.
-func writePayload(path string, payload []byte) error {
+func WritePayload(path string, payload []byte) error {
 	tmp := path + newSuffix
 	if err := writeNew(tmp, payload); err != nil {
 		return fmt.Errorf("write payload: %w", err)

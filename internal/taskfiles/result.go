@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"bytes"
@@ -13,8 +13,8 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// resultMarker begins the line of output that holds a result.
-const resultMarker = "__DSPY_RESULT__:"
+// ResultMarker begins the line of output that holds a result.
+const ResultMarker = "__DSPY_RESULT__:"
 
 // markerWindow is how much of the end of the output is searched for it, unless it
 // begins within a long line.
@@ -29,10 +29,10 @@ func badResult(format string, args ...any) error {
 	return resultError{fmt.Sprintf(format, args...)}
 }
 
-// errUnread is returned for a result that may be good and could not be read now:
+// ErrUnread is returned for a result that may be good and could not be read now:
 // out of file descriptors, a file server that is restarted, a bad disk. The
 // cause is wrapped.
-var errUnread = errors.New("could not be read")
+var ErrUnread = errors.New("could not be read")
 
 // unreadable turns an error of open(2) or read(2) into one of the two kinds. The
 // few that say something about the file itself cannot pass; all others may.
@@ -42,18 +42,23 @@ func unreadable(what string, err error) error {
 			return badResult("%s cannot be read: %v", what, err)
 		}
 	}
-	return fmt.Errorf("%s %w: %w", what, errUnread, err)
+	return fmt.Errorf("%s %w: %w", what, ErrUnread, err)
 }
 
-// readResult returns what the program gave back: its result file if it wrote
+// ReadResult returns what the program gave back: its result file if it wrote
 // one, else the last marked line of its output, else nil. The error is a
-// resultError, whose cause is the program, or an errUnread.
-func readResult(l Layout, r task.Ref, logBytes, limit int64) (task.Result, error) {
-	res, err := resultFile(l.ResultPath(r), limit)
+// resultError, whose cause is the program, or an ErrUnread.
+func ReadResult(l Layout, r task.Ref, logBytes, limit int64) (task.Result, error) {
+	return ReadResultOf(l.ResultPath(r), l.LogPath(r), logBytes, limit)
+}
+
+// ReadResultOf is ReadResult for files that are elsewhere.
+func ReadResultOf(resultPath, logPath string, logBytes, limit int64) (task.Result, error) {
+	res, err := resultFile(resultPath, limit)
 	if res != nil || err != nil || logBytes == 0 {
 		return res, err
 	}
-	return markedLine(l.LogPath(r), limit)
+	return markedLine(logPath, limit)
 }
 
 // resultFile reads the result file; nil if there is none.
@@ -105,7 +110,7 @@ func markedLine(path string, limit int64) (task.Result, error) {
 	case int64(len(line)) > limit:
 		return nil, badResult("the result is longer than the %d bytes that are allowed: write large data to a file of its own and put its path into the result", limit)
 	case !isObject(line):
-		return nil, badResult("what follows %s in the output is not a JSON object on one line", resultMarker)
+		return nil, badResult("what follows %s in the output is not a JSON object on one line", ResultMarker)
 	}
 	return task.Result(bytes.Clone(bytes.TrimSpace(line))), nil
 }
@@ -135,7 +140,7 @@ func lastMarked(f io.ReaderAt, end, window, limit int64) (line []byte, ok bool, 
 // markedIn looks for the last marked line in a part of the output, which may be
 // all of it.
 func markedIn(b []byte, all bool) ([]byte, bool) {
-	mark := []byte(resultMarker)
+	mark := []byte(ResultMarker)
 	for i := bytes.LastIndex(b, mark); i >= 0; i = bytes.LastIndex(b[:i], mark) {
 		if i == 0 && all || i > 0 && b[i-1] == '\n' {
 			line, _, _ := bytes.Cut(b[i+len(mark):], []byte("\n"))

@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"os"
@@ -18,19 +18,19 @@ func TestMarkedLine(t *testing.T) {
 	}{
 		"nothing":                  {output: ""},
 		"no marker":                {output: noise},
-		"alone":                    {output: resultMarker + `{"n":1}`, want: `{"n":1}`},
-		"with spaces":              {output: noise + resultMarker + " {\"n\":1} \r\n", want: `{"n":1}`},
-		"the last one":             {output: resultMarker + "{\"n\":1}\n" + noise[:1500] + resultMarker + "{\"n\":2}\nbye\n", want: `{"n":2}`},
-		"within a line":            {output: noise + "x " + resultMarker + "{\"n\":1}\n"},
-		"cut right before it":      {output: noise + "x" + resultMarker + strings.Repeat(" ", markerWindow-len(resultMarker))},
-		"far before the end":       {output: resultMarker + "{\"n\":1}\n" + noise},
-		"long":                     {output: noise + resultMarker + long + "\n", want: long},
-		"long, more behind it":     {output: noise + resultMarker + long + "\nbye\n", want: long},
+		"alone":                    {output: ResultMarker + `{"n":1}`, want: `{"n":1}`},
+		"with spaces":              {output: noise + ResultMarker + " {\"n\":1} \r\n", want: `{"n":1}`},
+		"the last one":             {output: ResultMarker + "{\"n\":1}\n" + noise[:1500] + ResultMarker + "{\"n\":2}\nbye\n", want: `{"n":2}`},
+		"within a line":            {output: noise + "x " + ResultMarker + "{\"n\":1}\n"},
+		"cut right before it":      {output: noise + "x" + ResultMarker + strings.Repeat(" ", markerWindow-len(ResultMarker))},
+		"far before the end":       {output: ResultMarker + "{\"n\":1}\n" + noise},
+		"long":                     {output: noise + ResultMarker + long + "\n", want: long},
+		"long, more behind it":     {output: noise + ResultMarker + long + "\nbye\n", want: long},
 		"a long line that is none": {output: noise + long + "\n"},
-		"too long":                 {output: noise + resultMarker + `{"x":"` + strings.Repeat("a", limit) + "\"}\n", refused: "longer than the 1048576 bytes"},
-		"a list":                   {output: resultMarker + "[1]\n", refused: "not a JSON object on one line"},
-		"nothing behind it":        {output: resultMarker + "\n", refused: "not a JSON object on one line"},
-		"half":                     {output: resultMarker + "{\"n\":\n1}\n", refused: "not a JSON object on one line"},
+		"too long":                 {output: noise + ResultMarker + `{"x":"` + strings.Repeat("a", limit) + "\"}\n", refused: "longer than the 1048576 bytes"},
+		"a list":                   {output: ResultMarker + "[1]\n", refused: "not a JSON object on one line"},
+		"nothing behind it":        {output: ResultMarker + "\n", refused: "not a JSON object on one line"},
+		"half":                     {output: ResultMarker + "{\"n\":\n1}\n", refused: "not a JSON object on one line"},
 	} {
 		path := filepath.Join(t.TempDir(), "out")
 		if err := os.WriteFile(path, []byte(tc.output), 0o600); err != nil {

@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"errors"
@@ -12,8 +12,11 @@ import (
 // errStrangeFile is returned for what is not a plain file of the task's.
 var errStrangeFile = errors.New("not a regular file of the task's user")
 
-// openFile is a variable so that tests can have it fail.
-var openFile = os.OpenFile
+// newSuffix is for files that are renamed when they are whole.
+const newSuffix = ".new"
+
+// OpenFile is a variable so that tests can have it fail.
+var OpenFile = os.OpenFile
 
 // openOwn opens a file of the task's.
 func openOwn(path string) (*os.File, int64, error) {
@@ -24,8 +27,8 @@ func openOwn(path string) (*os.File, int64, error) {
 	return f, st.Size, err
 }
 
-// ownFile says whether a file belongs to our user.
-func ownFile(info fs.FileInfo) bool {
+// OwnFile says whether a file belongs to our user.
+func OwnFile(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == os.Getuid()
 }
@@ -33,7 +36,7 @@ func ownFile(info fs.FileInfo) bool {
 // openPlain opens a file that a task has written or put something else in place
 // of: a FIFO must not block us, nor a link lead us elsewhere.
 func openPlain(path string) (f *os.File, st unix.Stat_t, err error) {
-	f, err = openFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err = OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, st, err
 	}

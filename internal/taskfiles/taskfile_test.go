@@ -1,4 +1,4 @@
-package process
+package taskfiles
 
 import (
 	"errors"
@@ -33,7 +33,7 @@ func TestStrangeFilesBesideTheOutput(t *testing.T) {
 			t.Errorf("%s: written to as a note of cuts", what)
 		}
 		must(t, put(path+".payload"+newSuffix))
-		if err := writePayload(path+".payload", []byte("{}")); err == nil {
+		if err := WritePayload(path+".payload", []byte("{}")); err == nil {
 			t.Errorf("%s: written to as a payload", what)
 		}
 	}
