@@ -19,13 +19,17 @@ type shapes struct {
 	names  map[shapeID]string
 	last   shapeID
 	line   line
+	images imageCounts
 }
 
 func newShapes() shapes {
-	return shapes{byName: map[string]shapeID{}, names: map[shapeID]string{}, line: newLine()}
+	return shapes{byName: map[string]shapeID{}, names: map[shapeID]string{}, line: newLine(), images: newImageCounts()}
 }
 
 func (s *shapes) set(id shapeID, name string) {
+	if _, known := s.names[id]; !known {
+		s.images.add(name, +1)
+	}
 	s.byName[name] = id
 	s.names[id] = name
 	s.last = max(s.last, id)
@@ -130,6 +134,7 @@ func (s *shapes) absorb(c shapeChanges) {
 		}
 	}
 	for id := range c.removed {
+		s.images.add(s.names[id], -1)
 		delete(s.byName, s.names[id])
 		delete(s.names, id)
 		s.line.drop(id)

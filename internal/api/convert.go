@@ -21,7 +21,10 @@ func specFrom(p *pb.TaskSpec) (*task.Spec, error) {
 	s := &task.Spec{
 		Argv: p.GetArgv(), Dir: p.GetDir(), Env: sortedEnv(p.GetEnv()), Ambient: sortedEnv(p.GetAmbientEnv()),
 		Retries: int(p.GetRetries()), Image: p.GetImage(), Needs: p.GetNeeds(), Backends: p.GetBackends(), Tenant: p.GetTenant(),
-		Resources: resourcesFrom(p.GetResources()),
+		Resources: resourcesFrom(p.GetResources()), ContainerDir: p.GetContainerDir(),
+	}
+	for _, m := range p.GetMounts() {
+		s.Mounts = append(s.Mounts, task.Mount{Host: m.GetHostPath(), Target: m.GetMountPath(), ReadOnly: m.GetReadOnly()})
 	}
 	for _, f := range []struct {
 		name string
@@ -89,6 +92,10 @@ func specTo(s *task.Spec) *pb.TaskSpec {
 			CpuMillicores: s.Resources.CPUMilli, MemBytes: s.Resources.MemBytes, Gpus: int32(s.Resources.GPUs),
 			GpuMemBytes: s.Resources.GPUMem, GpuModel: text(s.Resources.GPUModel), Mig: text(s.Resources.MIG),
 		},
+	}
+	p.ContainerDir = text(s.ContainerDir)
+	for _, m := range s.Mounts {
+		p.Mounts = append(p.Mounts, &pb.Mount{HostPath: text(m.Host), MountPath: text(m.Target), ReadOnly: m.ReadOnly})
 	}
 	if s.OnLost == task.LostRetry {
 		p.OnLost = "retry"

@@ -164,8 +164,6 @@ func readsPayload(req order, fields payload.Fields) bool {
 func refuseLater(s *task.Spec) error {
 	r := s.Resources
 	switch {
-	case s.Image != "":
-		return task.Errorf(task.CodeUnsupported, "running a container image is not in this release yet; submit the command without an image")
 	case r.GPUs > 0 || r.GPUMem > 0 || r.GPUModel != "" || r.MIG != "":
 		return task.Errorf(task.CodeUnsupported, "GPU scheduling is not in this release yet; select GPUs yourself with the variable CUDA_VISIBLE_DEVICES")
 	case len(s.Needs) > 0:

@@ -3,22 +3,37 @@ package app
 import (
 	"context"
 
+	"github.com/dspy-agent/dspy-agent/internal/container"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// resting stands for the process backend where nobody runs tasks. It takes nothing
+// restingAll are those in the places of all backends.
+func restingAll(down string) []engine.Registration {
+	return []engine.Registration{asProcess(resting{process.Name, down}), asContainer(resting{container.Name, down})}
+}
+
+func asProcess(b engine.Backend) engine.Registration {
+	return engine.Registration{Backend: b, Local: true, NoImage: true}
+}
+
+func asContainer(b engine.Backend) engine.Registration {
+	return engine.Registration{Backend: b, Local: true, Image: true}
+}
+
+// resting stands for a backend where nobody runs tasks. It takes nothing
 // and reports nothing: what has to be done is on disk before a backend is asked, and
 // the next owner's recovery asks again.
 type resting struct {
+	name string // of the backend whose place it takes, so that its tasks are known
 	down string // why nothing can be handed over; "" lets the engine explain as if it could be
 }
 
 var _ engine.Backend = resting{}
 
-// Name is that of the backend whose place it takes, so that its tasks are known.
-func (resting) Name() string { return process.Name }
+// Name is that of the backend whose place it takes.
+func (r resting) Name() string { return r.name }
 
 // Down keeps the engine from placing anything.
 func (r resting) Down() string { return r.down }

@@ -8,8 +8,10 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/container"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/payload"
+	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -87,7 +89,7 @@ func (a *App) info() api.Info {
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
-			"docker": notYet, "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
+			"docker": "ok", "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
 		},
 		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
@@ -97,8 +99,10 @@ func (a *App) info() api.Info {
 	} else if bad := a.queue.Damaged(); len(bad) > 0 {
 		info.Services["queue"] = damageText(bad)
 	}
-	if down := a.runner.Down(); down != "" {
-		info.Services["process"] = "down: " + down
+	for name, service := range map[string]string{process.Name: "process", container.Name: "docker"} {
+		if down := a.backends[name].Down(); down != "" {
+			info.Services[service] = "down: " + down
+		}
 	}
 	paused := a.queue.Paused()
 	for _, n := range a.ownClasses() {

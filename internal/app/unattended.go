@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -46,7 +47,7 @@ func OpenUnattended(ctx context.Context, o UnattendedOptions) (*Unattended, erro
 	// What goes wrong is told to whoever calls; the log is the daemon's.
 	log := slog.New(slog.DiscardHandler)
 	u := &Unattended{app: App{
-		conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(),
+		conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(), backends: map[string]engine.Backend{},
 	}}
 	if err := u.build(ctx, o); err != nil {
 		return nil, errors.Join(err, u.app.down.run())
@@ -99,12 +100,12 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 func (u *Unattended) moveOrObserve(write bool, nobody string) error {
 	a := &u.app
 	if !write {
-		if err := a.newEngine(resting{}); err != nil {
+		if err := a.newEngine(restingAll("")...); err != nil {
 			return err
 		}
 		return a.engine.Observe()
 	}
-	if err := a.newEngine(resting{down: nobody}); err != nil {
+	if err := a.newEngine(restingAll(nobody)...); err != nil {
 		return err
 	}
 	a.run("engine", a.engine.Run)

@@ -49,10 +49,12 @@ func submitFlags() []cli.Flag {
 		&cli.StringFlag{Name: "class", Usage: "`CLASS` of the task", DefaultText: config.DefaultClass},
 		&cli.IntFlag{Name: "priority", Usage: "`N`: higher is sooner"},
 		&cli.StringSliceFlag{Name: "env", Usage: "set `NAME=VALUE` for the task, or take NAME along; may be repeated"},
-		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to run in (default: the current one)"},
+		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to run in (default: the current one, in a container the image's own)"},
+		&cli.StringFlag{Name: "image", Usage: "container `IMAGE` to run in (default: on this machine directly)"},
+		&cli.StringSliceFlag{Name: "mount", Usage: "show a path of this host to the container: `HOST[:PATH][:ro]`; may be repeated"},
 		&cli.StringFlag{Name: "timeout", Usage: "stop the task after `TIME` (90, 10m, 1h30m, 2d)"},
 		&cli.StringFlag{Name: "cpus", Usage: "`N` CPUs that the task needs, such as 4 or 0.5", DefaultText: "1"},
-		&cli.StringFlag{Name: "mem", Usage: "`SIZE` of memory that the task needs, such as 4GiB; it is counted, not enforced"},
+		&cli.StringFlag{Name: "mem", Usage: "`SIZE` of memory that the task needs, such as 4GiB; it is counted, and enforced in a container"},
 		&cli.StringFlag{Name: "on-lost", Usage: "`POLICY` when nobody saw how the task ended: fail, or retry if it may run twice", DefaultText: "fail"},
 		&cli.IntFlag{Name: "retries", Usage: "try up to `N` times more when it fails"},
 		&cli.StringSliceFlag{Name: "after", Usage: "start after `ID[:ok|any|notok]` has ended so (default: ok); may be repeated"},
@@ -173,11 +175,11 @@ func parseCode(name string) (task.Code, bool) {
 // submission makes the request out of the flags and arguments.
 func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
 	argv := c.Args().Slice()
-	if len(argv) == 0 && !c.IsSet("payload") {
+	if len(argv) == 0 && !c.IsSet("payload") && !c.IsSet("image") {
 		return nil, usagef("say what to run, as in: %s submit -- python train.py", Program)
 	}
 	spec := &pb.TaskSpec{Argv: argv, Retries: int32(c.Int("retries"))}
-	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter, s.specNeeds} {
+	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specImage, s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter, s.specNeeds} {
 		if err := step(c, spec); err != nil {
 			return nil, err
 		}
@@ -193,6 +195,10 @@ func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
 }
 
 func (s *session) specDir(c *cli.Context, spec *pb.TaskSpec) error {
+	if spec.GetImage() != "" { // the folder is one of the container
+		spec.Dir, spec.ContainerDir = s.env.Cwd, c.String("workdir")
+		return nil
+	}
 	dir, err := s.workdir(c.String("workdir"))
 	spec.Dir = dir
 	return err

@@ -9,13 +9,12 @@ import (
 
 // laterParts are the parts of later releases that a daemon names; doctor says what
 // there is of them.
-var laterParts = []string{"docker", "env-manager", "gpu", "kafka", "slurm"}
+var laterParts = []string{"env-manager", "gpu", "kafka", "slurm"}
 
 // laterFlags are options of submit whose part is not in this release. They are
 // refused with the reason: running a task without the GPU that it asked for
 // would be worse than not running it.
 var laterFlags = []struct{ name, usage, why string }{
-	{"image", "container `IMAGE` to run in", "containers are not in this release yet; leave --image out to run on this machine directly"},
 	{"gpus", "`N` GPUs", gpuLater},
 	{"gpu-mem", "`SIZE` of GPU memory", gpuLater},
 	{"gpu-model", "`MODEL` of GPU", gpuLater},

@@ -60,7 +60,7 @@ const (
 // not in this release the reason why a class cannot use them.
 var laterBackends = map[string]string{
 	BackendProcess:   "",
-	BackendContainer: "containers are not in this release yet; give the class the backend \"process\"",
+	BackendContainer: "",
 	BackendSlurm:     "the Slurm backend is not in this release yet; use cpu_short or cpu_long",
 }
 
@@ -102,7 +102,9 @@ const keyAliasOf = "alias_of"
 func classOrNone(s string) bool { return s == "" || className.MatchString(s) }
 
 // newClass is a class that a site adds, before its keys are read.
-func newClass(name string) Class { return Class{Name: name, Backends: []string{BackendProcess}} }
+func newClass(name string) Class {
+	return Class{Name: name, Backends: []string{BackendProcess, BackendContainer}}
+}
 
 // Class returns the class with that name, an alias resolved. An unknown name is
 // refused with the list of known ones.

@@ -40,9 +40,10 @@ type Config struct {
 	// Nice is added to the scheduling niceness of local tasks.
 	Nice int
 
-	Retention Retention
-	Output    Output
-	Limits    Limits
+	Retention  Retention
+	Output     Output
+	Containers Containers
+	Limits     Limits
 
 	// The rest is read from the environment for parts of a later release.
 
@@ -90,6 +91,15 @@ type Output struct {
 	MaxResultBytes int64 // of the JSON object that a task returns
 }
 
+// Containers says what tasks with an image may do and see.
+type Containers struct {
+	Mounts       []string // folders of the host below which files may be shown
+	Network      string   // "none", "host", or the name of one
+	Capabilities []string
+	ShmBytes     int64 // 0 = the engine's default
+	PIDs         int   // 0 = no limit
+}
+
 // Limits protect the queue from its own user's loops.
 type Limits struct {
 	// MaxWaiting is how many tasks may wait at once; more are refused. 0 = no bound.
@@ -122,10 +132,10 @@ func Default(workspace string) Config {
 		GRPCListen: "127.0.0.1:50052",
 		HTTPListen: "127.0.0.1:9097",
 		Classes: withLater(map[string]Class{
-			ClassCPUShort: {Limit: time.Minute, Short: true, Backends: []string{BackendProcess}},
-			ClassCPULong:  {Backends: []string{BackendProcess}},
-			ClassGPUShort: {Limit: 5 * time.Minute, GPUs: 1, Backends: []string{BackendProcess}},
-			ClassGPULong:  {GPUs: 1, Backends: []string{BackendProcess}},
+			ClassCPUShort: {Limit: time.Minute, Short: true, Backends: []string{BackendProcess, BackendContainer}},
+			ClassCPULong:  {Backends: []string{BackendProcess, BackendContainer}},
+			ClassGPUShort: {Limit: 5 * time.Minute, GPUs: 1, Backends: []string{BackendProcess, BackendContainer}},
+			ClassGPULong:  {GPUs: 1, Backends: []string{BackendProcess, BackendContainer}},
 			ClassGPU:      {AliasOf: ClassGPULong},
 			ClassGPUSlurm: {GPUs: 1, Backends: []string{BackendSlurm}},
 		}),
@@ -133,8 +143,9 @@ func Default(workspace string) Config {
 			Age: 7 * day, Count: 1_000_000,
 			TombstoneAge: 90 * day, EventAge: 7 * day, EventMax: 5_000_000,
 		},
-		Output: Output{MaxLogBytes: 1 << 30, MaxResultBytes: 4 << 20},
-		Limits: Limits{MaxConnections: 512},
+		Output:     Output{MaxLogBytes: 1 << 30, MaxResultBytes: 4 << 20},
+		Containers: Containers{Network: "none", ShmBytes: 0, PIDs: 16384},
+		Limits:     Limits{MaxConnections: 512},
 
 		EnvManagerAddr: "127.0.0.1:50100",
 		Workflows:      Workflows{StoreDir: filepath.Join(workspace, "data", "workflows"), RunDir: filepath.Join(workspace, "data", "workflow_runs")},

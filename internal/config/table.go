@@ -22,7 +22,6 @@ const (
 	laterServices  = "supporting services are not in this release yet"
 	laterWorkflows = "workflows are not in this release yet"
 	laterKafka     = "Kafka is not in this release yet"
-	laterDocker    = "containers are not in this release yet"
 )
 
 // century is the bound of what is practically for ever, and can be counted in
@@ -99,6 +98,22 @@ var configFields = []field[Config]{
 		Meaning: "how large the JSON object may be that a task returns", Example: `"1MiB"`,
 	}),
 
+	at("containers.mounts", folders(), func(c *Config) *[]string { return &c.Containers.Mounts }, Setting{
+		Meaning: "folders of this host below which containers may be shown files; what a link leads to has to be below one as well", Zero: "the workspace", Example: `["/data", "/scratch/ada"]`,
+	}),
+	at("containers.network", textual("none, host, or the name of a network", networkName), func(c *Config) *string { return &c.Containers.Network }, Setting{
+		Meaning: "the network of containers: none, host (this machine's own), or the name of a network of the engine", Example: `"none"`,
+	}),
+	at("containers.capabilities", capabilities(), func(c *Config) *[]string { return &c.Containers.Capabilities }, Setting{
+		Meaning: "capabilities of the kernel that programs in containers may use; all others are dropped", Zero: "none", Example: `["NET_BIND_SERVICE"]`,
+	}),
+	at("containers.shm", size(0, maxBytes), func(c *Config) *int64 { return &c.Containers.ShmBytes }, Setting{
+		Meaning: "size of /dev/shm in a container, which PyTorch's data loaders use", Zero: "the engine's default, 64 MiB as a rule", Example: `"8GiB"`,
+	}),
+	at("containers.pids", integer(0, 4_194_304), func(c *Config) *int { return &c.Containers.PIDs }, Setting{
+		Meaning: "how many processes and threads a container may have", Zero: "no limit of its own", Example: `4096`,
+	}),
+
 	at("limits.max_waiting", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
 		Meaning: "how many tasks may wait at once; more are refused", Zero: "2,000,000", Example: `100000`,
 	}),
@@ -122,8 +137,8 @@ var configFields = []field[Config]{
 		Env: []string{"ENV_MANAGER_ADDR", "ENV_MANAGER_GRPC_ADDR"}, Example: `"127.0.0.1:50051"`,
 	}),
 	at("docker_host", textual("a text", anyText), func(c *Config) *string { return &c.DockerHost }, Setting{
-		Meaning: "where Docker is called", Later: laterDocker, Outside: laterDocker, Env: []string{"DOCKER_HOST"},
-		Zero: "Docker's own default", Example: `"unix:///run/user/1000/podman/podman.sock"`,
+		Meaning: "where the container engine is called: unix:///PATH or tcp://HOST:PORT", Env: []string{"DOCKER_HOST"},
+		Zero: "unix:///var/run/docker.sock", Example: `"unix:///run/user/1000/podman/podman.sock"`,
 	}),
 	at("workflows.store_dir", path(), func(c *Config) *string { return &c.Workflows.StoreDir }, Setting{
 		Meaning: "the folder of workflow definitions", Later: laterWorkflows, Outside: laterWorkflows, Env: []string{"WORKFLOW_STORE_DIR"}, Example: `"/scratch/ada/workflows"`,
@@ -147,6 +162,7 @@ var sections = []struct{ name, about string }{
 	{"capacity", "What this machine gives to tasks."},
 	{"retention", "How long the past is kept. 0 = for ever."},
 	{"output", "How much of a task's output is kept."},
+	{"containers", "What tasks with an image may do and see."},
 	{"limits", "Bounds that keep a loop in a script from filling the queue."},
 	{"access", "Who may use the TCP addresses, beside the programs of the user whose queue it is."},
 	{tableClasses, "Classes of tasks, [classes.NAME]. A name that is not here makes a new class, in which what is left out is as in cpu_long; in a class that is here, what is left out stays as it is."},

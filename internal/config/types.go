@@ -201,6 +201,30 @@ func hosts() typ[[]string] {
 	}, quote)
 }
 
+// folders is a list of folders of this host.
+func folders() typ[[]string] {
+	return list("list of paths", `a list of absolute paths, none twice, such as ["/data"]`, func(v value) (string, bool) {
+		return cleaned(v.text), v.kind == kindText && filepath.IsAbs(v.text) && anyText(v.text)
+	}, quote)
+}
+
+// networkName says whether a text may be the name of a container network. Another
+// container's network, which engines allow by "container:NAME", is not one.
+func networkName(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.-", r))
+	}) < 0
+}
+
+// capabilities is a list of the kernel's, without the prefix CAP_. ALL is none: it
+// would undo what they are dropped for.
+func capabilities() typ[[]string] {
+	return list("list of texts", `a list of capabilities without CAP_ before them, none twice and not ALL, such as ["NET_BIND_SERVICE"]`, func(v value) (string, bool) {
+		good := v.text != "" && v.text != "ALL" && !strings.HasPrefix(v.text, "CAP_") && strings.Trim(v.text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == ""
+		return v.text, v.kind == kindText && good
+	}, quote)
+}
+
 // uids is a list of user ids.
 func uids() typ[[]uint32] {
 	return list("list of whole numbers", "a list of user ids, none twice, such as [1001]; id -u NAME prints one", func(v value) (uint32, bool) {

@@ -92,6 +92,7 @@ type Engine struct {
 	overdue  overdues
 	slow     task.Instant // when the next attempt comes to its class's limit; 0 = none does
 	last     time.Time    // of the last commit
+	demanded uint64       // the version of the list of images that backends know
 
 	unconfirmed bool // it is not known whether the queue still is ours
 

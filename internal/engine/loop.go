@@ -83,6 +83,7 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 		return e.survive("advance", err)
 	}
 	e.due = next
+	e.demand()
 	var changes []task.Change
 	for _, in := range asks {
 		changes = append(changes, in.changes...)
@@ -289,10 +290,13 @@ func (e *Engine) rest(again bool) time.Duration {
 	return d
 }
 
-// anyDown says whether a backend is down. It does not tell when it is back, so
-// the loop looks again before long.
+// anyDown says whether a backend is down that may be back at any moment. It does not
+// tell when it is back, so the loop looks again before long.
 func (e *Engine) anyDown() bool {
 	for _, r := range e.backends {
+		if a, ok := r.Backend.(Absentee); ok && a.Absent() {
+			continue
+		}
 		if r.Backend.Down() != "" {
 			return true
 		}

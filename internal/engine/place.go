@@ -21,7 +21,7 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 	}
 	err = e.store.Line(func(h scheduler.Head) scheduler.Verdict {
 		verdict := p.Offer(h)
-		if len(p.Decision().Place) == mostPlaced {
+		if d := p.Decision(); len(d.Place)+len(d.Refuse) == mostPlaced {
 			again, verdict = true, scheduler.Stop
 		}
 		return verdict
@@ -32,6 +32,11 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 	for _, p := range p.Decision().Place {
 		changes = append(changes, task.Change{Seq: p.Seq, Event: task.Event{
 			Kind: task.EventPlaced, At: s.Now, Attempt: p.Attempt, Backend: p.Backend, Lease: p.Lease,
+		}})
+	}
+	for _, r := range p.Decision().Refuse {
+		changes = append(changes, task.Change{Seq: r.Seq, Event: task.Event{
+			Kind: task.EventRefused, At: s.Now, Attempt: r.Attempt, Class: r.Class, Text: r.Reason,
 		}})
 	}
 	return changes, again, nil
@@ -56,7 +61,11 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 		}
 	}
 	for n, r := range e.backends {
-		s.Backends[n] = scheduler.Backend{Name: n, Down: r.Backend.Down(), Local: r.Local, Image: r.Image, NoImage: r.NoImage}
+		b := scheduler.Backend{Name: n, Down: r.Backend.Down(), Local: r.Local, Image: r.Image, NoImage: r.NoImage}
+		if f, ok := r.Backend.(Fetcher); ok {
+			b.Images = f.Images()
+		}
+		s.Backends[n] = b
 	}
 	return s
 }

@@ -11,6 +11,7 @@ import (
 // something returns after the change is on disk.
 type Store interface {
 	Line
+	Demand
 	Tasks
 	Pauses
 	Leased
@@ -61,6 +62,13 @@ type Line interface {
 	Position(seq task.Seq) (ahead int, more bool, err error)
 }
 
+// Demand is what waiting tasks need to be there before they are placed.
+type Demand interface {
+	// Images lists the images that tasks in the line need, in order. The list is not
+	// changed any more; another version says that there may be another one.
+	Images() (list []string, version uint64)
+}
+
 // Pauses are which classes are paused. They outlive the engine.
 type Pauses interface {
 	// Pause pauses a class. One that is paused already stays so as it was, and the
@@ -109,4 +117,21 @@ type Backend interface {
 	// Forget says that the ends of these attempts are on disk: the backend may
 	// drop what it kept to report them. Forgetting the unknown is no error.
 	Forget(ctx context.Context, refs []task.Ref) error
+}
+
+// Fetcher is a Backend that has to fetch what tasks need before they can be placed on
+// it. When that changes it calls the sink of Watch, with no changes if it has none.
+type Fetcher interface {
+	// Want says which images waiting tasks need, all of them each time. It returns at
+	// once.
+	Want(images []string)
+	// Images says how it stands with those. The map is not changed any more.
+	Images() map[string]scheduler.Image
+}
+
+// Absentee is a Backend that a machine may do without.
+type Absentee interface {
+	// Absent says that it was looked for and is not there. It is not waited for; when it
+	// comes it calls the sink of Watch.
+	Absent() bool
 }

@@ -43,7 +43,19 @@ func (e *Engine) isQuiet() bool {
 	active := len(e.active)
 	s := e.snapshot(e.tally.clone())
 	e.mu.Unlock()
-	return active == 0 && (!e.anyDown() || nothingFor(s, e.store.Least()))
+	return active == 0 && !fetching(s) && (!e.anyDown() || nothingFor(s, e.store.Least()))
+}
+
+// fetching says that something is being fetched that a task waits for.
+func fetching(s scheduler.Snapshot) bool {
+	for _, b := range s.Backends {
+		for _, image := range b.Images {
+			if b.Down == "" && !image.Ready {
+				return true // a bad one is refused in the next round
+			}
+		}
+	}
+	return false
 }
 
 // nothingFor says that no task could start even if every backend was up.

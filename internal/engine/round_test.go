@@ -52,6 +52,8 @@ func (s *busyStore) Advance(context.Context, task.Instant) (task.Instant, bool, 
 
 func (s *busyStore) Position(task.Seq) (int, bool, error) { return 0, false, nil }
 
+func (s *busyStore) Images() ([]string, uint64) { return nil, 0 }
+
 func (s *busyStore) Least() map[string]scheduler.Usage {
 	return map[string]scheduler.Usage{"c": {CPUMilli: 1000}}
 }

@@ -13,7 +13,7 @@ type tally struct {
 	used    scheduler.Usage
 	running map[string]int // by class, those placed ahead excepted
 	ahead   map[string]int // by class
-	uneven  int            // local ones that hold more or less than one CPU
+	uneven  int            // local ones that hold more or less than one CPU, or run in a container
 }
 
 func newTally() tally {
@@ -35,7 +35,7 @@ func (y *tally) add(t task.Task, local bool, sign int) {
 	}
 	y.running[class] += sign
 	if local {
-		if l.CPUMilli != 1000 {
+		if l.CPUMilli != 1000 || t.Spec.Image != "" {
 			y.uneven += sign
 		}
 		y.used.CPUMilli += int64(sign) * l.CPUMilli

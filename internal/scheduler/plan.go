@@ -56,7 +56,7 @@ type Planner struct {
 	running   map[string]int
 	ahead     map[string]int
 	reserved  *Head // the first that waits for room, once it has waited long
-	uneven    int   // local tasks that hold more or less than one CPU
+	uneven    int   // local tasks that hold more or less than one CPU, or are in a container
 	short     bool  // somebody earlier in the line waits for room
 	elsewhere bool  // a backend that does not use this machine is up
 	here      bool  // a local backend is up
@@ -109,8 +109,8 @@ func (p *Planner) Offer(h Head) Verdict {
 	}
 }
 
-// consider places the head, or notes why it waits.
-func (p *Planner) consider(h Head) (placed bool) {
+// consider places the head, or refuses it for good, or notes why it waits.
+func (p *Planner) consider(h Head) (done bool) {
 	class, ok := p.Classes[h.Class]
 	if !ok {
 		p.wait(h, p.say("its class %s is not in the configuration; add [class.%s] to it, or cancel the task", h.Class, h.Class))
@@ -129,6 +129,14 @@ func (p *Planner) consider(h Head) (placed bool) {
 		p.wait(h, why)
 		return false
 	}
+	switch image := imageOf(h, b); {
+	case image.Bad:
+		p.refuse(h, task.ImageTrouble, fmt.Sprintf("its image %s %s", h.Image, image.Why))
+		return true
+	case !image.Ready:
+		p.wait(h, p.say("its image %s %s", h.Image, image.Why))
+		return false
+	}
 	lease, why := p.room(h, class, b)
 	if why != "" {
 		p.wait(h, why)
@@ -144,6 +152,22 @@ func (p *Planner) say(format string, args ...any) string {
 		return "it waits"
 	}
 	return fmt.Sprintf(format, args...)
+}
+
+// imageOf is how a backend stands with what the task needs.
+func imageOf(h Head, b Backend) Image {
+	if h.Image == "" || b.Images == nil {
+		return Image{Ready: true}
+	}
+	image, asked := b.Images[h.Image]
+	if !asked {
+		image.Why = "is being looked for"
+	}
+	return image
+}
+
+func (p *Planner) refuse(h Head, class task.FailureClass, reason string) {
+	p.decision.Refuse = append(p.decision.Refuse, Refusal{Seq: h.Seq, Attempt: h.Attempt, Class: class, Reason: reason})
 }
 
 func (p *Planner) wait(h Head, reason string) {
@@ -220,11 +244,11 @@ func (p *Planner) fits(need task.Lease) bool {
 
 // mayGoAhead says whether the task may be handed over before there is a slot for
 // it. Only plain tasks of one CPU may, since they can take over the slot of any
-// other; and not while an earlier one waits for room, or it would wait for those
+// other, and only processes, of which there is somebody who starts one when another ends; and not while an earlier one waits for room, or it would wait for those
 // ahead, too; and not beside tasks that hold more or less than one CPU, since
 // whoever starts what is ahead counts slots and not CPUs.
 func (p *Planner) mayGoAhead(h Head, class Class, need task.Lease) bool {
-	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Resources.GPUs == 0 && h.Resources.GPUMem == 0
+	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Image == "" && h.Resources.GPUs == 0 && h.Resources.GPUMem == 0
 	return plain && !p.short && p.uneven == 0 && p.roomAhead(class)
 }
 
@@ -253,7 +277,7 @@ func (p *Planner) place(h Head, b Backend, lease task.Lease) {
 	}
 	p.running[h.Class]++
 	if b.Local {
-		if lease.CPUMilli != 1000 {
+		if lease.CPUMilli != 1000 || h.Image != "" {
 			p.uneven++
 		}
 		p.free.CPUMilli -= lease.CPUMilli

@@ -14,8 +14,8 @@ type Snapshot struct {
 	Running map[string]int
 	// Ahead counts, by class, the tasks that are placed ahead of a free slot.
 	Ahead map[string]int
-	// Uneven counts the active local tasks that hold more or less than one CPU,
-	// those placed ahead excepted.
+	// Uneven counts the active local tasks that hold more or less than one CPU, or run
+	// in a container, those placed ahead excepted.
 	Uneven int
 	// Heads are the first tasks of each shape, in the order of the line.
 	Heads []Head
@@ -47,6 +47,9 @@ type Backend struct {
 	Local   bool   // uses this machine's Capacity
 	Image   bool   // runs container images
 	NoImage bool   // runs tasks without an image
+	// Images is how it stands with the images that waiting tasks need, by name; nil =
+	// it needs no image to be fetched before a task is placed.
+	Images map[string]Image
 }
 
 // Capacity is what this machine has for tasks.
@@ -83,9 +86,19 @@ type Placement struct {
 	Lease   task.Lease
 }
 
+// Refusal is a task that can never start.
+type Refusal struct {
+	Seq     task.Seq
+	Attempt int
+	Class   task.FailureClass
+	Reason  string // a sentence for people
+}
+
 // Decision is the answer of Plan.
 type Decision struct {
 	Place []Placement
+	// Refuse is what can never start.
+	Refuse []Refusal
 	// Waits says, for each shape of which something was not placed, why its
 	// first task waits.
 	Waits map[string]Wait
@@ -95,4 +108,14 @@ type Decision struct {
 type Wait struct {
 	Seq    task.Seq
 	Reason string // a sentence for people, without the task's name
+}
+
+// Image is how a backend stands with a container image that a task needs. One of which
+// nothing is said has not been looked for yet.
+type Image struct {
+	Ready bool // it is there
+	// Bad says that it can never be had, so that tasks that need it fail.
+	Bad bool
+	// Why says how it is, where it is not Ready, as a sentence that begins with it.
+	Why string
 }

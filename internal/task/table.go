@@ -22,7 +22,7 @@ var Edges = []Edge{
 	{EventSubmitted, nil, []State{Pending}, "queue", "id entry, place in the ready index or among the waiting"},
 	{EventPlaced, []State{Pending}, []State{Assigned}, "engine", "backend and lease; refused once a cancel was asked"},
 	{EventCancelled, []State{Pending}, []State{Cancelled}, "engine", "nothing was placed, so nothing has to be stopped"},
-	{EventRefused, []State{Pending}, []State{Failed}, "queue", "a dependency that can never be satisfied"},
+	{EventRefused, []State{Pending}, []State{Failed}, "queue or engine", "a dependency that can never be satisfied, an image that cannot be had"},
 	{EventLaunched, []State{Assigned}, []State{Starting}, "backend", "the handle to find the workload again"},
 	{EventStarted, []State{Starting}, []State{Running}, "backend", ""},
 	{EventExited, []State{Starting, Running, Stopping}, []State{Succeeded, Failed}, "backend", "result, failure class, lease released, retry decided; from stopping only when the program ended before the stop signal"},

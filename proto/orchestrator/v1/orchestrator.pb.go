@@ -140,6 +140,8 @@ type TaskSpec struct {
 	// What was taken along from where the task was submitted, "K=V"; env wins. A
 	// submission with another ambient_env is still the same submission.
 	AmbientEnv    []string `protobuf:"bytes,16,rep,name=ambient_env,json=ambientEnv,proto3" json:"ambient_env,omitempty"`
+	ContainerDir  string   `protobuf:"bytes,17,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"` // absolute, in the container; empty: the image's own
+	Mounts        []*Mount `protobuf:"bytes,18,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -286,6 +288,81 @@ func (x *TaskSpec) GetAmbientEnv() []string {
 	return nil
 }
 
+func (x *TaskSpec) GetContainerDir() string {
+	if x != nil {
+		return x.ContainerDir
+	}
+	return ""
+}
+
+func (x *TaskSpec) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+// Mount shows a path of the host to a container.
+type Mount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	HostPath      string                 `protobuf:"bytes,1,opt,name=host_path,json=hostPath,proto3" json:"host_path,omitempty"`
+	MountPath     string                 `protobuf:"bytes,2,opt,name=mount_path,json=mountPath,proto3" json:"mount_path,omitempty"` // in the container
+	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Mount) GetHostPath() string {
+	if x != nil {
+		return x.HostPath
+	}
+	return ""
+}
+
+func (x *Mount) GetMountPath() string {
+	if x != nil {
+		return x.MountPath
+	}
+	return ""
+}
+
+func (x *Mount) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 type Dependency struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -296,7 +373,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[2]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -308,7 +385,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[2]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -321,7 +398,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{2}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Dependency) GetId() string {
@@ -352,7 +429,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[3]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +441,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[3]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +454,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{3}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Resources) GetCpuMillicores() int64 {
@@ -437,7 +514,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[4]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +526,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[4]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +539,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{4}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitTaskResponse) GetSuccess() bool {
@@ -523,7 +600,7 @@ type SubmitTasksRequest struct {
 
 func (x *SubmitTasksRequest) Reset() {
 	*x = SubmitTasksRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[5]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +612,7 @@ func (x *SubmitTasksRequest) String() string {
 func (*SubmitTasksRequest) ProtoMessage() {}
 
 func (x *SubmitTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[5]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +625,7 @@ func (x *SubmitTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTasksRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTasksRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{5}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitTasksRequest) GetTasks() []*SubmitTaskRequest {
@@ -567,7 +644,7 @@ type SubmitTasksResponse struct {
 
 func (x *SubmitTasksResponse) Reset() {
 	*x = SubmitTasksResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[6]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +656,7 @@ func (x *SubmitTasksResponse) String() string {
 func (*SubmitTasksResponse) ProtoMessage() {}
 
 func (x *SubmitTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[6]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +669,7 @@ func (x *SubmitTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTasksResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTasksResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{6}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitTasksResponse) GetResults() []*SubmitTaskResponse {
@@ -611,7 +688,7 @@ type SubmitTaskStreamRequest struct {
 
 func (x *SubmitTaskStreamRequest) Reset() {
 	*x = SubmitTaskStreamRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +700,7 @@ func (x *SubmitTaskStreamRequest) String() string {
 func (*SubmitTaskStreamRequest) ProtoMessage() {}
 
 func (x *SubmitTaskStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[7]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +713,7 @@ func (x *SubmitTaskStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskStreamRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskStreamRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{7}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubmitTaskStreamRequest) GetTasks() []*SubmitTaskRequest {
@@ -658,7 +735,7 @@ type SubmitTaskStreamResponse struct {
 
 func (x *SubmitTaskStreamResponse) Reset() {
 	*x = SubmitTaskStreamResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +747,7 @@ func (x *SubmitTaskStreamResponse) String() string {
 func (*SubmitTaskStreamResponse) ProtoMessage() {}
 
 func (x *SubmitTaskStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[8]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +760,7 @@ func (x *SubmitTaskStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskStreamResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskStreamResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{8}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitTaskStreamResponse) GetAccepted() int64 {
@@ -724,7 +801,7 @@ type RefusedTask struct {
 
 func (x *RefusedTask) Reset() {
 	*x = RefusedTask{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +813,7 @@ func (x *RefusedTask) String() string {
 func (*RefusedTask) ProtoMessage() {}
 
 func (x *RefusedTask) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[9]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +826,7 @@ func (x *RefusedTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedTask.ProtoReflect.Descriptor instead.
 func (*RefusedTask) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{9}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RefusedTask) GetPosition() int64 {
@@ -779,7 +856,7 @@ type StreamTaskResultsRequest struct {
 
 func (x *StreamTaskResultsRequest) Reset() {
 	*x = StreamTaskResultsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +868,7 @@ func (x *StreamTaskResultsRequest) String() string {
 func (*StreamTaskResultsRequest) ProtoMessage() {}
 
 func (x *StreamTaskResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[10]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +881,7 @@ func (x *StreamTaskResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamTaskResultsRequest.ProtoReflect.Descriptor instead.
 func (*StreamTaskResultsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{10}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StreamTaskResultsRequest) GetTaskIds() []string {
@@ -852,7 +929,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +941,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[11]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +954,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{11}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TaskResult) GetTaskId() string {
@@ -987,7 +1064,7 @@ type GetTaskStatusRequest struct {
 
 func (x *GetTaskStatusRequest) Reset() {
 	*x = GetTaskStatusRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1076,7 @@ func (x *GetTaskStatusRequest) String() string {
 func (*GetTaskStatusRequest) ProtoMessage() {}
 
 func (x *GetTaskStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[12]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1089,7 @@ func (x *GetTaskStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskStatusRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{12}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetTaskStatusRequest) GetTaskId() string {
@@ -1036,7 +1113,7 @@ type GetTaskStatusResponse struct {
 
 func (x *GetTaskStatusResponse) Reset() {
 	*x = GetTaskStatusResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1125,7 @@ func (x *GetTaskStatusResponse) String() string {
 func (*GetTaskStatusResponse) ProtoMessage() {}
 
 func (x *GetTaskStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[13]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1138,7 @@ func (x *GetTaskStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskStatusResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{13}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetTaskStatusResponse) GetTaskId() string {
@@ -1118,7 +1195,7 @@ type CreateWorkflowRequest struct {
 
 func (x *CreateWorkflowRequest) Reset() {
 	*x = CreateWorkflowRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1207,7 @@ func (x *CreateWorkflowRequest) String() string {
 func (*CreateWorkflowRequest) ProtoMessage() {}
 
 func (x *CreateWorkflowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[14]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1220,7 @@ func (x *CreateWorkflowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkflowRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkflowRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{14}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateWorkflowRequest) GetId() string {
@@ -1185,7 +1262,7 @@ type CreateWorkflowResponse struct {
 
 func (x *CreateWorkflowResponse) Reset() {
 	*x = CreateWorkflowResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1274,7 @@ func (x *CreateWorkflowResponse) String() string {
 func (*CreateWorkflowResponse) ProtoMessage() {}
 
 func (x *CreateWorkflowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[15]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1287,7 @@ func (x *CreateWorkflowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkflowResponse.ProtoReflect.Descriptor instead.
 func (*CreateWorkflowResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{15}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateWorkflowResponse) GetSuccess() bool {
@@ -1245,7 +1322,7 @@ type StartWorkflowRunRequest struct {
 
 func (x *StartWorkflowRunRequest) Reset() {
 	*x = StartWorkflowRunRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1334,7 @@ func (x *StartWorkflowRunRequest) String() string {
 func (*StartWorkflowRunRequest) ProtoMessage() {}
 
 func (x *StartWorkflowRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[16]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1347,7 @@ func (x *StartWorkflowRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartWorkflowRunRequest.ProtoReflect.Descriptor instead.
 func (*StartWorkflowRunRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{16}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartWorkflowRunRequest) GetWorkflowId() string {
@@ -1305,7 +1382,7 @@ type StartWorkflowRunResponse struct {
 
 func (x *StartWorkflowRunResponse) Reset() {
 	*x = StartWorkflowRunResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1394,7 @@ func (x *StartWorkflowRunResponse) String() string {
 func (*StartWorkflowRunResponse) ProtoMessage() {}
 
 func (x *StartWorkflowRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[17]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1407,7 @@ func (x *StartWorkflowRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartWorkflowRunResponse.ProtoReflect.Descriptor instead.
 func (*StartWorkflowRunResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{17}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StartWorkflowRunResponse) GetSuccess() bool {
@@ -1363,7 +1440,7 @@ type StreamWorkflowStatusRequest struct {
 
 func (x *StreamWorkflowStatusRequest) Reset() {
 	*x = StreamWorkflowStatusRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1452,7 @@ func (x *StreamWorkflowStatusRequest) String() string {
 func (*StreamWorkflowStatusRequest) ProtoMessage() {}
 
 func (x *StreamWorkflowStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[18]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1465,7 @@ func (x *StreamWorkflowStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamWorkflowStatusRequest.ProtoReflect.Descriptor instead.
 func (*StreamWorkflowStatusRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{18}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamWorkflowStatusRequest) GetRunId() string {
@@ -1413,7 +1490,7 @@ type WorkflowStatusUpdate struct {
 
 func (x *WorkflowStatusUpdate) Reset() {
 	*x = WorkflowStatusUpdate{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1502,7 @@ func (x *WorkflowStatusUpdate) String() string {
 func (*WorkflowStatusUpdate) ProtoMessage() {}
 
 func (x *WorkflowStatusUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[19]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1515,7 @@ func (x *WorkflowStatusUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkflowStatusUpdate.ProtoReflect.Descriptor instead.
 func (*WorkflowStatusUpdate) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{19}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WorkflowStatusUpdate) GetRunId() string {
@@ -1499,7 +1576,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1588,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[20]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1601,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{20}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetMetricsRequest) GetMetricNames() []string {
@@ -1544,7 +1621,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1633,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[21]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1646,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{21}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MetricsResponse) GetMetrics() map[string]float64 {
@@ -1597,7 +1674,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1686,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[22]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1699,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{22}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StreamEventsRequest) GetEventTypes() []string {
@@ -1660,7 +1737,7 @@ type SystemEvent struct {
 
 func (x *SystemEvent) Reset() {
 	*x = SystemEvent{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1749,7 @@ func (x *SystemEvent) String() string {
 func (*SystemEvent) ProtoMessage() {}
 
 func (x *SystemEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[23]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1762,7 @@ func (x *SystemEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemEvent.ProtoReflect.Descriptor instead.
 func (*SystemEvent) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{23}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SystemEvent) GetEventType() string {
@@ -1738,7 +1815,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1827,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[24]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1840,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{24}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{25}
 }
 
 type HealthResponse struct {
@@ -1787,7 +1864,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1876,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[25]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1889,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{25}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HealthResponse) GetHealthy() bool {
@@ -1908,7 +1985,7 @@ type ClassStatus struct {
 
 func (x *ClassStatus) Reset() {
 	*x = ClassStatus{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +1997,7 @@ func (x *ClassStatus) String() string {
 func (*ClassStatus) ProtoMessage() {}
 
 func (x *ClassStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[26]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2010,7 @@ func (x *ClassStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassStatus.ProtoReflect.Descriptor instead.
 func (*ClassStatus) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{26}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ClassStatus) GetClass() string {
@@ -1994,7 +2071,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2083,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[27]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2096,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{27}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetTaskRequest) GetTaskId() string {
@@ -2064,7 +2141,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2153,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[28]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2166,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{28}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TaskInfo) GetId() string {
@@ -2289,7 +2366,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2378,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[29]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2391,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{29}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Outcome) GetExitCode() int32 {
@@ -2381,7 +2458,7 @@ type AttemptInfo struct {
 
 func (x *AttemptInfo) Reset() {
 	*x = AttemptInfo{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2470,7 @@ func (x *AttemptInfo) String() string {
 func (*AttemptInfo) ProtoMessage() {}
 
 func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[30]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2483,7 @@ func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInfo.ProtoReflect.Descriptor instead.
 func (*AttemptInfo) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{30}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AttemptInfo) GetNumber() int32 {
@@ -2470,7 +2547,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2559,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2572,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{31}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListTasksRequest) GetClass() string {
@@ -2536,7 +2613,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2625,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2638,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{32}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListTasksResponse) GetTasks() []*TaskInfo {
@@ -2587,7 +2664,7 @@ type WaitTaskRequest struct {
 
 func (x *WaitTaskRequest) Reset() {
 	*x = WaitTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2676,7 @@ func (x *WaitTaskRequest) String() string {
 func (*WaitTaskRequest) ProtoMessage() {}
 
 func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2689,7 @@ func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitTaskRequest.ProtoReflect.Descriptor instead.
 func (*WaitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WaitTaskRequest) GetTaskId() string {
@@ -2632,7 +2709,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2721,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2734,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -2683,7 +2760,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2772,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2785,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CancelTaskResponse) GetTask() *TaskInfo {
@@ -2727,7 +2804,7 @@ type RetryTaskRequest struct {
 
 func (x *RetryTaskRequest) Reset() {
 	*x = RetryTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2816,7 @@ func (x *RetryTaskRequest) String() string {
 func (*RetryTaskRequest) ProtoMessage() {}
 
 func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2829,7 @@ func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskRequest.ProtoReflect.Descriptor instead.
 func (*RetryTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RetryTaskRequest) GetTaskId() string {
@@ -2771,7 +2848,7 @@ type RetryTaskResponse struct {
 
 func (x *RetryTaskResponse) Reset() {
 	*x = RetryTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +2860,7 @@ func (x *RetryTaskResponse) String() string {
 func (*RetryTaskResponse) ProtoMessage() {}
 
 func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +2873,7 @@ func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskResponse.ProtoReflect.Descriptor instead.
 func (*RetryTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RetryTaskResponse) GetTask() *TaskInfo {
@@ -2815,7 +2892,7 @@ type ReleaseTaskRequest struct {
 
 func (x *ReleaseTaskRequest) Reset() {
 	*x = ReleaseTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +2904,7 @@ func (x *ReleaseTaskRequest) String() string {
 func (*ReleaseTaskRequest) ProtoMessage() {}
 
 func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +2917,7 @@ func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseTaskRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReleaseTaskRequest) GetTaskId() string {
@@ -2860,7 +2937,7 @@ type ReleaseTaskResponse struct {
 
 func (x *ReleaseTaskResponse) Reset() {
 	*x = ReleaseTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +2949,7 @@ func (x *ReleaseTaskResponse) String() string {
 func (*ReleaseTaskResponse) ProtoMessage() {}
 
 func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +2962,7 @@ func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseTaskResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReleaseTaskResponse) GetTask() *TaskInfo {
@@ -2911,7 +2988,7 @@ type ExplainTaskRequest struct {
 
 func (x *ExplainTaskRequest) Reset() {
 	*x = ExplainTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3000,7 @@ func (x *ExplainTaskRequest) String() string {
 func (*ExplainTaskRequest) ProtoMessage() {}
 
 func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3013,7 @@ func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainTaskRequest) GetTaskId() string {
@@ -2956,7 +3033,7 @@ type ExplainTaskResponse struct {
 
 func (x *ExplainTaskResponse) Reset() {
 	*x = ExplainTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3045,7 @@ func (x *ExplainTaskResponse) String() string {
 func (*ExplainTaskResponse) ProtoMessage() {}
 
 func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3058,7 @@ func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainTaskResponse) GetReason() string {
@@ -3011,7 +3088,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3100,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3113,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StreamLogsRequest) GetTaskId() string {
@@ -3087,7 +3164,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3176,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3189,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogChunk) GetData() []byte {
@@ -3160,7 +3237,7 @@ type PauseClassRequest struct {
 
 func (x *PauseClassRequest) Reset() {
 	*x = PauseClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3249,7 @@ func (x *PauseClassRequest) String() string {
 func (*PauseClassRequest) ProtoMessage() {}
 
 func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3262,7 @@ func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassRequest.ProtoReflect.Descriptor instead.
 func (*PauseClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PauseClassRequest) GetClass() string {
@@ -3212,7 +3289,7 @@ type PauseClassResponse struct {
 
 func (x *PauseClassResponse) Reset() {
 	*x = PauseClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3224,7 +3301,7 @@ func (x *PauseClassResponse) String() string {
 func (*PauseClassResponse) ProtoMessage() {}
 
 func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3237,7 +3314,7 @@ func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassResponse.ProtoReflect.Descriptor instead.
 func (*PauseClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PauseClassResponse) GetClass() *ClassStats {
@@ -3263,7 +3340,7 @@ type ResumeClassRequest struct {
 
 func (x *ResumeClassRequest) Reset() {
 	*x = ResumeClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3275,7 +3352,7 @@ func (x *ResumeClassRequest) String() string {
 func (*ResumeClassRequest) ProtoMessage() {}
 
 func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3288,7 +3365,7 @@ func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassRequest.ProtoReflect.Descriptor instead.
 func (*ResumeClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ResumeClassRequest) GetClass() string {
@@ -3308,7 +3385,7 @@ type ResumeClassResponse struct {
 
 func (x *ResumeClassResponse) Reset() {
 	*x = ResumeClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3320,7 +3397,7 @@ func (x *ResumeClassResponse) String() string {
 func (*ResumeClassResponse) ProtoMessage() {}
 
 func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3333,7 +3410,7 @@ func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassResponse.ProtoReflect.Descriptor instead.
 func (*ResumeClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ResumeClassResponse) GetClass() *ClassStats {
@@ -3358,7 +3435,7 @@ type GetQueueStatsRequest struct {
 
 func (x *GetQueueStatsRequest) Reset() {
 	*x = GetQueueStatsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3447,7 @@ func (x *GetQueueStatsRequest) String() string {
 func (*GetQueueStatsRequest) ProtoMessage() {}
 
 func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3460,7 @@ func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
 }
 
 type QueueStats struct {
@@ -3403,7 +3480,7 @@ type QueueStats struct {
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3492,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3505,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *QueueStats) GetClasses() []*ClassStats {
@@ -3518,7 +3595,7 @@ type ClassStats struct {
 
 func (x *ClassStats) Reset() {
 	*x = ClassStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3530,7 +3607,7 @@ func (x *ClassStats) String() string {
 func (*ClassStats) ProtoMessage() {}
 
 func (x *ClassStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3543,7 +3620,7 @@ func (x *ClassStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassStats.ProtoReflect.Descriptor instead.
 func (*ClassStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClassStats) GetName() string {
@@ -3653,7 +3730,7 @@ type RecentStats struct {
 
 func (x *RecentStats) Reset() {
 	*x = RecentStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +3742,7 @@ func (x *RecentStats) String() string {
 func (*RecentStats) ProtoMessage() {}
 
 func (x *RecentStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +3755,7 @@ func (x *RecentStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecentStats.ProtoReflect.Descriptor instead.
 func (*RecentStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RecentStats) GetWindowMs() int64 {
@@ -3724,7 +3801,7 @@ type BackupQueueRequest struct {
 
 func (x *BackupQueueRequest) Reset() {
 	*x = BackupQueueRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +3813,7 @@ func (x *BackupQueueRequest) String() string {
 func (*BackupQueueRequest) ProtoMessage() {}
 
 func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +3826,7 @@ func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupQueueRequest.ProtoReflect.Descriptor instead.
 func (*BackupQueueRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
 }
 
 // BackupQueueChunk is a piece of the file. They come in no order, and some places come
@@ -3767,7 +3844,7 @@ type BackupQueueChunk struct {
 
 func (x *BackupQueueChunk) Reset() {
 	*x = BackupQueueChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3856,7 @@ func (x *BackupQueueChunk) String() string {
 func (*BackupQueueChunk) ProtoMessage() {}
 
 func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3869,7 @@ func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupQueueChunk.ProtoReflect.Descriptor instead.
 func (*BackupQueueChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BackupQueueChunk) GetOffset() int64 {
@@ -3846,7 +3923,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x04name\x18\x11 \x01(\tR\x04name\x1a:\n" +
 	"\fPayloadEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdf\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x04\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
@@ -3867,7 +3944,14 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\bbackends\x18\x0e \x03(\tR\bbackends\x12\x16\n" +
 	"\x06tenant\x18\x0f \x01(\tR\x06tenant\x12\x1f\n" +
 	"\vambient_env\x18\x10 \x03(\tR\n" +
-	"ambientEnv\"0\n" +
+	"ambientEnv\x12#\n" +
+	"\rcontainer_dir\x18\x11 \x01(\tR\fcontainerDir\x12.\n" +
+	"\x06mounts\x18\x12 \x03(\v2\x16.orchestrator.v1.MountR\x06mounts\"`\n" +
+	"\x05Mount\x12\x1b\n" +
+	"\thost_path\x18\x01 \x01(\tR\bhostPath\x12\x1d\n" +
+	"\n" +
+	"mount_path\x18\x02 \x01(\tR\tmountPath\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"0\n" +
 	"\n" +
 	"Dependency\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -4224,157 +4308,159 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
-	(*Dependency)(nil),                  // 2: orchestrator.v1.Dependency
-	(*Resources)(nil),                   // 3: orchestrator.v1.Resources
-	(*SubmitTaskResponse)(nil),          // 4: orchestrator.v1.SubmitTaskResponse
-	(*SubmitTasksRequest)(nil),          // 5: orchestrator.v1.SubmitTasksRequest
-	(*SubmitTasksResponse)(nil),         // 6: orchestrator.v1.SubmitTasksResponse
-	(*SubmitTaskStreamRequest)(nil),     // 7: orchestrator.v1.SubmitTaskStreamRequest
-	(*SubmitTaskStreamResponse)(nil),    // 8: orchestrator.v1.SubmitTaskStreamResponse
-	(*RefusedTask)(nil),                 // 9: orchestrator.v1.RefusedTask
-	(*StreamTaskResultsRequest)(nil),    // 10: orchestrator.v1.StreamTaskResultsRequest
-	(*TaskResult)(nil),                  // 11: orchestrator.v1.TaskResult
-	(*GetTaskStatusRequest)(nil),        // 12: orchestrator.v1.GetTaskStatusRequest
-	(*GetTaskStatusResponse)(nil),       // 13: orchestrator.v1.GetTaskStatusResponse
-	(*CreateWorkflowRequest)(nil),       // 14: orchestrator.v1.CreateWorkflowRequest
-	(*CreateWorkflowResponse)(nil),      // 15: orchestrator.v1.CreateWorkflowResponse
-	(*StartWorkflowRunRequest)(nil),     // 16: orchestrator.v1.StartWorkflowRunRequest
-	(*StartWorkflowRunResponse)(nil),    // 17: orchestrator.v1.StartWorkflowRunResponse
-	(*StreamWorkflowStatusRequest)(nil), // 18: orchestrator.v1.StreamWorkflowStatusRequest
-	(*WorkflowStatusUpdate)(nil),        // 19: orchestrator.v1.WorkflowStatusUpdate
-	(*GetMetricsRequest)(nil),           // 20: orchestrator.v1.GetMetricsRequest
-	(*MetricsResponse)(nil),             // 21: orchestrator.v1.MetricsResponse
-	(*StreamEventsRequest)(nil),         // 22: orchestrator.v1.StreamEventsRequest
-	(*SystemEvent)(nil),                 // 23: orchestrator.v1.SystemEvent
-	(*HealthRequest)(nil),               // 24: orchestrator.v1.HealthRequest
-	(*HealthResponse)(nil),              // 25: orchestrator.v1.HealthResponse
-	(*ClassStatus)(nil),                 // 26: orchestrator.v1.ClassStatus
-	(*GetTaskRequest)(nil),              // 27: orchestrator.v1.GetTaskRequest
-	(*TaskInfo)(nil),                    // 28: orchestrator.v1.TaskInfo
-	(*Outcome)(nil),                     // 29: orchestrator.v1.Outcome
-	(*AttemptInfo)(nil),                 // 30: orchestrator.v1.AttemptInfo
-	(*ListTasksRequest)(nil),            // 31: orchestrator.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),           // 32: orchestrator.v1.ListTasksResponse
-	(*WaitTaskRequest)(nil),             // 33: orchestrator.v1.WaitTaskRequest
-	(*CancelTaskRequest)(nil),           // 34: orchestrator.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),          // 35: orchestrator.v1.CancelTaskResponse
-	(*RetryTaskRequest)(nil),            // 36: orchestrator.v1.RetryTaskRequest
-	(*RetryTaskResponse)(nil),           // 37: orchestrator.v1.RetryTaskResponse
-	(*ReleaseTaskRequest)(nil),          // 38: orchestrator.v1.ReleaseTaskRequest
-	(*ReleaseTaskResponse)(nil),         // 39: orchestrator.v1.ReleaseTaskResponse
-	(*ExplainTaskRequest)(nil),          // 40: orchestrator.v1.ExplainTaskRequest
-	(*ExplainTaskResponse)(nil),         // 41: orchestrator.v1.ExplainTaskResponse
-	(*StreamLogsRequest)(nil),           // 42: orchestrator.v1.StreamLogsRequest
-	(*LogChunk)(nil),                    // 43: orchestrator.v1.LogChunk
-	(*PauseClassRequest)(nil),           // 44: orchestrator.v1.PauseClassRequest
-	(*PauseClassResponse)(nil),          // 45: orchestrator.v1.PauseClassResponse
-	(*ResumeClassRequest)(nil),          // 46: orchestrator.v1.ResumeClassRequest
-	(*ResumeClassResponse)(nil),         // 47: orchestrator.v1.ResumeClassResponse
-	(*GetQueueStatsRequest)(nil),        // 48: orchestrator.v1.GetQueueStatsRequest
-	(*QueueStats)(nil),                  // 49: orchestrator.v1.QueueStats
-	(*ClassStats)(nil),                  // 50: orchestrator.v1.ClassStats
-	(*RecentStats)(nil),                 // 51: orchestrator.v1.RecentStats
-	(*BackupQueueRequest)(nil),          // 52: orchestrator.v1.BackupQueueRequest
-	(*BackupQueueChunk)(nil),            // 53: orchestrator.v1.BackupQueueChunk
-	nil,                                 // 54: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 55: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 56: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 57: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 58: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 59: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 60: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 61: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 62: orchestrator.v1.ClassStatus.StatesEntry
-	nil,                                 // 63: orchestrator.v1.ClassStats.StatesEntry
+	(*Mount)(nil),                       // 2: orchestrator.v1.Mount
+	(*Dependency)(nil),                  // 3: orchestrator.v1.Dependency
+	(*Resources)(nil),                   // 4: orchestrator.v1.Resources
+	(*SubmitTaskResponse)(nil),          // 5: orchestrator.v1.SubmitTaskResponse
+	(*SubmitTasksRequest)(nil),          // 6: orchestrator.v1.SubmitTasksRequest
+	(*SubmitTasksResponse)(nil),         // 7: orchestrator.v1.SubmitTasksResponse
+	(*SubmitTaskStreamRequest)(nil),     // 8: orchestrator.v1.SubmitTaskStreamRequest
+	(*SubmitTaskStreamResponse)(nil),    // 9: orchestrator.v1.SubmitTaskStreamResponse
+	(*RefusedTask)(nil),                 // 10: orchestrator.v1.RefusedTask
+	(*StreamTaskResultsRequest)(nil),    // 11: orchestrator.v1.StreamTaskResultsRequest
+	(*TaskResult)(nil),                  // 12: orchestrator.v1.TaskResult
+	(*GetTaskStatusRequest)(nil),        // 13: orchestrator.v1.GetTaskStatusRequest
+	(*GetTaskStatusResponse)(nil),       // 14: orchestrator.v1.GetTaskStatusResponse
+	(*CreateWorkflowRequest)(nil),       // 15: orchestrator.v1.CreateWorkflowRequest
+	(*CreateWorkflowResponse)(nil),      // 16: orchestrator.v1.CreateWorkflowResponse
+	(*StartWorkflowRunRequest)(nil),     // 17: orchestrator.v1.StartWorkflowRunRequest
+	(*StartWorkflowRunResponse)(nil),    // 18: orchestrator.v1.StartWorkflowRunResponse
+	(*StreamWorkflowStatusRequest)(nil), // 19: orchestrator.v1.StreamWorkflowStatusRequest
+	(*WorkflowStatusUpdate)(nil),        // 20: orchestrator.v1.WorkflowStatusUpdate
+	(*GetMetricsRequest)(nil),           // 21: orchestrator.v1.GetMetricsRequest
+	(*MetricsResponse)(nil),             // 22: orchestrator.v1.MetricsResponse
+	(*StreamEventsRequest)(nil),         // 23: orchestrator.v1.StreamEventsRequest
+	(*SystemEvent)(nil),                 // 24: orchestrator.v1.SystemEvent
+	(*HealthRequest)(nil),               // 25: orchestrator.v1.HealthRequest
+	(*HealthResponse)(nil),              // 26: orchestrator.v1.HealthResponse
+	(*ClassStatus)(nil),                 // 27: orchestrator.v1.ClassStatus
+	(*GetTaskRequest)(nil),              // 28: orchestrator.v1.GetTaskRequest
+	(*TaskInfo)(nil),                    // 29: orchestrator.v1.TaskInfo
+	(*Outcome)(nil),                     // 30: orchestrator.v1.Outcome
+	(*AttemptInfo)(nil),                 // 31: orchestrator.v1.AttemptInfo
+	(*ListTasksRequest)(nil),            // 32: orchestrator.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),           // 33: orchestrator.v1.ListTasksResponse
+	(*WaitTaskRequest)(nil),             // 34: orchestrator.v1.WaitTaskRequest
+	(*CancelTaskRequest)(nil),           // 35: orchestrator.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),          // 36: orchestrator.v1.CancelTaskResponse
+	(*RetryTaskRequest)(nil),            // 37: orchestrator.v1.RetryTaskRequest
+	(*RetryTaskResponse)(nil),           // 38: orchestrator.v1.RetryTaskResponse
+	(*ReleaseTaskRequest)(nil),          // 39: orchestrator.v1.ReleaseTaskRequest
+	(*ReleaseTaskResponse)(nil),         // 40: orchestrator.v1.ReleaseTaskResponse
+	(*ExplainTaskRequest)(nil),          // 41: orchestrator.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),         // 42: orchestrator.v1.ExplainTaskResponse
+	(*StreamLogsRequest)(nil),           // 43: orchestrator.v1.StreamLogsRequest
+	(*LogChunk)(nil),                    // 44: orchestrator.v1.LogChunk
+	(*PauseClassRequest)(nil),           // 45: orchestrator.v1.PauseClassRequest
+	(*PauseClassResponse)(nil),          // 46: orchestrator.v1.PauseClassResponse
+	(*ResumeClassRequest)(nil),          // 47: orchestrator.v1.ResumeClassRequest
+	(*ResumeClassResponse)(nil),         // 48: orchestrator.v1.ResumeClassResponse
+	(*GetQueueStatsRequest)(nil),        // 49: orchestrator.v1.GetQueueStatsRequest
+	(*QueueStats)(nil),                  // 50: orchestrator.v1.QueueStats
+	(*ClassStats)(nil),                  // 51: orchestrator.v1.ClassStats
+	(*RecentStats)(nil),                 // 52: orchestrator.v1.RecentStats
+	(*BackupQueueRequest)(nil),          // 53: orchestrator.v1.BackupQueueRequest
+	(*BackupQueueChunk)(nil),            // 54: orchestrator.v1.BackupQueueChunk
+	nil,                                 // 55: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 56: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 57: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 58: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 59: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 60: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 61: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 62: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 63: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 64: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	54, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	55, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
-	2,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
-	3,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
-	0,  // 4: orchestrator.v1.SubmitTasksRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
-	4,  // 5: orchestrator.v1.SubmitTasksResponse.results:type_name -> orchestrator.v1.SubmitTaskResponse
-	0,  // 6: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
-	9,  // 7: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
-	4,  // 8: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
-	55, // 9: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	56, // 10: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	57, // 11: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	58, // 12: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	59, // 13: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	60, // 14: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	61, // 15: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
-	26, // 16: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	62, // 17: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
-	29, // 18: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
-	30, // 19: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
-	1,  // 20: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
-	29, // 21: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
-	28, // 22: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
-	28, // 23: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	28, // 24: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	28, // 25: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	28, // 26: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	50, // 27: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	50, // 28: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	50, // 29: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
-	63, // 30: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
-	51, // 31: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
-	0,  // 32: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	10, // 33: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	12, // 34: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	14, // 35: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	16, // 36: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	18, // 37: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	20, // 38: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	22, // 39: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	24, // 40: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	5,  // 41: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	7,  // 42: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	27, // 43: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	31, // 44: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	33, // 45: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	34, // 46: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	36, // 47: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	38, // 48: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
-	40, // 49: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	42, // 50: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	44, // 51: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	46, // 52: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	48, // 53: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	52, // 54: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
-	4,  // 55: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	11, // 56: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	13, // 57: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	15, // 58: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	17, // 59: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	19, // 60: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	21, // 61: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	23, // 62: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	25, // 63: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	6,  // 64: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	8,  // 65: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	28, // 66: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	32, // 67: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	28, // 68: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	35, // 69: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	37, // 70: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	39, // 71: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
-	41, // 72: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	43, // 73: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	45, // 74: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	47, // 75: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	49, // 76: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	53, // 77: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
-	55, // [55:78] is the sub-list for method output_type
-	32, // [32:55] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	3,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
+	4,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
+	2,  // 4: orchestrator.v1.TaskSpec.mounts:type_name -> orchestrator.v1.Mount
+	0,  // 5: orchestrator.v1.SubmitTasksRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
+	5,  // 6: orchestrator.v1.SubmitTasksResponse.results:type_name -> orchestrator.v1.SubmitTaskResponse
+	0,  // 7: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
+	10, // 8: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
+	5,  // 9: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
+	56, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	57, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	58, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	59, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	60, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	61, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	62, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	27, // 17: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
+	63, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	30, // 19: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
+	31, // 20: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
+	1,  // 21: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
+	30, // 22: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
+	29, // 23: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
+	29, // 24: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 25: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 26: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 27: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	51, // 28: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	51, // 29: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	51, // 30: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
+	64, // 31: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	52, // 32: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
+	0,  // 33: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	11, // 34: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	13, // 35: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	15, // 36: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	17, // 37: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	19, // 38: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	21, // 39: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	23, // 40: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	25, // 41: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	6,  // 42: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	8,  // 43: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	28, // 44: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	32, // 45: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	34, // 46: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	35, // 47: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	37, // 48: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	39, // 49: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	41, // 50: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	43, // 51: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	45, // 52: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	47, // 53: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	49, // 54: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	53, // 55: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	5,  // 56: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	12, // 57: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	14, // 58: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	16, // 59: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	18, // 60: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	20, // 61: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	22, // 62: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	24, // 63: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	26, // 64: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	7,  // 65: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	9,  // 66: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	29, // 67: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	33, // 68: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	29, // 69: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	36, // 70: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	38, // 71: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	40, // 72: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	42, // 73: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	44, // 74: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	46, // 75: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	48, // 76: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	50, // 77: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	54, // 78: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	56, // [56:79] is the sub-list for method output_type
+	33, // [33:56] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -4388,7 +4474,7 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   64,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

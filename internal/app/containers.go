@@ -1,0 +1,75 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/container"
+	"github.com/dspy-agent/dspy-agent/internal/docker"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// newContainers makes the backend for tasks with an image. Whether there is an engine it
+// finds out by itself, and again and again: without one such tasks wait and say so.
+func (a *App) newContainers(environ []string) (*container.Backend, error) {
+	client, err := docker.New(engineOptions(a.conf.DockerHost, environ))
+	if err != nil {
+		return nil, fmt.Errorf("set up the container backend: %w", err)
+	}
+	a.down.push("connections to the container engine", func(context.Context) error { return client.Close() })
+	c := a.conf.Containers
+	mounts := c.Mounts
+	if len(mounts) == 0 {
+		mounts = []string{a.conf.Workspace}
+	}
+	b, err := container.New(container.Options{
+		QueueID: a.queue.ID(), TasksDir: a.tasksDir(), Engine: client, Logger: a.log.With("component", "container"),
+		Confirm: a.queue.ConfirmLease, Needed: a.needed,
+		Network: func(task.Task) string { return c.Network },
+		Rules:   container.Rules{Mounts: mounts, Capabilities: c.Capabilities, ShmBytes: c.ShmBytes, PIDs: int64(c.PIDs)},
+		UID:     os.Geteuid(), GID: os.Getegid(),
+		LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up the container backend: %w", err)
+	}
+	return b, nil
+}
+
+// engineOptions say which engine is meant, in the words of Docker's own command.
+func engineOptions(dockerHost string, environ []string) docker.Options {
+	get := func(name string) string {
+		value := ""
+		for _, kv := range environ {
+			if k, v, ok := strings.Cut(kv, "="); ok && k == name {
+				value = v
+			}
+		}
+		return value
+	}
+	o := docker.Options{Host: dockerHost, CertDir: get("DOCKER_CERT_PATH"), ConfigDir: get("DOCKER_CONFIG"), Path: get("PATH")}
+	home := get("HOME")
+	if o.ConfigDir == "" && home != "" {
+		o.ConfigDir = filepath.Join(home, ".docker")
+	}
+	if get("DOCKER_TLS_VERIFY") != "" {
+		o.CertDir = cmp.Or(o.CertDir, o.ConfigDir)
+	}
+	return o
+}
+
+// needed says whether an attempt is one that the queue still follows.
+func (a *App) needed(ref task.Ref) (bool, error) {
+	t, err := a.queue.Get(ref.Seq)
+	switch {
+	case task.CodeOf(err) == task.CodeNotFound && err != nil:
+		return false, nil
+	case err != nil:
+		return true, err
+	}
+	return t.Ref() == ref && t.State().Active(), nil
+}

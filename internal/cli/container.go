@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// specImage reads the flags that are about a container.
+func (s *session) specImage(c *cli.Context, spec *pb.TaskSpec) error {
+	spec.Image = c.String("image")
+	if c.IsSet("image") && spec.Image == "" {
+		return usagef("--image is empty; is a variable of the shell not set? Leave --image out to run on this machine directly")
+	}
+	for _, text := range c.StringSlice("mount") {
+		if spec.Image == "" {
+			return usagef("--mount needs --image: without a container the program sees the host's paths")
+		}
+		m, ok := s.mount(text)
+		if !ok {
+			return usagef("--mount is %q; write HOST, HOST:PATH or HOST:PATH:ro, with an absolute PATH in the container", text)
+		}
+		spec.Mounts = append(spec.Mounts, m)
+	}
+	return nil
+}
+
+// mount reads HOST[:PATH][:ro]. Without PATH it is the same as on the host.
+func (s *session) mount(text string) (*pb.Mount, bool) {
+	rest, readOnly := strings.CutSuffix(text, ":ro")
+	host, target, both := strings.Cut(rest, ":")
+	if host == "" || both && !filepath.IsAbs(target) {
+		return nil, false
+	}
+	if !filepath.IsAbs(host) {
+		host = filepath.Join(s.env.Cwd, host)
+	}
+	host = filepath.Clean(host)
+	if !both {
+		target = host
+	}
+	return &pb.Mount{HostPath: host, MountPath: filepath.Clean(target), ReadOnly: readOnly}, true
+}

@@ -1,0 +1,86 @@
+package container
+
+import (
+	"encoding/json"
+
+	"github.com/dspy-agent/dspy-agent/internal/docker"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// handle is what task.Status.Handle holds. The name says all; the rest is for people,
+// and for those who come with later releases. Versions only add fields.
+type handle struct {
+	Version   int    `json:"v"`
+	Container string `json:"container"` // its id
+	Name      string `json:"name"`
+	Engine    string `json:"engine"` // its id
+	Host      string `json:"host"`   // where the engine was called
+}
+
+// tell reports about an attempt.
+func (r *run) tell(changes ...task.Change) {
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	for i := range changes {
+		changes[i].Seq, changes[i].Event.Attempt = r.ref.Seq, r.ref.Attempt
+	}
+	r.history = append(r.history, changes...)
+	r.b.out = append(r.b.out, changes...)
+	r.b.ring()
+}
+
+// tellLaunched reports that there is a container.
+func (r *run) tellLaunched(id string) {
+	if r.told >= toldLaunched {
+		return
+	}
+	r.told = toldLaunched
+	h, err := json.Marshal(handle{Version: 1, Container: id, Name: r.name, Engine: r.b.engineNow().ID, Host: r.b.engine.Host()})
+	if err != nil {
+		panic("marshal handle: " + err.Error()) // plain fields cannot fail
+	}
+	r.tell(task.Change{Event: task.Event{Kind: task.EventLaunched, At: r.now(), Handle: h}})
+}
+
+// tellStarted reports that the container has run.
+func (r *run) tellStarted(c docker.Container) {
+	r.begun = true
+	r.tellLaunched(c.ID)
+	if r.told >= toldStarted {
+		return
+	}
+	r.told = toldStarted
+	r.tell(task.Change{Event: task.Event{Kind: task.EventStarted, At: task.At(c.Started)}})
+}
+
+// tellStopping reports that the time limit struck. That somebody else wants the end is
+// known to who told us.
+func (r *run) tellStopping() {
+	if r.told >= toldStopping {
+		return
+	}
+	r.told = toldStopping
+	r.tell(task.Change{Event: task.Event{Kind: task.EventStopping, At: task.At(r.signal.At), Cause: r.signal.Cause}})
+}
+
+// end reports the end.
+func (r *run) end(c task.Change) bool {
+	r.tell(c)
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	r.ended = true
+	return true
+}
+
+// notStarted reports that it could not be started.
+func (r *run) notStarted(class task.FailureClass, text string) bool {
+	return r.end(task.Change{Event: task.Event{Kind: task.EventNotStarted, At: r.now(), Class: class, Text: text, Outcome: task.Outcome{Node: r.node()}}})
+}
+
+// node is where containers run.
+func (r *run) node() string {
+	if is := r.b.engineNow(); !r.b.engine.Local() && is.Name != "" {
+		return is.Name
+	}
+	return r.b.node
+}

@@ -1,0 +1,120 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/docker"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// refusal is why a container is not made.
+type refusal struct {
+	class task.FailureClass
+	text  string
+}
+
+func refuse(format string, args ...any) *refusal {
+	return &refusal{class: task.UserError, text: fmt.Sprintf(format, args...)}
+}
+
+// spec says what the container of a task is like.
+func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
+	b, s, is := r.b, t.Spec, r.b.engineNow()
+	mounts, no := b.mounts(s.Mounts)
+	if no != nil {
+		return docker.Spec{}, no
+	}
+	if b.engine.Local() {
+		mounts = append(mounts, docker.Mount{Source: b.path(t.Ref(), sharedDir), Target: insideDir})
+	}
+	uid, gid := b.owner()
+	out := docker.Spec{
+		Name: r.name, Labels: labelsOf(b.opts.QueueID, t), Image: s.Image, Env: environment(t), Dir: s.ContainerDir,
+		User: strconv.Itoa(uid) + ":" + strconv.Itoa(gid), Mounts: mounts,
+		CPUMilli: s.Resources.CPUMilli, MemBytes: s.Resources.MemBytes, ShmBytes: b.opts.Rules.ShmBytes, PIDs: b.opts.Rules.PIDs,
+		Network: b.opts.Network(t), Init: is.Init, CapAdd: b.opts.Rules.Capabilities,
+		LogBytes: b.opts.LogCap, LogFiles: 2,
+	}
+	if out.Network == "" {
+		out.Network = "none"
+	}
+	if is.CPUs > 0 {
+		out.CPUMilli = min(out.CPUMilli, int64(is.CPUs)*1000)
+	}
+	if len(s.Argv) > 0 {
+		out.Entrypoint = s.Argv // what was submitted is all of it, as without a container
+	}
+	return out, nil
+}
+
+// owner is as whom programs run. Where the engine is rootless, root inside is its
+// user outside, who is the owner.
+func (b *Backend) owner() (uid, gid int) {
+	if b.engineNow().Rootless {
+		return 0, 0
+	}
+	return b.opts.UID, b.opts.GID
+}
+
+// environment is what the submitter asked for, and what tells a program who it is.
+// What was taken along from the submitter's shell is about another file system.
+func environment(t task.Task) []string {
+	out := slices.Clone(t.Spec.Env)
+	out = append(out,
+		"DSPY_TASK_ID="+t.Spec.ID, "DSPY_TASK_CLASS="+t.Spec.Class, "DSPY_TASK_ATTEMPT="+strconv.Itoa(t.Attempt()),
+		"DSPY_RESULT_FILE="+insideDir+"/"+resultFile)
+	if len(t.Spec.Payload) > 0 {
+		out = append(out, "DSPY_PAYLOAD_FILE="+insideDir+"/"+payloadFile)
+	}
+	return out
+}
+
+// mounts checks what a task wants to be shown against what is allowed. What is
+// mounted is what was checked: the path with every link followed.
+func (b *Backend) mounts(asked []task.Mount) ([]docker.Mount, *refusal) {
+	var out []docker.Mount
+	for _, m := range asked {
+		switch {
+		case m.Target == insideDir || strings.HasPrefix(m.Target+"/", insideDir+"/"):
+			return nil, refuse("mount %s: %s is the scheduler's own folder in the container; mount elsewhere", m.Host, insideDir)
+		case !b.engine.Local() && !b.allowed(m.Host):
+			return nil, refuse("mount %s: it is not below a folder that containers may be shown; add one to containers.mounts in the configuration", m.Host)
+		case !b.engine.Local(): // its links are those of another machine
+			out = append(out, docker.Mount{Source: m.Host, Target: m.Target, ReadOnly: m.ReadOnly})
+			continue
+		}
+		real, err := filepath.EvalSymlinks(m.Host)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, refuse("mount %s: there is no such file or folder on this host", m.Host)
+		case err != nil:
+			return nil, &refusal{class: task.CouldNotStart, text: fmt.Sprintf("mount %s: %v", m.Host, err)}
+		case !b.allowed(real):
+			at := m.Host
+			if real != m.Host {
+				at += " (which is " + real + ")"
+			}
+			return nil, refuse("mount %s: it is not below a folder that containers may be shown; add one to containers.mounts in the configuration", at)
+		}
+		out = append(out, docker.Mount{Source: real, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	return out, nil
+}
+
+// allowed says whether a path without links is below one that may be shown.
+func (b *Backend) allowed(path string) bool {
+	return slices.ContainsFunc(b.opts.Rules.Mounts, func(root string) bool {
+		if real, err := filepath.EvalSymlinks(root); err == nil && b.engine.Local() {
+			root = real
+		}
+		rel, err := filepath.Rel(root, path)
+		return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(os.PathSeparator))
+	})
+}
