@@ -74,6 +74,7 @@ func (r *run) end(c task.Change) bool {
 
 // notStarted reports that it could not be started.
 func (r *run) notStarted(class task.FailureClass, text string) bool {
+	r.b.opts.Logger.Warn("a container could not be started", "task", r.ref.Seq, "attempt", r.ref.Attempt, "reason", text)
 	return r.end(task.Change{Event: task.Event{Kind: task.EventNotStarted, At: r.now(), Class: class, Text: text, Outcome: task.Outcome{Node: r.node()}}})
 }
 

@@ -49,7 +49,8 @@ func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
 		out.CPUMilli = min(out.CPUMilli, int64(is.CPUs)*1000)
 	}
 	if len(s.Argv) > 0 {
-		out.Entrypoint = s.Argv // what was submitted is all of it, as without a container
+		// What was submitted is all of it, as without a container.
+		out.Entrypoint, out.Command = s.Argv[:1], s.Argv[1:]
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -43,15 +44,12 @@ type Mount struct {
 // Create makes a container and does not start it. The error matches ErrNameTaken
 // when there is one of that name, of whoever it is.
 func (c *Client) Create(ctx context.Context, s Spec) (id string, err error) {
-	mounts := make([]mount.Mount, len(s.Mounts))
-	for i, m := range s.Mounts {
-		mounts[i] = mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
-	}
+	mounts, binds := mountsOf(s.Mounts)
 	conf := &container.Config{
 		Image: s.Image, Entrypoint: s.Entrypoint, Cmd: s.Command, Env: s.Env, WorkingDir: s.Dir, User: s.User, Labels: s.Labels,
 	}
 	host := &container.HostConfig{
-		Mounts: mounts, NetworkMode: container.NetworkMode(s.Network), ShmSize: s.ShmBytes,
+		Mounts: mounts, Binds: binds, NetworkMode: container.NetworkMode(s.Network), ShmSize: s.ShmBytes,
 		CapDrop: []string{"ALL"}, CapAdd: s.CapAdd, SecurityOpt: []string{"no-new-privileges:true"},
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		Resources:     container.Resources{NanoCPUs: s.CPUMilli * 1e6, Memory: s.MemBytes, MemorySwap: s.MemBytes},
@@ -72,6 +70,23 @@ func (c *Client) Create(ctx context.Context, s Spec) (id string, err error) {
 		return "", c.fail(doingCreate, s.Name, err)
 	}
 	return made.ID, nil
+}
+
+// mountsOf writes mounts in the one of two forms that takes their paths: Podman 4 takes
+// those of the first apart at commas, and the second takes no colons.
+func mountsOf(all []Mount) (mounts []mount.Mount, binds []string) {
+	for _, m := range all {
+		if both := m.Source + m.Target; !strings.Contains(both, ",") || strings.Contains(both, ":") {
+			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+			continue
+		}
+		bind := m.Source + ":" + m.Target
+		if m.ReadOnly {
+			bind += ":ro"
+		}
+		binds = append(binds, bind)
+	}
+	return mounts, binds
 }
 
 // Start starts a container. One that runs already is started.
