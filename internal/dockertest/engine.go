@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -188,7 +189,12 @@ func (e *Engine) Up() error {
 	cmd := e.command("up")
 	var said bytes.Buffer
 	cmd.Stderr = &said
+	// It ends with us, so that it starts nothing behind the guard's back. To the
+	// kernel we are the thread that starts it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
 	err := cmd.Run()
+	runtime.UnlockOSThread()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 3 {
 		return fmt.Errorf("%w: %s", errForbidden, strings.TrimSpace(said.String()))
