@@ -60,10 +60,8 @@ func TestSubmitRefusesWhatCannotRunYet(t *testing.T) {
 		code  task.Code
 		words string
 	}{
-		`{"type":"torch"}`:                   {task.CodeUnsupported, "container image"},
 		`{"type":"broken"}`:                  {task.CodeInvalid, `"nope"`},
 		`{"type":"gone"}`:                    {task.CodeInvalid, "known are broken, sweep, torch"},
-		`{"image":"alpine"}`:                 {task.CodeUnsupported, "container image"},
 		`{"command":"x","gpus":1}`:           {task.CodeUnsupported, "GPU scheduling"},
 		`{"command":"x","gpu_memory":"1GB"}`: {task.CodeUnsupported, "GPU scheduling"},
 		`{"execution":{"command":["x"],"resources":{"gpu_class":"H100"}}}`:                              {task.CodeUnsupported, "GPU scheduling"},

@@ -87,7 +87,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
-	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(), backends: map[string]engine.Backend{}}
+	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {
 		if stopErr := a.down.run(); stopErr != nil {
@@ -172,6 +172,7 @@ func (a *App) queueOptions() queue.Options {
 
 // newEngine makes the engine over the queue and the backends.
 func (a *App) newEngine(backends ...engine.Registration) (err error) {
+	a.backends = make(map[string]engine.Backend, len(backends))
 	for _, r := range backends {
 		a.backends[r.Backend.Name()] = r.Backend
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
-	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -47,7 +46,7 @@ func OpenUnattended(ctx context.Context, o UnattendedOptions) (*Unattended, erro
 	// What goes wrong is told to whoever calls; the log is the daemon's.
 	log := slog.New(slog.DiscardHandler)
 	u := &Unattended{app: App{
-		conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(), backends: map[string]engine.Backend{},
+		conf: o.Config, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts(),
 	}}
 	if err := u.build(ctx, o); err != nil {
 		return nil, errors.Join(err, u.app.down.run())

@@ -14,7 +14,7 @@ const (
 	durations = `write a duration with its unit, such as "90s", "10m", "1h30m" or "7d", at most "36500d"`
 	sizes     = `write a size with its unit, such as "12GiB" (of 1024) or "500MB" (of 1000)`
 	addresses = `write HOST:PORT such as "127.0.0.1:50052", with a port from 0 (any free one) to 65535, or "none"`
-	tables    = `there are [capacity], [retention], [output], [limits], [access], [classes], [types]`
+	tables    = `there are [capacity], [retention], [output], [containers], [limits], [access], [classes], [types]`
 	known     = `which is no class; there are cpu_short, cpu_long, gpu_short, gpu_long, gpu, gpu_slurm`
 	notTOML   = `; texts stand in quotes, as in key = "text"`
 )
@@ -26,7 +26,7 @@ func TestMistakes(t *testing.T) {
 		// Keys that there are not.
 		{`log_dri = "x"`, `1: there is no key log_dri; did you mean log_dir?`},
 		{`memory = "1GiB"`, `1: there is no key memory; did you mean capacity.memory?`},
-		{`quux = 1`, `1: there is no key quux; above the first [table] there are queue_dir, log_dir, grpc_addr, http_addr`},
+		{`quux = 1`, `1: there is no key quux; above the first [table] there are queue_dir, log_dir, grpc_addr, http_addr, docker_host`},
 		{"[capacity]\nmemroy = 1", `2: there is no key capacity.memroy; did you mean capacity.memory?`},
 		{"[capacity]\ngrpc_addr = \"x\"", `2: there is no key capacity.grpc_addr; did you mean grpc_addr, which stands above the first [table]?`},
 		{"[capacity]\nquux = 1", `2: there is no key capacity.quux; [capacity] has cpus, memory, nice`},
@@ -37,7 +37,7 @@ func TestMistakes(t *testing.T) {
 		{"[classes.a.b]", `1: there is no table [classes.a.b]; ` + tables},
 		{"[classes.cpu_long]\nlmit = 1", `2: there is no key classes.cpu_long.lmit; did you mean classes.cpu_long.limit?`},
 		{"[types.a]\ncomand = 1\nimage = \"x\"", `2: there is no key types.a.comand; did you mean types.a.command?`},
-		{"\"a\\u001b\" = 1", `1: there is no key "a\u001B"; above the first [table] there are queue_dir, log_dir, grpc_addr, http_addr`},
+		{"\"a\\u001b\" = 1", `1: there is no key "a\u001B"; above the first [table] there are queue_dir, log_dir, grpc_addr, http_addr, docker_host`},
 		{"[kafka]\nevent_topic = \"x\"", `2: kafka.event_topic cannot be set in the file: Kafka is not in this release yet`},
 		{`workspace = "x"`, `1: workspace cannot be set in the file: give --workspace, or change to the folder`},
 		{`capacity = 3`, `1: capacity is 3; it is a table: write [capacity], and its keys below`},

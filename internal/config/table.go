@@ -102,7 +102,7 @@ var configFields = []field[Config]{
 		Meaning: "folders of this host below which containers may be shown files; what a link leads to has to be below one as well", Zero: "the workspace", Example: `["/data", "/scratch/ada"]`,
 	}),
 	at("containers.network", textual("none, host, or the name of a network", networkName), func(c *Config) *string { return &c.Containers.Network }, Setting{
-		Meaning: "the network of containers: none, host (this machine's own), or the name of a network of the engine", Example: `"none"`,
+		Meaning: "the network of containers: none, host (this machine's own), or the name of a network of the engine", Example: `"services"`,
 	}),
 	at("containers.capabilities", capabilities(), func(c *Config) *[]string { return &c.Containers.Capabilities }, Setting{
 		Meaning: "capabilities of the kernel that programs in containers may use; all others are dropped", Zero: "none", Example: `["NET_BIND_SERVICE"]`,

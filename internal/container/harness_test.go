@@ -228,3 +228,13 @@ func poll(t testing.TB, what string, done func() bool) {
 		}
 	}
 }
+
+// result is what an attempt gave back.
+func (d *daemon) result(ref task.Ref) task.Result {
+	d.Backend.mu.Lock()
+	defer d.Backend.mu.Unlock()
+	if r := d.runs[ref]; r != nil && len(r.history) > 0 {
+		return r.history[len(r.history)-1].Result
+	}
+	return nil
+}

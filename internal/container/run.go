@@ -218,10 +218,7 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 	case err == nil:
 		r.begun = true
 		r.tellLaunched(id)
-		if err := r.send(ctx, t); err != nil {
-			return lookAgain, false, true
-		}
-		return r.start(ctx, t)
+		return r.sendAndStart(ctx, t)
 	case errors.Is(err, docker.ErrNameTaken):
 		r.tried = true
 		return 0, false, true
@@ -259,11 +256,21 @@ func (r *run) ready(ctx context.Context, t task.Task, c docker.Container, stop b
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
 	if _, whole, _ := r.state(); whole { // its files may not have come over
-		if err := r.send(ctx, t); err != nil {
-			return lookAgain, false, false
-		}
+		return r.sendAndStart(ctx, t)
 	}
 	return r.start(ctx, t)
+}
+
+// sendAndStart starts a container that has its files.
+func (r *run) sendAndStart(ctx context.Context, t task.Task) (wait time.Duration, done, again bool) {
+	switch err := r.send(ctx, t); {
+	case err == nil:
+		return r.start(ctx, t)
+	case away(err):
+		return lookAgain, false, false
+	default:
+		return 0, r.notStarted(task.CouldNotStart, "its files cannot be put into the container: "+docker.Words(err)), false
+	}
 }
 
 // start starts the container, for the one and only time.

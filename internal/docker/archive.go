@@ -43,7 +43,7 @@ func (c *Client) Put(ctx context.Context, name string, files []File) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	if err := c.api.CopyToContainer(ctx, name, "/", &b, container.CopyToContainerOptions{CopyUIDGID: true}); err != nil {
+	if err := c.api.CopyToContainer(ctx, name, "/", &b, container.CopyToContainerOptions{}); err != nil {
 		return c.fail("put files into container", name, err)
 	}
 	return nil
