@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/host"
@@ -40,6 +41,8 @@ type Backend struct {
 	out      []task.Change // for Watch to report
 	changed  bool          // something else than reports is new: the engine is to look
 	spawn    func(*run)    // nil before Watch, and after it
+	lost     time.Time     // since when the engine is away; zero = it is not, or never was there
+	outages  []outage      // the latest, oldest first
 	strays   map[string]stray
 	poke     chan struct{} // of capacity 1: Watch has something to do
 	hurry    chan struct{} // of capacity 1: somebody waits for the container engine
@@ -243,6 +246,7 @@ func (b *Backend) up(ctx context.Context, is docker.Engine) error {
 		b.opts.Logger.Info("found a container engine", "host", b.engine.Host(), "version", is.Version, "api", is.API, "rootless", is.Rootless)
 	}
 	b.reported = false
+	b.noteOutage()
 	b.noteStrays(there)
 	for _, r := range b.runs {
 		r.rouse()
@@ -259,6 +263,9 @@ func (b *Backend) away(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.down = AwayText(b.engine.Host(), err)
+	if b.lost.IsZero() && b.is != (docker.Engine{}) {
+		b.lost = b.opts.Now()
+	}
 	if !b.reported {
 		b.opts.Logger.Warn("the container engine cannot be used; what runs in containers goes on if it does, and is looked at when the engine answers", "host", b.engine.Host(), "error", err)
 	}

@@ -63,6 +63,9 @@ func (r *run) outcome(t task.Task, c docker.Container) task.Outcome {
 	case c.OOM && c.ExitCode != 0:
 		o.Class = task.OutOfMemory
 		o.Message = "killed because its memory limit" + limitText(t.Spec.Resources.MemBytes) + " was reached"
+	case !r.signal.sent() && r.b.endedWithEngine(c):
+		o.Class = task.NodeLost
+		o.Message = fmt.Sprintf("ended by the container engine, which was restarted or stopped (exit code %d); with \"live-restore\" in its configuration containers outlive that", c.ExitCode)
 	case c.ExitCode == 127 || c.ExitCode == 126:
 		o.Class, o.Message = task.UserError, noProgramText(t, c.ExitCode)
 	case c.ExitCode > 128 && c.ExitCode <= 128+64:
