@@ -56,6 +56,8 @@ type Options struct {
 	Token access.Token
 	// StopTimeout bounds how long a stop waits for calls to end. Defaults to 5 s.
 	StopTimeout time.Duration
+	// Images lists the images that waiting tasks need, in order; nil = there are none.
+	Images func() []NeededImage
 	// SendTimeout is how long a message of a stream waits for its reader, before
 	// the stream is cut off. Defaults to 30 s.
 	SendTimeout time.Duration

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/container"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
+	"github.com/dspy-agent/dspy-agent/internal/engine"
+	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -72,4 +75,25 @@ func (a *App) needed(ref task.Ref) (bool, error) {
 		return true, err
 	}
 	return t.Ref() == ref && t.State().Active(), nil
+}
+
+// images lists what waiting tasks need, and how each is as far as anybody knows.
+func (a *App) images() []api.NeededImage {
+	list, _ := a.queue.Images()
+	var known map[string]scheduler.Image
+	b := a.backends[container.Name]
+	if f, ok := b.(engine.Fetcher); ok {
+		known = f.Images()
+	}
+	out := make([]api.NeededImage, len(list))
+	for i, name := range list {
+		is, asked := known[name]
+		if down := b.Down(); !is.Ready && !is.Bad && down != "" {
+			is.Why = "is not looked for: " + down
+		} else if !asked {
+			is.Why = "was not looked for yet"
+		}
+		out[i] = api.NeededImage{Name: name, Ready: is.Ready, Bad: is.Bad, Why: is.Why}
+	}
+	return out
 }

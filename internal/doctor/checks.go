@@ -124,8 +124,8 @@ var checks = []check{
 		note: "they cannot, so that a program which hides can outlive its task",
 	},
 	{
-		name: "docker", about: "a Docker or Podman that could be called; nothing needs it in this release", asks: "the folders in PATH, or the container engine", run: needsConfig(checkDocker), after: nameConfiguration,
-		note: "here or not",
+		name: "docker", about: "a Docker or Podman for tasks with an image", asks: "the container engine", run: needsConfig(checkDocker), after: nameConfiguration,
+		warning: "it is too old, or DOCKER_HOST is no address", note: "there is none, or it may not be used",
 	},
 	{
 		name: "slurm", about: "Slurm's commands; nothing needs them in this release", asks: "the folders in PATH", run: checkSlurm,

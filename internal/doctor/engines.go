@@ -1,43 +1,50 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/docker"
 )
 
-// The parts that people will look for and that come with a later release: whether
-// what they need is here, and that nothing waits for it yet.
+// Engines that tasks may be given to, and parts that come with a later release: whether
+// what they need is here.
 
-const unneeded = "; containers come with a later release, and nothing else needs it"
+// getEngine says how to get a container engine.
+const getEngine = "install one: apt install docker.io and ask to be put into the group docker; or without root: apt install podman, then podman system service --time=0 & and set DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock"
 
-// checkDocker looks for the socket of a container engine, and asks it nothing.
+// checkDocker asks the container engine who it is, at the place where the daemon will
+// look for it. Tasks without an image need none.
 func checkDocker(ctx context.Context, x *examination, cfg config.Config) []Finding {
+	client, err := docker.New(docker.Options{Host: cmp.Or(cfg.DockerHost, "unix://"+x.system("/var/run/docker.sock")), CertDir: x.getenv("DOCKER_CERT_PATH")})
+	if err != nil {
+		return bad(Warning, err.Error(), "set DOCKER_HOST, or docker_host in the configuration")
+	}
+	defer client.Close() //nolint:errcheck // only idle connections
+	is, err := client.Connect(ctx)
+	switch {
+	case err == nil:
+		return good("a container engine answers at %s: version %s, API %s", client.Host(), is.Version, is.API)
+	case errors.Is(err, docker.ErrForbidden):
+		return bad(Note, "a container engine is at "+client.Host()+", and you may not use it; tasks with an image wait", "ask to be put into the group of that socket (usually docker), and log in again")
+	case errors.Is(err, docker.ErrTooOld):
+		return bad(Warning, err.Error(), "upgrade it")
+	}
 	for _, at := range x.engineSockets(cfg) {
 		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", at)
-		switch {
-		case err == nil:
+		if conn, err := d.DialContext(ctx, "unix", at); err == nil {
 			_ = conn.Close() // nothing was said
-			return bad(Note, "a container engine listens at "+at+unneeded, "")
-		case errors.Is(err, fs.ErrPermission):
-			return bad(Note, "a container engine is at "+at+", and you may not use it"+unneeded, "ask to be put into the group of that socket (usually docker), once you need it")
-		case errors.Is(err, syscall.ECONNREFUSED):
-			return bad(Note, "a container engine was at "+at+", and does not run"+unneeded, "")
+			return bad(Note, "no container engine answers at "+client.Host()+", and one listens at "+at+"; tasks with an image wait", "export DOCKER_HOST=unix://"+at+" before the daemon is started, or set docker_host in the configuration")
 		}
 	}
-	if strings.HasPrefix(cfg.DockerHost, "tcp://") || strings.HasPrefix(cfg.DockerHost, "ssh://") {
-		return bad(Note, "DOCKER_HOST is "+cfg.DockerHost+", which was not tried"+unneeded, "")
-	}
-	return bad(Note, "Docker is not here, and not needed: containers come with a later release", "")
+	return bad(Note, "no container engine answers at "+client.Host()+"; tasks with an image wait until one does, others need none", getEngine)
 }
 
 // engineSockets lists where engines listen, the one that was named first.

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -180,16 +182,24 @@ func TestDocker(t *testing.T) {
 	at := filepath.Join(dir, "d.sock")
 	p := patient(t, "DOCKER_HOST=unix://"+at)
 	p.Root = dir // where no other engine is
-	want(t, "docker", p, Note, "Docker is not here, and not needed")
+	want(t, "docker", p, Note, "no container engine answers at unix://"+at, "apt install")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
 	must(t, err)
 	l.SetUnlinkOnClose(false)
-	want(t, "docker", p, Note, "a container engine listens at "+at, "later release")
-	must(t, l.Close())
-	want(t, "docker", p, Note, "was at "+at+", and does not run")
-	p = patient(t, "DOCKER_HOST=tcp://host:2375")
+	engine := http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("API-Version", "1.41")
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"ServerVersion": "20.10.24"}`)
+	})}
+	done := make(chan error, 1)
+	go func() { done <- engine.Serve(l) }()
+	want(t, "docker", p, OK, "answers at unix://"+at+": version 20.10.24, API 1.41")
+	must(t, engine.Close())
+	<-done
+	want(t, "docker", p, Note, "no container engine answers at unix://"+at)
+	p = patient(t, "DOCKER_HOST=ssh://host")
 	p.Root = dir
-	want(t, "docker", p, Note, "DOCKER_HOST is tcp://host:2375, which was not tried")
+	want(t, "docker", p, Warning, "DOCKER_HOST is \"ssh://host\"", "set DOCKER_HOST")
 	wantIn(t, inScene(t, "closed engine", "docker", asNobody()), Note, "you may not use it", "group of that socket")
 }
 

@@ -30,3 +30,21 @@ func TestParseShape(t *testing.T) {
 		}
 	}
 }
+
+// TestShapeImage: the image is found whatever else the shape has.
+func TestShapeImage(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := task.Spec{
+			Class: rapid.String().Draw(rt, "class"), Image: rapid.String().Draw(rt, "image"), Builtin: rapid.String().Draw(rt, "builtin"),
+			Resources: task.Resources{GPUModel: rapid.String().Draw(rt, "model"), MIG: rapid.String().Draw(rt, "mig")},
+			Needs:     rapid.SliceOf(rapid.String()).Draw(rt, "needs"),
+		}
+		if got := task.ShapeImage(s.Shape()); got != s.Image {
+			rt.Fatalf("%q has the image %q, and should have %q", s.Shape(), got, s.Image)
+		}
+	})
+	if got := task.ShapeImage("nothing"); got != "" {
+		t.Errorf("what is no shape has the image %q", got)
+	}
+}

@@ -46,6 +46,7 @@ const (
 	OrchestratorService_PauseClass_FullMethodName           = "/orchestrator.v1.OrchestratorService/PauseClass"
 	OrchestratorService_ResumeClass_FullMethodName          = "/orchestrator.v1.OrchestratorService/ResumeClass"
 	OrchestratorService_GetQueueStats_FullMethodName        = "/orchestrator.v1.OrchestratorService/GetQueueStats"
+	OrchestratorService_ListImages_FullMethodName           = "/orchestrator.v1.OrchestratorService/ListImages"
 	OrchestratorService_BackupQueue_FullMethodName          = "/orchestrator.v1.OrchestratorService/BackupQueue"
 )
 
@@ -123,6 +124,8 @@ type OrchestratorServiceClient interface {
 	// GetQueueStats tells how many tasks there are, by class and state, and how
 	// the queue's file does. It reads numbers that are kept, and no tasks.
 	GetQueueStats(ctx context.Context, in *GetQueueStatsRequest, opts ...grpc.CallOption) (*QueueStats, error)
+	// ListImages lists the container images that tasks in the line need, and how each is.
+	ListImages(ctx context.Context, in *ListImagesRequest, opts ...grpc.CallOption) (*ListImagesResponse, error)
 	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
 	// queue is in use. The copy is whole once a chunk with done has come.
 	BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error)
@@ -395,6 +398,16 @@ func (c *orchestratorServiceClient) GetQueueStats(ctx context.Context, in *GetQu
 	return out, nil
 }
 
+func (c *orchestratorServiceClient) ListImages(ctx context.Context, in *ListImagesRequest, opts ...grpc.CallOption) (*ListImagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListImagesResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_ListImages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *orchestratorServiceClient) BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &OrchestratorService_ServiceDesc.Streams[5], OrchestratorService_BackupQueue_FullMethodName, cOpts...)
@@ -488,6 +501,8 @@ type OrchestratorServiceServer interface {
 	// GetQueueStats tells how many tasks there are, by class and state, and how
 	// the queue's file does. It reads numbers that are kept, and no tasks.
 	GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error)
+	// ListImages lists the container images that tasks in the line need, and how each is.
+	ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error)
 	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
 	// queue is in use. The copy is whole once a chunk with done has come.
 	BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error
@@ -566,6 +581,9 @@ func (UnimplementedOrchestratorServiceServer) ResumeClass(context.Context, *Resu
 }
 func (UnimplementedOrchestratorServiceServer) GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetQueueStats not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListImages not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error {
 	return status.Error(codes.Unimplemented, "method BackupQueue not implemented")
@@ -948,6 +966,24 @@ func _OrchestratorService_GetQueueStats_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrchestratorService_ListImages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListImagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).ListImages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_ListImages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).ListImages(ctx, req.(*ListImagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OrchestratorService_BackupQueue_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BackupQueueRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1033,6 +1069,10 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetQueueStats",
 			Handler:    _OrchestratorService_GetQueueStats_Handler,
+		},
+		{
+			MethodName: "ListImages",
+			Handler:    _OrchestratorService_ListImages_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
