@@ -212,7 +212,8 @@ func folders() typ[[]string] {
 // container's network, which engines allow by "container:NAME", is not one.
 func networkName(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.-", r))
+		good := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.-", r)
+		return !good
 	}) < 0
 }
 

@@ -46,7 +46,6 @@ type Backend struct {
 	strays   map[string]stray
 	poke     chan struct{} // of capacity 1: Watch has something to do
 	hurry    chan struct{} // of capacity 1: somebody waits for the container engine
-	refused  bool          // the engine has refused the owner, and it was logged
 	reported bool          // that the engine is away was logged
 }
 
@@ -200,20 +199,20 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 			return nil
 		case <-b.poke:
 		}
-		if changes, any := b.take(); any {
+		if changes, news := b.take(); news {
 			sink(changes)
 		}
 	}
 }
 
-// take returns what is to be reported; any is true as well when nothing is, and the
+// take returns what is to be reported; news is true as well when nothing is, and the
 // engine is to look at what we are able to do.
-func (b *Backend) take() (changes []task.Change, any bool) {
+func (b *Backend) take() (changes []task.Change, news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	changes, any = b.out, b.changed || len(b.out) > 0
+	changes, news = b.out, b.changed || len(b.out) > 0
 	b.out, b.changed = nil, false
-	return changes, any
+	return changes, news
 }
 
 // ring has Watch look.

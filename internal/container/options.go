@@ -58,18 +58,43 @@ const (
 
 // Engine is what is asked of a container engine. docker.Client is one.
 type Engine interface {
+	Address
+	Containers
+	Streams
+	Files
+	Images
+}
+
+// Address is where an engine is called, and whether it sees our files.
+type Address interface {
 	Host() string
 	Local() bool
-	Follow(ctx context.Context, labels []string, h docker.Handler)
+}
+
+// Containers are an engine's, by name or id.
+type Containers interface {
 	Create(ctx context.Context, s docker.Spec) (id string, err error)
 	Start(ctx context.Context, name string) error
 	Kill(ctx context.Context, name, signal string) error
 	Remove(ctx context.Context, name string) error
 	Inspect(ctx context.Context, name string) (docker.Container, error)
 	List(ctx context.Context, labels ...string) ([]docker.Listed, error)
+}
+
+// Streams are what an engine tells while it happens.
+type Streams interface {
+	Follow(ctx context.Context, labels []string, h docker.Handler)
 	Logs(ctx context.Context, name string, o docker.LogOptions, take func(docker.Entry) error, idle func() error) error
+}
+
+// Files are those in a container.
+type Files interface {
 	Put(ctx context.Context, name string, files []docker.File) error
 	Get(ctx context.Context, name, file string, limit int64) ([]byte, error)
+}
+
+// Images are those that an engine has, or fetches.
+type Images interface {
 	Image(ctx context.Context, ref string) (docker.Image, error)
 	Pull(ctx context.Context, ref string, progress func(docker.Progress)) error
 }

@@ -127,9 +127,8 @@ const idle = time.Hour
 // again if no event comes first.
 func (r *run) step(ctx context.Context) (wait time.Duration, done bool) {
 	for {
-		again := false
-		wait, done, again = r.turn(ctx)
-		if !again || ctx.Err() != nil {
+		var again bool
+		if wait, done, again = r.turn(ctx); !again || ctx.Err() != nil {
 			return wait, done
 		}
 	}
@@ -258,14 +257,14 @@ func (r *run) ready(ctx context.Context, t task.Task, c docker.Container, stop b
 	if _, whole, _ := r.state(); whole { // its files may not have come over
 		return r.sendAndStart(ctx, t)
 	}
-	return r.start(ctx, t)
+	return r.start(ctx)
 }
 
 // sendAndStart starts a container that has its files.
 func (r *run) sendAndStart(ctx context.Context, t task.Task) (wait time.Duration, done, again bool) {
 	switch err := r.send(ctx, t); {
 	case err == nil:
-		return r.start(ctx, t)
+		return r.start(ctx)
 	case away(err):
 		return lookAgain, false, false
 	default:
@@ -274,7 +273,7 @@ func (r *run) sendAndStart(ctx context.Context, t task.Task) (wait time.Duration
 }
 
 // start starts the container, for the one and only time.
-func (r *run) start(ctx context.Context, t task.Task) (wait time.Duration, done, again bool) {
+func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) {
 	if _, _, stop := r.state(); stop {
 		return 0, false, true
 	}

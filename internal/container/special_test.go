@@ -210,7 +210,7 @@ func TestOutputOverRestarts(t *testing.T) {
 	const lines = 20_000
 	d := p.daemon(t)
 	tk := d.run(1, sh(fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); [ $((i %% 1000)) = 0 ] && sleep 0.1; done; printf end", lines)))
-	for n := 0; n < 8; n++ {
+	for range 8 {
 		tk = d.running(tk)
 		size := len(p.output(t, tk.Ref()))
 		poll(t, "more output", func() bool { return len(p.output(t, tk.Ref())) > size || d.get(tk.Ref()).State().Terminal() })

@@ -44,9 +44,9 @@ func New(o Options) (*Client, error) {
 	}
 	scheme, _, _ := strings.Cut(o.Host, "://")
 	opts := []client.Opt{client.WithHost(o.Host), client.WithAPIVersionNegotiation()}
-	switch {
-	case scheme == "unix":
-	case scheme == "tcp" || scheme == "http" || scheme == "https":
+	switch scheme {
+	case "unix":
+	case "tcp", "http", "https":
 		if o.CertDir != "" {
 			opts = append(opts, client.WithTLSClientConfig(
 				filepath.Join(o.CertDir, "ca.pem"), filepath.Join(o.CertDir, "cert.pem"), filepath.Join(o.CertDir, "key.pem")))

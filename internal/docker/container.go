@@ -163,7 +163,7 @@ func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 	if s := r.State; s != nil {
 		out.PID, out.ExitCode, out.OOM, out.Trouble = s.Pid, s.ExitCode, s.OOMKilled, s.Error
 		out.Started, out.Finished = instant(s.StartedAt), instant(s.FinishedAt)
-		out.Phase = phaseOf(string(s.Status))
+		out.Phase = phaseOf(s.Status)
 	}
 	return out, nil
 }
@@ -214,7 +214,7 @@ func (c *Client) List(ctx context.Context, labels ...string) ([]Listed, error) {
 	}
 	out := make([]Listed, len(all))
 	for i, s := range all {
-		out[i] = Listed{ID: s.ID, Labels: s.Labels, Phase: phaseOf(string(s.State)), Created: time.Unix(s.Created, 0)}
+		out[i] = Listed{ID: s.ID, Labels: s.Labels, Phase: phaseOf(s.State), Created: time.Unix(s.Created, 0)}
 		if len(s.Names) > 0 {
 			out[i].Name = trimName(s.Names[0])
 		}

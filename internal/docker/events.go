@@ -120,7 +120,9 @@ func (c *Client) stream(ctx context.Context, labels []string, from time.Time, h 
 		case err := <-errs:
 			if waiting {
 				cancel()
-				<-up
+				if err := <-up; err == nil {
+					opened = true
+				}
 			}
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF

@@ -11,7 +11,6 @@ import (
 // something returns after the change is on disk.
 type Store interface {
 	Line
-	Demand
 	Tasks
 	Pauses
 	Leased
@@ -48,6 +47,7 @@ type Leased interface {
 
 // Line is the ready tasks, in the order in which they are to start.
 type Line interface {
+	Demand
 	// Line shows them to visit, the first of the line first, until it answers Stop;
 	// after Skip no more of that shape, after SkipClass no more of that class. visit
 	// does not call the Store.
