@@ -202,3 +202,25 @@ func TestKilledAtRandom(t *testing.T) {
 		}
 	}
 }
+
+// A store that is full is said to be that, and the work is done when there is room.
+func TestEngineDiskFull(t *testing.T) {
+	t.Parallel()
+	e := dockertest.Start(t, dockertest.Config{Store: "64m"})
+	e.LoadShell(t)
+	p := newPlace(t, e.Address())
+	d := p.daemon(t)
+	poll(t, "the engine", func() bool { return d.Down() == "" })
+	fill := sh("dd if=/dev/zero of=/tmp/full bs=1M; sleep 1000")
+	filler := d.run(1, fill)
+	d.running(filler)
+	poll(t, "the full disk", func() bool { return strings.Contains(p.output(t, filler.Ref()), "No space left") })
+	tk := d.run(2, sh("true"))
+	if state, o := outcome(d.end(tk), 1); state != task.Failed || o.Class != task.CouldNotStart || !strings.Contains(o.Message, "space") {
+		t.Errorf("on a full disk: %s, %+v", state, o)
+	}
+	must(t, p.opts.Engine.Remove(t.Context(), nameOf(p.opts.QueueID, filler.Ref())))
+	if tk := d.end(d.run(3, sh("true"))); tk.State() != task.Succeeded {
+		t.Errorf("when there is room again: %s, %+v", tk.State(), tk.Status().Outcome)
+	}
+}

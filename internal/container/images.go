@@ -105,7 +105,9 @@ func (m *images) retry() {
 func (m *images) publish() {
 	table := make(map[string]scheduler.Image, len(m.wanted))
 	for ref, w := range m.wanted {
-		table[ref] = w.is
+		is := w.is
+		is.Busy = !is.Ready && !is.Bad && (w.busy || w.until.IsZero())
+		table[ref] = is
 	}
 	if !maps.Equal(table, m.table) {
 		m.table = table

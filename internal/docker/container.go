@@ -229,3 +229,16 @@ func labelled(labels []string) filters.Args {
 	}
 	return f
 }
+
+// Wait returns the exit code of a container when it has ended.
+func (c *Client) Wait(ctx context.Context, name string) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended, errs := c.api.ContainerWait(ctx, name, container.WaitConditionNotRunning)
+	select {
+	case r := <-ended:
+		return int(r.StatusCode), nil
+	case err := <-errs:
+		return 0, c.fail("wait for container", name, err)
+	}
+}

@@ -50,7 +50,7 @@ func (e *Engine) isQuiet() bool {
 func fetching(s scheduler.Snapshot) bool {
 	for _, b := range s.Backends {
 		for _, image := range b.Images {
-			if b.Down == "" && !image.Ready {
+			if b.Down == "" && (image.Busy || image.Bad) {
 				return true // a bad one is refused in the next round
 			}
 		}

@@ -116,6 +116,8 @@ type Image struct {
 	Ready bool // it is there
 	// Bad says that it can never be had, so that tasks that need it fail.
 	Bad bool
+	// Busy says that it is being looked for or fetched, and not only waited for.
+	Busy bool
 	// Why says how it is, where it is not Ready, as a sentence that begins with it.
 	Why string
 }
