@@ -3,6 +3,7 @@ package backendtest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -33,6 +34,8 @@ type Place struct {
 	// Ended says whether the program of an attempt has ended, where that can be seen
 	// without the backend. Nil = by what the program writes, and its process.
 	Ended func(t *testing.T, ref task.Ref) bool
+	// Patience is how long what has to come may take, where that is longer than usual.
+	Patience time.Duration
 	// Can says what the backend is able to do.
 	Can Abilities
 }

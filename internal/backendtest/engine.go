@@ -206,7 +206,7 @@ func (e *engine) result(seq task.Seq) string {
 // await waits until the task is as wanted.
 func (e *engine) await(seq task.Seq, what string, ok func(task.Task) bool) task.Task {
 	e.t.Helper()
-	late := time.After(patience)
+	late := time.After(max(patience, e.place.Patience))
 	for {
 		e.mu.Lock()
 		t, moved := e.tasks[seq], e.moved

@@ -25,6 +25,10 @@ func (r *run) exited(ctx context.Context, t task.Task, c docker.Container) (wait
 		r.oomAwait = true
 		return oomPatience, false, false
 	}
+	if killedByOthers(c) && !r.signal.sent() && !r.outageAwait && !r.b.endedWithEngine(c) {
+		r.outageAwait = true
+		return outagePatience, false, false
+	}
 	size, err := r.finishOutput(ctx)
 	if err != nil {
 		if !away(err) {

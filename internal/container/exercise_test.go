@@ -3,6 +3,7 @@ package container
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/backendtest"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
@@ -12,7 +13,12 @@ import (
 
 func TestExercise(t *testing.T) { exercise(t, dockertest.Config{}) }
 
-func TestExercisePodman(t *testing.T) { exercise(t, dockertest.Config{Podman: true}) }
+func TestExercisePodman(t *testing.T) {
+	if !full() {
+		t.Skip("a hundred seconds more, left to the long run: DSPY_TEST_FULL=1 go test -run TestExercisePodman ./internal/container")
+	}
+	exercise(t, dockertest.Config{Podman: true})
+}
 
 func exercise(t *testing.T, cfg dockertest.Config) {
 	e := dockertest.Shared(t, cfg)
@@ -30,7 +36,8 @@ func exercise(t *testing.T, cfg dockertest.Config) {
 				c, err := p.opts.Engine.Inspect(t.Context(), nameOf(p.opts.QueueID, ref))
 				return err == nil && c.Phase == docker.Exited
 			},
-			Can: backendtest.Abilities{Payload: true, ResultFile: true, Marker: true, TimeLimit: true, ExitCodes: true},
+			Patience: 2 * time.Minute,
+			Can:      backendtest.Abilities{Payload: true, ResultFile: true, Marker: true, TimeLimit: true, ExitCodes: true},
 		}
 	})
 }

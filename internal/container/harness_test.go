@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what has to come.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()

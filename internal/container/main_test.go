@@ -9,6 +9,9 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/dockertest"
 )
 
+// full says that this is the long run.
+func full() bool { return os.Getenv("DSPY_TEST_FULL") != "" }
+
 func TestMain(m *testing.M) {
 	code := dockertest.Main(m)
 	if err := goleak.Find(); err != nil && code == 0 {

@@ -19,9 +19,13 @@ const (
 	// mostOutages are remembered.
 	mostOutages = 16
 	// Before an engine is gone it ends containers, and is given some seconds for it;
-	// after it came back it ends those that it finds.
+	// after it came back it ends those that it finds, which takes longer the more it
+	// has to do. One that is stopping breaks off its calls first, and may take some more.
 	outageBefore = 20 * time.Second
-	outageAfter  = 15 * time.Second
+	outageAfter  = time.Minute
+	// outagePatience is how long an engine may take to be gone that has begun to end
+	// its containers.
+	outagePatience = 2 * time.Second
 )
 
 // noteOutage takes note that the engine is back. The mutex is held.
@@ -34,11 +38,16 @@ func (b *Backend) noteOutage() {
 	b.lost = time.Time{}
 }
 
+// killedByOthers says whether a container looks as if somebody else has ended it.
+func killedByOthers(c docker.Container) bool {
+	killed := []int{killedCode, 128 + int(syscall.SIGTERM), 255} // 255: the engine did not see it
+	return slices.Contains(killed, c.ExitCode) && !c.OOM
+}
+
 // endedWithEngine says whether a container that was killed has ended by the hand of its
 // engine: while that went, was away, or came back.
 func (b *Backend) endedWithEngine(c docker.Container) bool {
-	killed := []int{killedCode, 128 + int(syscall.SIGTERM), 255} // 255: the engine did not see it
-	if !slices.Contains(killed, c.ExitCode) || c.OOM {
+	if !killedByOthers(c) {
 		return false
 	}
 	b.mu.Lock()

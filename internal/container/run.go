@@ -38,13 +38,14 @@ type run struct {
 	wake    chan struct{} // of capacity 1
 
 	// Of the goroutine alone.
-	begun    bool // it was seen, or handed over for good: when it is not there, it is gone
-	tried    bool // it was tried to start
-	told     told
-	output   *output
-	signal   signal
-	killed   time.Time // when it was last killed by force
-	oomAwait bool      // the word about its memory was waited for
+	begun       bool // it was seen, or handed over for good: when it is not there, it is gone
+	tried       bool // it was tried to start
+	told        told
+	output      *output
+	signal      signal
+	killed      time.Time // when it was last killed by force
+	oomAwait    bool      // the word about its memory was waited for
+	outageAwait bool      // that the engine goes was waited for
 }
 
 // told is how much of an attempt was reported.
@@ -197,6 +198,9 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 		defer func() { <-r.b.starts }()
 	case <-ctx.Done():
 		return 0, false, false
+	}
+	if r.b.engineNow() == (docker.Engine{}) {
+		return idle, false, false // what a container is like depends on it
 	}
 	if err := r.b.opts.Confirm(); err != nil {
 		return lookAgain, false, false // another owner may do it

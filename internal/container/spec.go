@@ -24,6 +24,10 @@ func refuse(format string, args ...any) *refusal {
 	return &refusal{class: task.UserError, text: fmt.Sprintf(format, args...)}
 }
 
+// logFiles is in how many files an engine keeps output, each as large as what we keep.
+// It stores more than was printed: each line is an object with its time.
+const logFiles = 4
+
 // spec says what the container of a task is like.
 func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
 	b, s, is := r.b, t.Spec, r.b.engineNow()
@@ -40,7 +44,7 @@ func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
 		User: strconv.Itoa(uid) + ":" + strconv.Itoa(gid), Mounts: mounts,
 		CPUMilli: s.Resources.CPUMilli, MemBytes: s.Resources.MemBytes, ShmBytes: b.opts.Rules.ShmBytes, PIDs: b.opts.Rules.PIDs,
 		Network: b.opts.Network(t), Init: is.Init, CapAdd: b.opts.Rules.Capabilities,
-		LogBytes: b.opts.LogCap, LogFiles: 2,
+		LogBytes: logFiles * b.opts.LogCap, LogFiles: logFiles,
 	}
 	if out.Network == "" {
 		out.Network = "none"
