@@ -22,16 +22,15 @@ type Enclosed struct {
 // submission has an ID.
 func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) ([]Accepted, error) {
 	orders := make([]order, len(subs))
-	extra := make(map[string][]byte, len(subs))
 	for i, sub := range subs {
 		orders[i] = order{
 			SubmitTaskRequest: &pb.SubmitTaskRequest{Id: sub.ID, Class: sub.Class, Priority: sub.Priority},
 			fields:            sub.Payload,
+			extra:             sub.Extra,
 		}
-		extra[sub.ID] = sub.Extra
 	}
 	answers, err := service{Server: s}.accept(ctx, orders, func(spec *task.Spec) error {
-		spec.Extra, spec.SubmitUID, spec.Via = extra[spec.ID], who.UID, who.Via
+		spec.SubmitUID, spec.Via = who.UID, who.Via
 		return nil
 	})
 	if err != nil {

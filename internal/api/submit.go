@@ -50,6 +50,9 @@ type order struct {
 	*pb.SubmitTaskRequest
 	// fields are the payload where the door takes JSON; nil = it is in the request.
 	fields payload.Fields
+	// extra is kept with the task, for whoever brought it. It belongs to this submission,
+	// not to its id: others of the same call may have the same id.
+	extra []byte
 }
 
 // submit answers every request, in order.
@@ -122,7 +125,7 @@ func (s service) resolve(req order, who Peer) (*task.Spec, error) {
 	}
 	spec.ID, spec.Name, spec.Class, spec.Priority = req.GetId(), req.GetName(), class.Name, req.GetPriority()
 	spec.WorkflowID = req.GetWorkflowId()
-	spec.SubmitUID, spec.Via = who.UID, who.Via
+	spec.SubmitUID, spec.Via, spec.Extra = who.UID, who.Via, req.extra
 	if spec.Payload, err = fields.JSON(); err != nil {
 		return nil, err
 	}

@@ -142,3 +142,36 @@ func lexists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
+
+// Files that name the same id in one look: the first is the task, and one that asks for
+// something else is refused by name, as if it had come later.
+func TestDropFilesOfOneID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, binaries.plain)
+	for _, dir := range []string{"", "pending"} {
+		if err := os.MkdirAll(filepath.Join(w.queueDir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const files = 9
+	for i := range files {
+		path := filepath.Join(w.queueDir, "pending", fmt.Sprintf("f%d.json", i))
+		if err := os.WriteFile(path, fmt.Appendf(nil, `{"id": "same", "payload": {"n": %d}}`, i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Unix(1_700_000_000+int64(i), 0)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.dspyOK("drain", "--for", "1m")
+	for i := range files {
+		done, rejected := exists(filepath.Join(w.queueDir, "done", fmt.Sprintf("f%d.json", i))), exists(filepath.Join(w.queueDir, "rejected", fmt.Sprintf("f%d.json", i)))
+		if done != (i == 0) || rejected != (i != 0) {
+			t.Errorf("file %d: done %v, rejected %v", i, done, rejected)
+		}
+	}
+	if got := w.dspyOK("result", "same"); !strings.Contains(got, `"n":0`) && !strings.Contains(got, `"n": 0`) {
+		t.Errorf("the task is %s", got)
+	}
+}
