@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	// coalesce is the least time between two commits of reports while backends
-	// have enough in hand that was placed ahead: nobody waits for those commits,
-	// and a commit costs as much as a few short tasks.
-	coalesce = 8 * time.Millisecond
-	// enoughAhead is how many tasks in hand keep the slots busy for that time.
-	enoughAhead = 16
+	// coalesce is the least time between two commits of reports for each task that
+	// backends have in hand, placed ahead: nobody waits for those commits, and a commit
+	// costs as much as a few short tasks. For so long, or longer, what is in hand keeps
+	// the slots busy.
+	coalesce = 500 * time.Microsecond
+	// enoughAhead is how many make it worth while, and mostAhead how many count.
+	enoughAhead, mostAhead = 16, 32
 	// repeatEvery is how often the loop looks whether a step outside can be taken that
 	// could not be before.
 	repeatEvery = time.Second
@@ -35,7 +36,7 @@ func (e *Engine) loop(ctx context.Context) error {
 		case in := <-e.asks:
 			asks = append(asks, in)
 		case <-e.inbox.filled:
-			e.linger(ctx)
+			asks = e.linger(ctx)
 		case <-e.wake:
 		case <-timer.C:
 		}
@@ -54,11 +55,22 @@ func (e *Engine) loop(ctx context.Context) error {
 }
 
 // linger lets more reports come in while there is so much in hand that nobody
-// waits for the commit.
-func (e *Engine) linger(ctx context.Context) {
-	if wait := coalesce - time.Since(e.last); wait > 0 && e.tally.aheads() >= enoughAhead {
-		pause(ctx, wait)
+// waits for the commit. Somebody who asks for something ends it.
+func (e *Engine) linger(ctx context.Context) (asks []input) {
+	n := min(e.tally.aheads(), mostAhead)
+	wait := time.Duration(n)*coalesce - time.Since(e.last)
+	if n < enoughAhead || wait <= 0 {
+		return nil
 	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case in := <-e.asks:
+		return []input{in}
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // moreAsks takes what else people ask for at this moment, to share the commit.
