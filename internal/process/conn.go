@@ -36,6 +36,11 @@ const (
 	// reportPause is how long reports are collected after others were sent. The
 	// first after a quiet time goes out at once.
 	reportPause = 2 * time.Millisecond
+	// reportPauseLong is that while so much waits here that no place stands idle for
+	// want of a report: each costs the daemon about as much as a short task.
+	reportPauseLong = 8 * time.Millisecond
+	// muchWaits is how many attempts that is.
+	muchWaits = 16
 )
 
 // conn is one client.
@@ -217,7 +222,7 @@ func (c *conn) pause() bool {
 	select {
 	case <-c.gone:
 		return false
-	case <-time.After(reportPause):
+	case <-time.After(c.reportPause()):
 	}
 	select {
 	case <-c.gone:
@@ -225,6 +230,19 @@ func (c *conn) pause() bool {
 	case <-c.out:
 		return true
 	}
+}
+
+func (c *conn) reportPause() time.Duration {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	waiting := 0
+	for _, p := range c.q.pools {
+		waiting += len(p.waiting)
+	}
+	if waiting >= muchWaits {
+		return reportPauseLong
+	}
+	return reportPause
 }
 
 // start takes in attempts. One that is known already is reported again. Of a client
