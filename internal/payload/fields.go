@@ -111,7 +111,9 @@ func (f Fields) JSON() (json.RawMessage, error) {
 		}
 		writeText(&b, key)
 		b.WriteByte(':')
-		if err := json.Compact(&b, f[key]); err != nil {
+		if v := f[key]; plainValue(v) {
+			b.Write(v)
+		} else if err := json.Compact(&b, v); err != nil {
 			return nil, task.Errorf(task.CodeInvalid, "the payload cannot be written as JSON: %w", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package payload_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,6 +37,24 @@ func TestFromText(t *testing.T) {
 	} {
 		got, err := payload.FromText(map[string]string{"k": in}).JSON()
 		if err != nil || string(got) != `{"k":`+want+`}` {
+			t.Errorf("%q became %s, %v; want %s", in, got, err, want)
+		}
+	}
+}
+
+// TestValuesStayTheSame: values are written without spaces, and what is no JSON is not
+// written.
+func TestValuesStayTheSame(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`"a b"`: `"a b"`, `""`: `""`, `"\u00e9\""`: `"\u00e9\""`, `"é"`: `"é"`, "0": "0", "17": "17", "-1": "-1", "1.50": "1.50", "true": "true",
+		` "x" `: `"x"`, `{ "b" : [1, 2] }`: `{"b":[1,2]}`,
+		"": "", `"`: "", `"a`: "", `"a"b"`: "", `"\"`: "", "01": "", "1 2": "", "+1": "",
+	} {
+		got, err := payload.Fields{"k": json.RawMessage(in)}.JSON()
+		if want == "" {
+			refused(t, in, err, "cannot be written as JSON")
+		} else if err != nil || string(got) != `{"k":`+want+`}` {
 			t.Errorf("%q became %s, %v; want %s", in, got, err, want)
 		}
 	}

@@ -53,6 +53,9 @@ func checkDepth(key string, v []byte, below int) error {
 // depth counts how many objects and arrays of a JSON text stand within one
 // another.
 func depth(v []byte) int {
+	if plainValue(v) {
+		return 0
+	}
 	now, most, quoted := 0, 0, false
 	for i := 0; i < len(v); i++ {
 		switch c := v[i]; {

@@ -75,6 +75,20 @@ func textLen(v []byte) int {
 	}
 }
 
+// plainValue says whether a value is written as it is: a text without escapes, or a
+// whole number.
+func plainValue(v []byte) bool {
+	if n := len(v); n >= 2 && v[0] == '"' && v[n-1] == '"' {
+		return plain(v[1 : n-1])
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(v) == 1 || len(v) > 1 && v[0] != '0'
+}
+
 // plain says whether a text stands between the quotes of JSON as it is.
 func plain[T string | []byte](s T) bool {
 	for i := range len(s) {
