@@ -7,7 +7,6 @@ import (
 	"hash"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -158,32 +157,29 @@ func (r Resources) CPU() int64 {
 // tasks of one shape are placed alike, so a round of scheduling looks at the
 // first of each shape and not at the backlog.
 func (s *Spec) Shape() string {
-	var b strings.Builder
-	field := func(v string) {
-		b.WriteString(strconv.Itoa(len(v)))
-		b.WriteByte(':')
-		b.WriteString(v)
-	}
-	num := func(v int64) { field(strconv.FormatInt(v, 36)) }
 	r := s.Resources
-	field(s.Class)
-	num(r.CPU())
-	num(r.MemBytes)
-	num(int64(r.GPUs))
-	num(r.GPUMem)
-	field(r.GPUModel)
-	field(r.MIG)
-	field(s.Image)
-	field(s.Builtin)
-	num(int64(len(s.Needs)))
+	b := make(shape, 0, 128)
+	b = b.text(s.Class).num(r.CPU()).num(r.MemBytes).num(int64(r.GPUs)).num(r.GPUMem)
+	b = b.text(r.GPUModel).text(r.MIG).text(s.Image).text(s.Builtin)
+	b = b.num(int64(len(s.Needs)))
 	for _, n := range s.Needs {
-		field(n)
+		b = b.text(n)
 	}
 	for _, n := range s.Backends {
-		field(n)
+		b = b.text(n)
 	}
-	return b.String()
+	return string(b)
 }
+
+// shape is a part of a Shape: each field behind its length.
+type shape []byte
+
+func (b shape) text(v string) shape {
+	b = strconv.AppendInt(b, int64(len(v)), 10)
+	return append(append(b, ':'), v...)
+}
+
+func (b shape) num(v int64) shape { return b.text(strconv.FormatInt(v, 36)) }
 
 // Digest is a hash of what a spec asks for.
 type Digest [16]byte
