@@ -181,14 +181,19 @@ func notePause(p *pb.TaskInfo, paused map[string]task.Pause) {
 	}
 }
 
-// warning says why a task that was accepted does not start as things are, where
-// these classes are paused; "" where nothing is known that is against it.
-func (s service) warning(t task.Task, paused map[string]task.Pause) string {
-	if lacks := s.lacks(t); lacks != "" || t.Spec == nil || t.State() != task.Pending {
-		return lacks
+// warner returns what says why a task that was accepted does not start as things are
+// now; "" where nothing is known that is against it. It is for the tasks of one call.
+func (s service) warner() func(task.Task) string {
+	paused := s.opts.Pauser.Paused() // once for all: it is a copy
+	said := make(map[string]string, len(paused))
+	return func(t task.Task) string {
+		if lacks := s.lacks(t); lacks != "" || t.Spec == nil || t.State() != task.Pending {
+			return lacks
+		}
+		p, ok := paused[t.Spec.Class]
+		if ok && said[t.Spec.Class] == "" {
+			said[t.Spec.Class] = p.Of(t.Spec.Class)
+		}
+		return said[t.Spec.Class]
 	}
-	if p, ok := paused[t.Spec.Class]; ok {
-		return p.Of(t.Spec.Class)
-	}
-	return ""
 }

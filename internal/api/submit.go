@@ -93,11 +93,11 @@ func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.
 	if err != nil {
 		return nil, err
 	}
-	paused := s.opts.Pauser.Paused() // once for all: it is a copy
+	warn := s.warner()
 	for i, a := range accepted {
 		answer := acceptedTo(specs[i].ID, a)
 		if a.Err == nil {
-			answer.Warning = s.warning(a.Task, paused)
+			answer.Warning = warn(a.Task)
 		}
 		answers[place[i]] = answer
 	}
