@@ -23,8 +23,9 @@ type batch struct {
 	// is written once.
 	tasks map[task.Seq]*entry
 	order []task.Seq
-	// inserted are new tasks of the current request that are Pending.
-	inserted int
+	// inserted are new tasks of the current request that are Pending, and before is how
+	// many there were when it began; -1 = it was not asked.
+	inserted, before int
 
 	lastSeq    task.Seq
 	lastIndex  uint64
@@ -61,7 +62,7 @@ func (q *Queue) newBatch() (*batch, error) {
 	}
 	b := &batch{
 		q: q, tx: tx, now: task.At(q.opts.Now()),
-		tasks: map[task.Seq]*entry{}, lastSeq: q.mem.lastSeq, lastIndex: q.mem.lastIndex,
+		tasks: map[task.Seq]*entry{}, before: -1, lastSeq: q.mem.lastSeq, lastIndex: q.mem.lastIndex,
 		counts: counts{}, waits: waitCounts{}, shapes: newShapeChanges(), newIDs: recentIDs{}, envs: map[envHash]int{},
 	}
 	if err := b.flushIDs(); err != nil {

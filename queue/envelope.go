@@ -42,9 +42,8 @@ func (e *CorruptError) Is(target error) bool { return target == task.ErrDamaged 
 
 // seal makes the envelope of a message.
 func seal(m proto.Message) ([]byte, error) {
-	opts := proto.MarshalOptions{}
-	buf := make([]byte, envelopeHead, envelopeHead+opts.Size(m))
-	buf, err := opts.MarshalAppend(buf, m)
+	buf := make([]byte, envelopeHead, envelopeHead+proto.Size(m))
+	buf, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(buf, m) // the size is of a moment ago
 	if err != nil {
 		return nil, err
 	}

@@ -114,8 +114,12 @@ func (t *tail) read(from uint64, limit int) (out []task.Record, ok bool) {
 	if from < t.first {
 		return nil, false
 	}
-	for i := from; i <= t.last && len(out) < limit; i++ {
-		out = append(out, t.ring[i%tailSize])
+	if from > t.last || limit <= 0 {
+		return nil, true
+	}
+	out = make([]task.Record, min(t.last-from+1, uint64(limit)))
+	for i := range out {
+		out[i] = t.ring[(from+uint64(i))%tailSize]
 	}
 	return out, true
 }

@@ -45,7 +45,7 @@ func (b *batch) storeTasks() error {
 	}
 	clear(b.tasks)
 	b.order = b.order[:0]
-	b.inserted = 0
+	b.inserted, b.before = 0, -1
 	return nil
 }
 

@@ -69,13 +69,15 @@ type submission struct {
 	hash   idHash
 	env    envHash
 	sealed []byte // the spec's record; nil while the Seqs of its After are unknown
+	fresh  bool   // its id was made here, so that no other task has it
 	err    error
 }
 
 func (q *Queue) prepare(in *task.Spec) submission {
 	spec := *in
 	now := q.opts.Now()
-	if spec.ID == "" {
+	fresh := spec.ID == ""
+	if fresh {
 		id, err := q.ids.Next(now)
 		if err != nil {
 			return submission{err: err}
@@ -88,7 +90,7 @@ func (q *Queue) prepare(in *task.Spec) submission {
 	if err := spec.Validate(); err != nil {
 		return submission{err: err}
 	}
-	s := submission{spec: &spec, hash: hashID(spec.ID), env: hashEnv(spec.Ambient)}
+	s := submission{spec: &spec, hash: hashID(spec.ID), env: hashEnv(spec.Ambient), fresh: fresh}
 	if s.sealed, s.err = sealSpec(&spec, s.env); len(spec.After) > 0 {
 		s.sealed = nil // it was only tried
 	}
@@ -110,14 +112,16 @@ func (b *batch) submit(s *submission) (Submitted, error) {
 	if s.err != nil {
 		return Submitted{Err: s.err}, nil
 	}
-	held, err := verifyID(b.tx, s.spec.ID, b.candidates(s.hash))
-	switch {
-	case b.q.damaged(held.seq, err):
-		return Submitted{Err: cannotRead(s.spec.ID, err)}, nil
-	case err != nil:
-		return Submitted{}, err
-	case held.seq != 0:
-		return b.existing(s.spec, held)
+	if !s.fresh {
+		held, err := verifyID(b.tx, s.spec.ID, b.candidates(s.hash))
+		switch {
+		case b.q.damaged(held.seq, err):
+			return Submitted{Err: cannotRead(s.spec.ID, err)}, nil
+		case err != nil:
+			return Submitted{}, err
+		case held.seq != 0:
+			return b.existing(s.spec, held)
+		}
 	}
 	if limit := b.q.opts.MaxWaiting; limit > 0 && b.waiting() >= limit {
 		return Submitted{Err: errFull(limit)}, nil
@@ -169,7 +173,10 @@ func (b *batch) wholeTask(seq task.Seq) (task.Task, error) {
 
 // waiting returns how many tasks are Pending, those of this batch included.
 func (b *batch) waiting() int {
-	return b.q.mem.counts.total(isPending) + b.counts.total(isPending) + b.inserted
+	if b.before < 0 {
+		b.before = b.q.mem.counts.total(isPending) + b.counts.total(isPending)
+	}
+	return b.before + b.inserted
 }
 
 // depend finds the tasks that a spec waits for. The spec's copy then names them

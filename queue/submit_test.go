@@ -46,6 +46,10 @@ func TestSubmitWithoutID(t *testing.T) {
 	if a.SubmittedAt != c.instant() || s.ID != "" || s.SubmittedAt != 0 {
 		t.Errorf("submitted at %v; the caller's spec is %+v", a.SubmittedAt, s)
 	}
+	again := submit(t, q, spec(a.ID))[0] // a made id is one like any other
+	if again.Seq != tasks[0].Seq {
+		t.Errorf("%s is task %d, and was %d", a.ID, again.Seq, tasks[0].Seq)
+	}
 }
 
 func TestSubmitAnswersEachSpec(t *testing.T) {
