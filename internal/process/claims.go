@@ -68,7 +68,19 @@ func (s *supervisor) pump(q *queue) (some bool) {
 
 // room says whether the supervisor can take on one more attempt of the queue.
 func (s *supervisor) room(q *queue) bool {
-	return q.forking < maxForking && s.stuck < maxStuck && s.active < s.maxActive && !s.leaving
+	return q.forking < maxForking && s.stuck < maxStuck && s.active < s.maxActive && !s.ends()
+}
+
+// ends says whether the supervisor is about to leave. Its clerks may have gone by
+// then: a claim would be written when no runner is left, and be taken for an attempt
+// that was lost.
+func (s *supervisor) ends() bool {
+	select {
+	case <-s.left:
+		return true
+	default:
+		return s.leaving
+	}
 }
 
 // mayFork hands a claimed attempt to the runners, unless it was stopped before
