@@ -3,11 +3,13 @@ package process
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
@@ -36,8 +38,10 @@ type Backend struct {
 	silent  silence
 	// given are attempts that were handed over and are not known to have begun:
 	// should the supervisor be killed, they are handed over again.
-	given  map[task.Ref]*supervisorpb.Start
-	envs   map[task.Ref][]string
+	given map[task.Ref]*supervisorpb.Start
+	envs  map[task.Ref][]string
+	// bare are attempts that were handed over from here without a payload.
+	bare   map[task.Ref]struct{}
 	stops  map[task.Ref]struct{} // asked to stop, end not seen
 	told   map[task.Ref]told
 	procs  map[task.Ref]known     // what has a process, as far as is known
@@ -82,7 +86,7 @@ func New(opts Options) (*Backend, error) {
 	return &Backend{
 		opts: opts, layout: taskfiles.Layout{Dir: opts.TasksDir}, id: id, spool: present, former: former,
 		down:  connecting,
-		given: map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{},
+		given: map[task.Ref]*supervisorpb.Start{}, envs: map[task.Ref][]string{}, bare: map[task.Ref]struct{}{},
 		stops: map[task.Ref]struct{}{}, told: map[task.Ref]told{}, procs: map[task.Ref]known{},
 		active: map[task.Ref]task.Task{}, limits: map[string]uint32{},
 		late: map[task.Ref]struct{}{}, lateness: newWaker(), shared: shared, outlook: newWaker(),
@@ -183,7 +187,7 @@ func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
 		return err
 	}
 	b.mu.Lock()
-	remote := b.remoteOf(refs)
+	remote, litter := b.remoteOf(refs), b.litterOf(refs)
 	for _, r := range refs {
 		delete(b.told, r)
 		delete(b.stops, r)
@@ -192,9 +196,10 @@ func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
 		delete(b.given, r)
 		delete(b.envs, r)
 		delete(b.heirs, r)
+		delete(b.bare, r)
 	}
 	b.mu.Unlock()
-	b.removeFiles(refs)
+	b.removeFiles(litter)
 	b.forgetElsewhere(remote)
 	return ss.send(forgetMessage(refs))
 }
@@ -203,13 +208,24 @@ func forgetMessage(refs []task.Ref) *supervisorpb.ToSupervisor {
 	return &supervisorpb.ToSupervisor{Kind: &supervisorpb.ToSupervisor_Forget{Forget: &supervisorpb.ForgetBatch{Names: namesOf(refs)}}}
 }
 
-// removeFiles removes what only the run itself needed. The log stays.
-func (b *Backend) removeFiles(refs []task.Ref) {
+// litterOf returns the paths of what only the runs of attempts needed. The log stays.
+// What is known not to be there is left out: to remove it costs as much as to look. The
+// backend's mutex is held.
+func (b *Backend) litterOf(refs []task.Ref) []string {
+	paths := make([]string, 0, 2*len(refs))
 	for _, r := range refs {
-		for _, path := range []string{b.layout.PayloadPath(r), b.layout.ResultPath(r)} {
-			if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-				b.opts.Logger.Warn("cannot remove a task's file", "task", r.Seq, "error", err)
-			}
+		if _, ok := b.bare[r]; !ok {
+			paths = append(paths, b.layout.PayloadPath(r))
+		}
+		paths = append(paths, b.layout.ResultPath(r))
+	}
+	return paths
+}
+
+func (b *Backend) removeFiles(paths []string) {
+	for _, path := range paths {
+		if err := unix.Unlink(path); err != nil && !errors.Is(err, unix.ENOENT) {
+			b.opts.Logger.Warn("cannot remove a task's file", "path", path, "error", err)
 		}
 	}
 }

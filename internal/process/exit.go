@@ -69,7 +69,7 @@ func (s *supervisor) endOf(a *attempt, r reaped) *supervisorpb.End {
 	}
 	end := &supervisorpb.End{
 		Kind:   supervisorpb.End_KIND_EXITED,
-		MaxRss: ownPeak(r.usage.Maxrss),
+		MaxRss: s.ownPeak(r.usage.Maxrss),
 		CpuNs:  r.usage.Utime.Nano() + r.usage.Stime.Nano(),
 	}
 	s.setStatus(a, end, r.status)
@@ -79,9 +79,16 @@ func (s *supervisor) endOf(a *attempt, r reaped) *supervisorpb.End {
 // ownPeak returns the peak memory of a child in bytes, or 0 when it cannot be
 // told: the kernel counts from before exec(2), where the child still has our
 // memory, so what is not above our own peak says nothing about the program.
-func ownPeak(childKiB int64) int64 {
+func (s *supervisor) ownPeak(childKiB int64) int64 {
+	if childKiB <= s.peak.Load() { // a peak does not sink, so the last one tells enough
+		return 0
+	}
 	var us unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &us); err != nil || childKiB <= us.Maxrss {
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &us); err != nil {
+		return 0
+	}
+	s.peak.Store(us.Maxrss)
+	if childKiB <= us.Maxrss {
 		return 0
 	}
 	return childKiB * 1024

@@ -39,7 +39,7 @@ func (b *Backend) Launch(_ context.Context, tasks []task.Task) error {
 			limits[name] = uint32(max(limit, 0))
 		}
 		batch.add(st, env)
-		b.give(t.Ref(), st, env)
+		b.give(t, st, env)
 	}
 	// The session is looked up last: one that is newer has been handed all this.
 	ss, changed := b.noteLimits(limits)
@@ -53,9 +53,13 @@ func (b *Backend) Launch(_ context.Context, tasks []task.Task) error {
 }
 
 // give keeps a start until it is known to have begun.
-func (b *Backend) give(ref task.Ref, st *supervisorpb.Start, env []string) {
+func (b *Backend) give(t task.Task, st *supervisorpb.Start, env []string) {
+	ref := t.Ref()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(t.Spec.Payload) == 0 {
+		b.bare[ref] = struct{}{}
+	}
 	if b.told[ref] < toldRunning {
 		b.given[ref], b.envs[ref] = st, env
 	}

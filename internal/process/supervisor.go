@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,7 @@ type supervisor struct {
 	left       <-chan struct{}
 	orphanage  chan chan bool // see tendOrphans
 	childrenOf *os.File       // see childrenFile; nil = the kernel has none
+	peak       atomic.Int64   // of our own memory, in KiB, as it was last seen
 
 	mu      sync.Mutex
 	queues  map[string]*queue
