@@ -38,6 +38,9 @@ const (
 	clockSkew = time.Hour
 )
 
+// certBlock is what a certificate is called in a PEM file.
+const certBlock = "CERTIFICATE"
+
 const renewIt = "dspy-agent access tls --force; then take the new " + CertFile + " to the clients"
 
 // MakeCertificate makes a key (ECDSA P-256) and a certificate signed by itself,
@@ -88,7 +91,7 @@ func newCertificate(hosts []string, now time.Time) (certPEM, keyPEM []byte, err 
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+	return pem.EncodeToMemory(&pem.Block{Type: certBlock, Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
 }
 
@@ -129,12 +132,19 @@ func ServerCertificate(certFile, keyFile string, uid uint32, now time.Time) (*Ce
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.X509KeyPair(cert, key)
+	c, err := parsePair(cert, key)
 	if err != nil {
 		return nil, task.Errorf(task.CodeInvalid, "%s and %s do not go together or cannot be read; make both with: %s: %w", certFile, keyFile, renewIt, err)
 	}
-	c := &Certificate{leaf: pair.Leaf, pair: pair}
 	return c, c.checkTime(now)
+}
+
+func parsePair(cert, key []byte) (*Certificate, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	return &Certificate{leaf: pair.Leaf, pair: pair}, nil
 }
 
 // ClientCertificate reads the certificate that the server will show. Errors are
@@ -144,16 +154,30 @@ func ClientCertificate(certFile string, uid uint32, now time.Time) (*Certificate
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, task.Errorf(task.CodeInvalid, "%s has no certificate; copy it again from the server", certFile)
-	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
+	c, err := parseCertificate(data)
 	if err != nil {
 		return nil, task.Errorf(task.CodeInvalid, "%s cannot be read; copy it again from the server: %w", certFile, err)
 	}
-	c := &Certificate{leaf: leaf}
 	return c, c.checkTime(now)
+}
+
+var errNoCertificate = errors.New("there is no certificate in it")
+
+// parseCertificate reads the first certificate, which of a file with more in it is
+// the one that a server shows.
+func parseCertificate(data []byte) (*Certificate, error) {
+	block, rest := pem.Decode(data)
+	for block != nil && block.Type != certBlock {
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil {
+		return nil, errNoCertificate
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return &Certificate{leaf: leaf}, nil
 }
 
 func (c *Certificate) checkTime(now time.Time) error {

@@ -4,13 +4,15 @@ import "net/netip"
 
 // What tests from outside need.
 var (
-	OwnersBy       = ownersBy
-	MapsAll        = mapsAll
-	Judge          = judge
-	ParseProcLine  = parseProcLine
-	ParseDiag      = parseDiag
-	NewCertificate = newCertificate
-	ParseToken     = parseToken
+	OwnersBy         = ownersBy
+	MapsAll          = mapsAll
+	Judge            = judge
+	ParseProcLine    = parseProcLine
+	ParseDiag        = parseDiag
+	NewCertificate   = newCertificate
+	ParseToken       = parseToken
+	ParsePair        = parsePair
+	ParseCertificate = parseCertificate
 )
 
 // Allows says whether Authorization headers have the token.
@@ -39,3 +41,6 @@ func (o *Owners) BreakForGood() error {
 
 func (l procLine) Local() netip.AddrPort  { return l.local }
 func (l procLine) Remote() netip.AddrPort { return l.remote }
+
+// Same says whether two are of one certificate.
+func (c *Certificate) Same(as *Certificate) bool { return c.leaf.Equal(as.leaf) }

@@ -18,7 +18,7 @@ import (
 )
 
 // secrets makes a directory with a certificate and a token.
-func secrets(t *testing.T) string {
+func secrets(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "secrets")
 	if err := access.MakeCertificate(dir, ourUID(), []string{"login1.example.org"}, time.Now(), false); err != nil {

@@ -52,14 +52,16 @@ func ReadToken(file string, uid uint32) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	t, ok := parseToken(strings.TrimSuffix(string(data), "\n"))
+	t, ok := parseToken(data)
 	if !ok {
 		return Token{}, task.Errorf(task.CodeInvalid, "%s has no whole token; copy it again, or make another with: dspy-agent access token --force", file)
 	}
 	return t, nil
 }
 
-func parseToken(text string) (Token, bool) {
+// parseToken reads the line that MakeToken wrote, or what was left of it on its way.
+func parseToken(line []byte) (Token, bool) {
+	text := strings.TrimSuffix(string(line), "\n")
 	digits, ok := strings.CutPrefix(text, tokenPrefix)
 	if !ok {
 		return Token{}, false
