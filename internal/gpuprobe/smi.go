@@ -2,12 +2,14 @@ package gpuprobe
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,13 +65,21 @@ func (w *Watcher) query(ctx context.Context, what string) ([][]string, error) {
 	case !c.gone || c.status.ExitStatus() != 0:
 		return nil, fmt.Errorf("nvidia-smi %s: %s", c.verdict(), bytes.TrimSpace(out))
 	}
-	in := csv.NewReader(bytes.NewReader(out))
-	in.TrimLeadingSpace, in.FieldsPerRecord = true, -1
-	rows, err := in.ReadAll()
-	if err != nil {
-		return nil, fmt.Errorf("read nvidia-smi: %w", err)
+	return rows(out), nil
+}
+
+// rows are the lines of a table, cut at the commas: nvidia-smi puts nothing in
+// quotes. A sentence between the lines is a row of another length.
+func rows(out []byte) [][]string {
+	var all [][]string
+	for line := range strings.Lines(string(out)) {
+		row := strings.Split(line, ",")
+		for i := range row {
+			row[i] = strings.TrimSpace(row[i])
+		}
+		all = append(all, row)
 	}
-	return rows, nil
+	return all
 }
 
 // gpuFields are what is asked of each GPU; parseGPU reads them in this order.
@@ -85,16 +95,18 @@ func parseSMI(at time.Time, gpus, apps [][]string) *gpu.Snapshot {
 		if len(row) != len(gpuFields) {
 			continue // a sentence between the rows: "Unable to determine the device handle"
 		}
-		d := parseGPU(row, at)
-		s.Driver.Version = row[3]
-		for _, app := range apps {
-			if len(app) != 3 || app[0] != row[0] {
-				continue
+		if !uuid.MatchString(row[0]) { // "[Unknown Error]": nobody can say which one a task would get
+			if n := whole(row[1]); n != nil {
+				s.Unreadable = append(s.Unreadable, gpu.Unreadable{Index: *n, Code: gpu.Unknown})
 			}
-			if pid, err := strconv.Atoi(app[1]); err == nil {
-				d.Sample.Processes = append(d.Sample.Processes, gpu.Process{PID: pid, UID: -1, GI: -1, CI: -1, UsedBytes: mib(app[2])})
-			}
+			continue
 		}
+		if s.Device(gpu.DeviceID(row[0])) != nil {
+			continue // it is there once, and is not given out twice
+		}
+		d := parseGPU(row, at)
+		d.Sample.Processes = parseApps(row[0], apps)
+		s.Driver.Version = row[3]
 		s.Devices = append(s.Devices, d)
 	}
 	slices.SortStableFunc(s.Devices, func(a, b gpu.Device) int { return strings.Compare(a.PCI, b.PCI) })
@@ -102,6 +114,24 @@ func parseSMI(at time.Time, gpus, apps [][]string) *gpu.Snapshot {
 		s.Devices[i].CUDAIndex = i
 	}
 	return s
+}
+
+// uuid is what a program finds a GPU by, and what its environment will say.
+var uuid = regexp.MustCompile(`^GPU-[0-9A-Za-z-]+$`)
+
+// parseApps returns those who compute on one GPU, by pid.
+func parseApps(on string, apps [][]string) []gpu.Process {
+	var list []gpu.Process
+	for _, app := range apps {
+		if len(app) != 3 || app[0] != on {
+			continue
+		}
+		if pid, err := strconv.Atoi(app[1]); err == nil && pid > 0 {
+			list = append(list, gpu.Process{PID: pid, UID: -1, GI: -1, CI: -1, UsedBytes: mib(app[2])})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b gpu.Process) int { return cmp.Compare(a.PID, b.PID) })
+	return list
 }
 
 func parseGPU(row []string, at time.Time) gpu.Device {
@@ -127,7 +157,8 @@ func parseGPU(row []string, at time.Time) gpu.Device {
 		d.MIGMode = new(false)
 	}
 	m.GPUPercent, m.TemperatureC = whole(row[10]), whole(row[11])
-	if watts, err := strconv.ParseFloat(row[12], 64); err == nil {
+	// "nan" is a number for ParseFloat, and none for a GPU.
+	if watts, err := strconv.ParseFloat(row[12], 64); err == nil && watts >= 0 && watts < maxWatts {
 		m.PowerMilliW = new(uint64(watts * 1000))
 	}
 	if n, err := strconv.ParseUint(row[13], 10, 64); err == nil {
@@ -145,9 +176,12 @@ func whole(s string) *int {
 	return &n
 }
 
+// maxWatts is more than a machine takes.
+const maxWatts = 1e6
+
 func mib(s string) *int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
+	if err != nil || n < 0 || n > math.MaxInt64>>20 {
 		return nil
 	}
 	return new(n << 20)
