@@ -127,7 +127,7 @@ func (l *lease) take(line []seat) error {
 	}
 	l.noteNamed()
 	// A server may have answered one thing and done another.
-	if s, err := readSeat(filepath.Join(l.dir, ownerFile)); err != nil || s.key != l.id {
+	if s, err := readSeat(filepath.Join(l.dir, OwnerFile)); err != nil || s.key != l.id {
 		return errors.Join(errTaken, err)
 	}
 	l.sweepClaims()
@@ -145,7 +145,7 @@ func (l *lease) take(line []seat) error {
 // place makes the file at path owner.json.
 func (l *lease) place(path string, line []seat) error {
 	if len(line) == 0 {
-		err := l.link(path, ownerFile)
+		err := l.link(path, OwnerFile)
 		failpoint.Here("lease/linked")
 		return err
 	}
@@ -158,7 +158,7 @@ func (l *lease) place(path string, line []seat) error {
 		return err
 	}
 	failpoint.Here("lease/claimed")
-	err := os.Rename(path, filepath.Join(l.dir, ownerFile))
+	err := os.Rename(path, filepath.Join(l.dir, OwnerFile))
 	if err != nil {
 		return errors.Join(err, os.Remove(filepath.Join(l.dir, claimFile(line[len(line)-1].key))))
 	}

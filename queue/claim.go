@@ -25,7 +25,7 @@ const claimPattern = "owner.*.next"
 // succession returns what owner.json and the claims say, in order; none = nobody.
 func succession(dir string) ([]seat, error) {
 	var line []seat
-	name := ownerFile
+	name := OwnerFile
 	for {
 		s, err := readSeat(filepath.Join(dir, name))
 		if err != nil {

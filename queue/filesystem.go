@@ -26,7 +26,7 @@ func (q *Queue) approach(ctx context.Context) error {
 		return nil
 	}
 	report, err := tryopen.Run(ctx, q.opts.Program, tryopen.Plan{
-		Dir: q.opts.Dir, Pointer: currentFile, Default: firstGeneration, Note: ownerFile, Write: !q.opts.ReadOnly,
+		Dir: q.opts.Dir, Pointer: currentFile, Default: firstGeneration, Note: OwnerFile, Write: !q.opts.ReadOnly,
 	}, tryopen.Limit)
 	if hung, ok := errors.AsType[*tryopen.HungError](err); ok {
 		return q.hangs(hung, parseSeat(report.Note).owner)

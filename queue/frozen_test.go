@@ -97,7 +97,7 @@ func inUse(t *testing.T, dir string) string {
 func TestClaimantThatDied(t *testing.T) {
 	t.Parallel()
 	dir := newShared(t)
-	nameOwner(t, dir, ownerFile, farAway(1))
+	nameOwner(t, dir, OwnerFile, farAway(1))
 	nameOwner(t, dir, claimFile(farAway(1).Lease), deadNeighbour(t, 2))
 	_, err := Open(context.Background(), shared(dir))
 	if locked, ok := errors.AsType[*LockedError](err); !ok || locked.Owner == nil || locked.Owner.PID != 4711 {
@@ -117,7 +117,7 @@ func TestClaimantThatDied(t *testing.T) {
 func TestSuccessorThatDied(t *testing.T) {
 	t.Parallel()
 	dir := newShared(t)
-	nameOwner(t, dir, ownerFile, deadNeighbour(t, 2))
+	nameOwner(t, dir, OwnerFile, deadNeighbour(t, 2))
 	openShared(t, shared(dir))
 	if name := inUse(t, dir); name == firstGeneration {
 		t.Errorf("the database that the owner before had open is in use")
@@ -129,7 +129,7 @@ func TestSuccessorThatDied(t *testing.T) {
 func TestGenerationsAreNotSharedOut(t *testing.T) {
 	t.Parallel()
 	dir := newShared(t)
-	nameOwner(t, dir, ownerFile, farAway(2))
+	nameOwner(t, dir, OwnerFile, farAway(2))
 	o := shared(dir)
 	o.TakeOver = true
 	openShared(t, o)
@@ -148,7 +148,7 @@ func TestNoWayBack(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, successor), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nameOwner(t, dir, ownerFile, farAway(2))
+	nameOwner(t, dir, OwnerFile, farAway(2))
 	if err := writeCurrent(dir, successor); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestNoWayBack(t *testing.T) {
 func TestWayBackIsUndone(t *testing.T) {
 	t.Parallel()
 	dir := newShared(t)
-	nameOwner(t, dir, ownerFile, farAway(1))
+	nameOwner(t, dir, OwnerFile, farAway(1))
 	o := shared(dir)
 	o.TakeOver = true
 	q := openShared(t, o)
@@ -189,7 +189,7 @@ func TestAnnouncingTooLate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	q := openShared(t, shared(dir))
-	nameOwner(t, dir, ownerFile, farAway(2))
+	nameOwner(t, dir, OwnerFile, farAway(2))
 	if err := q.Announce("127.0.0.1:1", ""); !errors.Is(err, ErrDeposed) {
 		t.Errorf("it is answered: %v", err)
 	}
@@ -244,7 +244,7 @@ func TestGraceBeginsAnew(t *testing.T) {
 		defer l.release()
 		began := time.Now()
 		const thawed = 5 * time.Second
-		time.AfterFunc(thawed, func() { nameOwner(t, dir, ownerFile, farAway(1)) })
+		time.AfterFunc(thawed, func() { nameOwner(t, dir, OwnerFile, farAway(1)) })
 		if err := q.awaitGrace(context.Background()); err != nil {
 			t.Fatal(err)
 		}

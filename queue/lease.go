@@ -123,7 +123,7 @@ func (l *lease) lookNow() error {
 	if err != nil {
 		return fmt.Errorf("make sure that the queue is ours: %w", err)
 	}
-	s, err := readSeat(filepath.Join(l.dir, ownerFile))
+	s, err := readSeat(filepath.Join(l.dir, OwnerFile))
 	if err != nil {
 		return fmt.Errorf("make sure that the queue is ours: %w", err)
 	}
@@ -160,9 +160,9 @@ func (l *lease) restore(s seat) error {
 	}
 	defer func() { _ = os.Remove(path) }() // it is there only after a failure
 	if s.key == "" {
-		err = l.link(path, ownerFile)
+		err = l.link(path, OwnerFile)
 	} else if err = l.claim(path, s); err == nil {
-		if err = os.Rename(path, filepath.Join(l.dir, ownerFile)); err == nil {
+		if err = os.Rename(path, filepath.Join(l.dir, OwnerFile)); err == nil {
 			_ = os.Remove(filepath.Join(l.dir, claimFile(s.key))) // one that stays leads nowhere
 		}
 	}
@@ -218,9 +218,9 @@ func (l *lease) write() (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(l.dir, "."+ownerFile+".*")
+	f, err := os.CreateTemp(l.dir, "."+OwnerFile+".*")
 	if err != nil {
-		return "", fmt.Errorf("write %s: %w", ownerFile, err)
+		return "", fmt.Errorf("write %s: %w", OwnerFile, err)
 	}
 	_, err = f.Write(append(b, '\n'))
 	if err == nil && !l.local {
@@ -228,7 +228,7 @@ func (l *lease) write() (path string, err error) {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("write %s: %w", ownerFile, err), os.Remove(f.Name()))
+		return "", errors.Join(fmt.Errorf("write %s: %w", OwnerFile, err), os.Remove(f.Name()))
 	}
 	failpoint.Here("lease/written")
 	return f.Name(), nil
@@ -243,12 +243,12 @@ func (l *lease) publish(change func(*Owner)) error {
 	if err != nil {
 		return err
 	}
-	s, err := readSeat(filepath.Join(l.dir, ownerFile))
+	s, err := readSeat(filepath.Join(l.dir, OwnerFile))
 	if err == nil && s.key != l.id {
 		return errors.Join(l.lookNow(), os.Remove(path)) // it puts that right, or we leave
 	}
 	if err == nil {
-		err = os.Rename(path, filepath.Join(l.dir, ownerFile))
+		err = os.Rename(path, filepath.Join(l.dir, OwnerFile))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
@@ -272,7 +272,7 @@ func (l *lease) release() {
 	l.beats.stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	path := filepath.Join(l.dir, ownerFile)
+	path := filepath.Join(l.dir, OwnerFile)
 	if s, err := readSeat(path); err == nil && s.key == l.id {
 		_ = os.Remove(path) // a stale one names a process that is gone
 		_ = l.syncDir()

@@ -15,7 +15,8 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/host"
 )
 
-const ownerFile = "owner.json"
+// OwnerFile is where the owner of a queue says who it is.
+const OwnerFile = "owner.json"
 
 // Role is what an owner has the queue open for.
 type Role string
@@ -128,9 +129,54 @@ func contentKey(b []byte) string {
 	return "x" + hex.EncodeToString(sum[:16])
 }
 
+// ErrOwnerDamaged is returned when the file is there and does not tell who owns the
+// queue. An owner replaces it in one step, so it was written by somebody else, or the
+// disk was full or failed.
+var ErrOwnerDamaged = errors.New("the file is damaged")
+
+// WhoOwns returns who says to own the queue in a directory, who may be gone; nil where
+// nobody does. The error matches fs.ErrPermission or ErrOwnerDamaged. A directory on a
+// file server may hang: see Answers.
+func WhoOwns(dir string) (*Owner, error) {
+	path := filepath.Join(dir, OwnerFile)
+	s, err := readSeat(path)
+	switch {
+	case errors.Is(err, fs.ErrPermission): // it and its folder are for the owner's eyes alone
+		return nil, fmt.Errorf("the queue in %s is closed to you: %w", dir, fs.ErrPermission)
+	case err != nil:
+		return nil, fmt.Errorf("%s cannot be read: %w: %w", path, bare(err), ErrOwnerDamaged)
+	case s.owner == nil && s.key != "":
+		return nil, fmt.Errorf("%s does not tell who owns the queue: %w", path, ErrOwnerDamaged)
+	}
+	return s.owner, nil
+}
+
+// bare is an error of a file without the name of the file.
+func bare(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// Runs says whether the owner is a process that runs on this host, where its pid means
+// something.
+func (o *Owner) Runs() bool { return o != nil && o.process().Runs() }
+
+// Holder returns the pid of the process on this host that has the database of a
+// directory open and locked; 0 if there is none, or it cannot be told. It serves where
+// nobody says to own the queue.
+func Holder(dir string) int {
+	current, err := readCurrent(dir)
+	if err != nil {
+		return 0
+	}
+	return host.Holder(filepath.Join(dir, current))
+}
+
 // readOwner returns nil when nobody can be named.
 func readOwner(dir string) *Owner {
-	s, err := readSeat(filepath.Join(dir, ownerFile))
+	s, err := readSeat(filepath.Join(dir, OwnerFile))
 	if err != nil {
 		return nil
 	}
@@ -142,7 +188,7 @@ func readOwner(dir string) *Owner {
 func (q *Queue) Announce(grpc, http string) error {
 	err := q.lease.publish(func(o *Owner) { o.GRPC, o.HTTP = grpc, http })
 	if err != nil {
-		return fmt.Errorf("write %s: %w", ownerFile, err)
+		return fmt.Errorf("write %s: %w", OwnerFile, err)
 	}
 	return nil
 }

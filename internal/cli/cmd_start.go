@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -178,7 +179,7 @@ func executable(path string) bool {
 // instead, in the form that makes other programs find it; and of each that it cannot
 // serve, why. h may be nil: then nothing is known of the latter.
 func (s *session) tellDoors(cfg config.Config, h *pb.HealthResponse) {
-	var o owner
+	var o app.Owner
 	if live := liveOwner(cfg.QueueDir); live != nil {
 		o = *live
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -86,7 +87,7 @@ func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, activ
 	}
 	// Nobody answers. A daemon that hangs, or that is just starting, has said in
 	// its queue's folder who it is.
-	o, err := readOwner(cfg.QueueDir)
+	o, err := app.WhoOwns(cfg.QueueDir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return 0, "", forbidden(err)
@@ -94,7 +95,7 @@ func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, activ
 		return 0, "", s.ownerUnknown(cfg, err)
 	}
 	pid = s.daemonPID(c.Context, cfg.QueueDir)
-	if pid == 0 && lockHolder(cfg.QueueDir) != 0 {
+	if pid == 0 && app.HolderPID(cfg.QueueDir) != 0 {
 		return 0, "", s.ownerUnknown(cfg, notNamed(cfg, o))
 	}
 	return pid, "", nil
@@ -102,8 +103,8 @@ func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, activ
 
 // notNamed is the error for a queue that somebody else has open than its folder says:
 // the last owner has ended without a word, and whoever is next has not spoken yet.
-func notNamed(cfg config.Config, o *owner) error {
-	path := filepath.Join(cfg.QueueDir, ownerFile)
+func notNamed(cfg config.Config, o *app.Owner) error {
+	path := filepath.Join(cfg.QueueDir, app.OwnerFile)
 	if o == nil {
 		return fmt.Errorf("there is no %s, which would name the daemon", path)
 	}
@@ -116,7 +117,7 @@ func notNamed(cfg config.Config, o *owner) error {
 // ownerUnknown looks, where the file of the owner is of no use, whether there is
 // one at all. It returns nil where nobody has the queue.
 func (s *session) ownerUnknown(cfg config.Config, err error) error {
-	if pid := lockHolder(cfg.QueueDir); pid != 0 {
+	if pid := app.HolderPID(cfg.QueueDir); pid != 0 {
 		return &exitError{code: exitFailed, msg: fmt.Sprintf(
 			"%s.\nProcess %d has the queue open and cannot be reached; kill %d ends it as stop would have: running tasks go on", err, pid, pid)}
 	}

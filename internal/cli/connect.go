@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -71,7 +72,7 @@ func ownerNoted(cfg config.Config, err error) error {
 	if _, gone := os.Stat(cfg.Workspace); errors.Is(gone, fs.ErrNotExist) { // start would refuse it
 		return &task.Error{Code: task.CodeUnavailable, Message: fmt.Sprintf("%s for %s: that folder does not exist", api.ErrNoDaemon, cfg), Err: err}
 	}
-	_, damaged := readOwner(cfg.QueueDir)
+	_, damaged := app.WhoOwns(cfg.QueueDir)
 	switch {
 	case errors.Is(damaged, fs.ErrPermission):
 		return forbidden(damaged)

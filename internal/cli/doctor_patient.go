@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/doctor"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -21,7 +22,7 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 		Orchestrator:     s.findDaemon,
 		Start:            startHint,
 		Owner:            ownerForDoctor,
-		Holder:           lockHolder,
+		Holder:           app.HolderPID,
 		Health:           s.healthForDoctor,
 	}
 }
@@ -46,7 +47,7 @@ func loadAnyway(given config.Given) doctor.Loaded {
 }
 
 func ownerForDoctor(queueDir string) (*doctor.Owner, error) {
-	o, err := readOwner(queueDir)
+	o, err := app.WhoOwns(queueDir)
 	if err != nil || o == nil {
 		return nil, err
 	}

@@ -182,7 +182,7 @@ func (c *client) errNotEnded(tasks []*pb.TaskInfo) error {
 // elsewhereError is returned where the queue belongs to a process of another host, which
 // cannot be called from here. It is the place for what can be done all the same.
 type elsewhereError struct {
-	owner owner
+	owner app.Owner
 	queue string // its folder
 	err   error
 }
@@ -208,8 +208,8 @@ func unavailable(cfg config.Config, busy *app.BusyError) error {
 }
 
 // ownerElsewhere returns who says to have the queue from another host; nil if nobody.
-func ownerElsewhere(cfg config.Config) *owner {
-	o, err := readOwner(cfg.QueueDir)
+func ownerElsewhere(cfg config.Config) *app.Owner {
+	o, err := app.WhoOwns(cfg.QueueDir)
 	if err != nil || o == nil {
 		return nil
 	}

@@ -103,7 +103,7 @@ func TestSlowReaderKeepsNobodyOut(t *testing.T) {
 func TestOwnerOnAnotherHost(t *testing.T) {
 	env, cfg := unattendedWorkspace(t)
 	const text = `{"host": "login2", "boot_id": "another", "pid": 77, "start_ticks": 5, "fence": 9, "started_at": "2026-03-04T05:06:07Z", "socket": "/run/x"}`
-	write(t, filepath.Join(cfg.QueueDir, ownerFile), text)
+	write(t, filepath.Join(cfg.QueueDir, app.OwnerFile), text)
 	expect(t, env, exitDone, "a\t", "note: the queue belongs to pid 77 on host login2, since 2026-03-04T05:06:07", "ps")
 
 	o := ownerElsewhere(cfg)

@@ -1,0 +1,19 @@
+package app
+
+import (
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// Owner is what says, in the folder of a queue, who has it open.
+type Owner = queue.Owner
+
+// OwnerFile is the file that says it.
+const OwnerFile = queue.OwnerFile
+
+// WhoOwns returns who says to own the queue in a folder, who may be gone; nil where
+// nobody does. The error matches fs.ErrPermission where that is not for us to know.
+func WhoOwns(queueDir string) (*Owner, error) { return queue.WhoOwns(queueDir) }
+
+// HolderPID returns the pid of the process on this host that has the queue open and
+// locked; 0 if there is none, or it cannot be told.
+func HolderPID(queueDir string) int { return queue.Holder(queueDir) }
