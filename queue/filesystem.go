@@ -29,7 +29,7 @@ func (q *Queue) approach(ctx context.Context) error {
 		Dir: q.opts.Dir, Pointer: currentFile, Default: firstGeneration, Note: OwnerFile, Write: !q.opts.ReadOnly,
 	}, tryopen.Limit)
 	if hung, ok := errors.AsType[*tryopen.HungError](err); ok {
-		return q.hangs(hung, parseSeat(report.Note).owner)
+		return hangs(q.opts.Dir, q.mount, hung, parseSeat(report.Note).owner)
 	}
 	if _, ok := errors.AsType[*tryopen.NoLocksError](err); ok {
 		return q.lockless(err)
@@ -44,13 +44,29 @@ func (q *Queue) approach(ctx context.Context) error {
 	return err
 }
 
+// Answers returns an error if what a queue directory is on does not answer, so that a
+// look into it would hang for good. It is for those who look into it without opening the
+// queue. Where it is no local disk, the program, as in Options, looks first. What else may
+// be wrong with the directory it leaves to those.
+func Answers(ctx context.Context, dir, program string) error {
+	on, err := mounts.Of(dir)
+	if err == nil && on.Local() {
+		return nil
+	}
+	report, err := tryopen.Run(ctx, program, tryopen.Plan{Dir: dir, Pointer: currentFile, Note: OwnerFile}, tryopen.Limit)
+	if hung, ok := errors.AsType[*tryopen.HungError](err); ok {
+		return hangs(dir, on, hung, parseSeat(report.Note).owner)
+	}
+	return ctx.Err()
+}
+
 // hangs is the error for a file system that does not answer.
-func (q *Queue) hangs(err error, o *Owner) error {
+func hangs(dir string, on mounts.Mount, err error, o *Owner) error {
 	const advice = "try again when it answers, or set ENV_QUEUE_DIR to a folder on a local disk"
 	if o == nil {
-		return task.Errorf(task.CodeUnavailable, "the queue in %s cannot be opened: it is on %s, and %w; %s", q.opts.Dir, q.mount, err, advice)
+		return task.Errorf(task.CodeUnavailable, "the queue in %s cannot be opened: it is on %s, and %w; %s", dir, on, err, advice)
 	}
-	return task.Errorf(task.CodeUnavailable, "the queue in %s cannot be opened: it is on %s, and %w; its owner is %s; %s", q.opts.Dir, q.mount, err, o, advice)
+	return task.Errorf(task.CodeUnavailable, "the queue in %s cannot be opened: it is on %s, and %w; its owner is %s; %s", dir, on, err, o, advice)
 }
 
 // lockless is the error for a file system that has no locks.

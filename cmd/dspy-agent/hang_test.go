@@ -33,9 +33,10 @@ func mayMount(t *testing.T) bool {
 	return true
 }
 
-// TestQueueOnAHangingFileServer: what opens the queue by itself, from cron above all,
-// says within seconds what hangs, instead of waiting beside the one of a minute ago.
-func TestQueueOnAHangingFileServer(t *testing.T) {
+// TestHangingFileServer: what looks into a folder on a file server that hangs says within
+// seconds what hangs, instead of waiting for good, and from cron beside the one of a
+// minute ago.
+func TestHangingFileServer(t *testing.T) {
 	t.Parallel()
 	if !mayMount(t) {
 		return // TestFileSystemThatHangs of queue stands for it
@@ -44,27 +45,47 @@ func TestQueueOnAHangingFileServer(t *testing.T) {
 	if err := os.WriteFile(backup, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range []string{"drain", "queue repair", "queue compact", "queue restore " + backup} {
-		t.Run(strings.Fields(args)[len(strings.Fields(args))-1], func(t *testing.T) {
+	for _, args := range []string{"drain", "start", "ps", "queue repair", "queue compact", "queue restore " + backup} {
+		t.Run("queue of "+strings.ReplaceAll(args, backup, ""), func(t *testing.T) {
 			t.Parallel()
-			dir, work := t.TempDir(), t.TempDir()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "unshare", append([]string{"-m", "--propagation", "private", "bash", "-e", "-c", hangingFolder, "bash", dir,
-				filepath.Join(bin, "dspy-agent"), "--workspace", work}, strings.Fields(args)...)...)
-			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "XDG_RUNTIME_DIR=" + run, "ENV_QUEUE_DIR=" + dir}
-			cmd.WaitDelay = time.Second // for what it left behind, which must not hold our pipe
-			var said bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &said, &said
-			err := cmd.Run()
-			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() <= 0 {
-				t.Errorf("%v, want an exit code", err)
-			}
-			for _, part := range []string{dir, "FUSE (hang", "has not returned for", "ENV_QUEUE_DIR"} {
-				if !strings.Contains(said.String(), part) {
-					t.Errorf("it lacks %q:\n%s", part, &said)
-				}
-			}
+			dir := t.TempDir()
+			saysWhatHangs(t, dir, t.TempDir(), []string{"ENV_QUEUE_DIR=" + dir}, args, "the queue in "+dir, "ENV_QUEUE_DIR")
 		})
+	}
+	t.Run("workspace", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		saysWhatHangs(t, dir, dir, nil, "ps", "the workspace, "+dir, "looking at the folder")
+	})
+	t.Run("log of the daemon", func(t *testing.T) {
+		t.Parallel()
+		work := t.TempDir()
+		dir := filepath.Join(work, "logs")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		saysWhatHangs(t, dir, work, []string{"ENV_QUEUE_DIR=" + t.TempDir()}, "start", "the folder of the log, "+dir, "making")
+	})
+}
+
+// saysWhatHangs runs a command where a folder hangs.
+func saysWhatHangs(t *testing.T, hangs, workspace string, environ []string, args string, wants ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", append([]string{"-m", "--propagation", "private", "bash", "-e", "-c", hangingFolder, "bash", hangs,
+		filepath.Join(bin, "dspy-agent"), "--workspace", workspace}, strings.Fields(args)...)...)
+	cmd.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "XDG_RUNTIME_DIR=" + run}, environ...)
+	cmd.WaitDelay = time.Second // for what it left behind, which must not hold our pipe
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() <= 0 {
+		t.Errorf("%v, want an exit code", err)
+	}
+	for _, part := range append(wants, "FUSE (hang", "has not returned for") {
+		if !strings.Contains(said.String(), part) {
+			t.Errorf("it lacks %q:\n%s", part, &said)
+		}
 	}
 }

@@ -83,6 +83,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	}
+	if err := LogFolderAnswers(ctx, o.Config); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(o.Config.LogDir, 0o700); err != nil {
 		return fmt.Errorf("make the log folder: %w", err)
 	}

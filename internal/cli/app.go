@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
 	"github.com/dspy-agent/dspy-agent/internal/taskid"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 )
@@ -26,7 +27,9 @@ type session struct {
 	reconnectFor time.Duration
 	// commandPatience is how long a command that has the queue is waited for.
 	commandPatience time.Duration
-	dial            func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
+	// answered are the file systems that have been found to answer.
+	answered []mounts.Mount
+	dial     func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
 }
 
 // Main runs the command line and returns its exit code. Cancelling ctx is
@@ -48,7 +51,7 @@ func (s *session) run(ctx context.Context) int {
 	app.Setup() // adds --version, for arrange to know it
 	args, err := arrange(app, s.env.Args[min(1, len(s.env.Args)):])
 	if err == nil && !isDoctor(args) {
-		err = s.findFolder()
+		err = s.findFolder(ctx)
 	}
 	if err == nil {
 		err = app.RunContext(ctx, args)

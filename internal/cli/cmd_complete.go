@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -192,7 +193,11 @@ func (c *completion) config() config.Config {
 
 // ids asks the daemon.
 func (c *completion) ids(states []string) []string {
-	cl, err := c.s.open(c.ctx, c.config(), reads, false)
+	cfg := c.config()
+	if app.QueueAnswers(c.ctx, cfg) != nil {
+		return nil
+	}
+	cl, err := c.s.open(c.ctx, cfg, reads, false)
 	if err != nil {
 		return nil
 	}

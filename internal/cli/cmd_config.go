@@ -61,7 +61,7 @@ func orHint(meant, all string) string {
 }
 
 func (s *session) configShow(c *cli.Context, key string) error {
-	cfg, err := s.config(c)
+	cfg, err := s.settings(c)
 	if err != nil {
 		return err
 	}

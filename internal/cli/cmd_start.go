@@ -215,6 +215,9 @@ func (s *session) launch(ctx context.Context, cfg config.Config, program string,
 
 // launchOnce returns errDrainLeft where a drain had the queue, and has left it.
 func (s *session) launchOnce(ctx context.Context, cfg config.Config, program string, args []string, limit time.Duration) error {
+	if err := app.LogFolderAnswers(ctx, cfg); err != nil {
+		return err
+	}
 	d, err := spawnDaemon(cfg, program, args, s.env.Environ)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

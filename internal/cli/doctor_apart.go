@@ -80,7 +80,7 @@ func isDoctor(args []string) bool {
 func (s *session) findings(c *cli.Context) ([]doctor.Finding, error) {
 	r := report{told: map[string]bool{}}
 	if s.env.Executable == "" {
-		if err := s.findFolder(); err != nil {
+		if err := s.findFolder(c.Context); err != nil {
 			return nil, err
 		}
 		s.examine(c, r.take)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -12,8 +13,8 @@ type Env struct {
 	Args    []string // with the name of the program
 	Environ []string // "K=V"
 	Cwd     string   // absolute; "" = ask Getwd
-	// Getwd returns the current folder. It may hang where a file server does, so
-	// doctor does not call it.
+	// Getwd returns the current folder, as its user calls it. It may hang where a file
+	// server does, so doctor does not call it, and others ask first whether that answers.
 	Getwd func() (string, error)
 
 	Stdin  io.Reader
@@ -31,9 +32,12 @@ type Env struct {
 }
 
 // findFolder finds out where the command runs, unless that is known.
-func (s *session) findFolder() error {
+func (s *session) findFolder(ctx context.Context) error {
 	if s.env.Cwd != "" {
 		return nil
+	}
+	if err := s.answers(ctx, "the current folder", kernelFolder()); err != nil {
+		return err
 	}
 	cwd, err := s.env.Getwd()
 	if err != nil {

@@ -14,6 +14,17 @@ import (
 // ownSession detaches a child from our terminal and its signals.
 func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
+// kernelFolder returns the current folder as the kernel knows it, which does not look at
+// it; "" if it is gone.
+func kernelFolder() string {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Getcwd(buf)
+	if err != nil || n < 1 {
+		return ""
+	}
+	return string(buf[:n-1]) // it ends with a zero
+}
+
 // errGone says that there is no such process.
 var errGone = errors.New("the process is gone")
 

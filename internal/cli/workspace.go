@@ -11,13 +11,6 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// config loads the configuration for the workspace that is meant: the one that is
-// named, else the nearest folder from here up that has a queue, else the current
-// one. Only start takes the current one in any case, since it makes the queue.
-func (s *session) config(c *cli.Context) (config.Config, error) {
-	return config.Load(s.given(c))
-}
-
 // given is what the configuration is loaded from.
 func (s *session) given(c *cli.Context) config.Given {
 	g := config.Given{

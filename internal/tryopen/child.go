@@ -39,21 +39,28 @@ func (t *trial) begin(step string) { t.say(line{Step: step}) }
 
 func (t *trial) run() {
 	t.folder()
-	database := t.names()
-	f := t.open(database)
+	if name := t.names(); name != "" {
+		t.database(filepath.Join(t.plan.Dir, name))
+	}
+	t.say(line{Done: true})
+}
+
+// database tries what opening does to the database.
+func (t *trial) database(path string) {
+	f := t.open(path)
 	if f == nil && t.plan.Write {
 		f = t.scratch() // there is no database yet
 	}
-	if f != nil {
-		t.lock(f)
-		t.begin("reading " + filepath.Base(f.Name()))
-		_, _ = f.ReadAt(make([]byte, 4*os.Getpagesize()), 0) // what is in it the parent judges
-		if strings.HasPrefix(filepath.Base(f.Name()), TrialFile) {
-			t.remove(f.Name())
-		}
-		_ = f.Close()
+	if f == nil {
+		return
 	}
-	t.say(line{Done: true})
+	t.lock(f)
+	t.begin("reading " + filepath.Base(f.Name()))
+	_, _ = f.ReadAt(make([]byte, 4*os.Getpagesize()), 0) // what is in it the parent judges
+	if strings.HasPrefix(filepath.Base(f.Name()), TrialFile) {
+		t.remove(f.Name())
+	}
+	_ = f.Close()
 }
 
 // folder tries what opening does to the folder.
@@ -99,7 +106,8 @@ func (t *trial) remove(path string) {
 // maxNote bounds what is brought back.
 const maxNote = 64 << 10
 
-// names reads the small files, and returns the path of the database.
+// names reads the small files, and returns the name of the database; "" = none is to be
+// opened.
 func (t *trial) names() string {
 	if t.plan.Note != "" {
 		t.begin("reading " + t.plan.Note)
@@ -107,12 +115,17 @@ func (t *trial) names() string {
 			t.say(line{Note: b})
 		}
 	}
-	t.begin("reading " + t.plan.Pointer)
 	name := t.plan.Default
-	if b, err := readSmall(filepath.Join(t.plan.Dir, t.plan.Pointer)); err == nil {
-		name = strings.TrimSpace(string(b))
+	if t.plan.Pointer != "" {
+		t.begin("reading " + t.plan.Pointer)
+		if b, err := readSmall(filepath.Join(t.plan.Dir, t.plan.Pointer)); err == nil {
+			name = filepath.Base(strings.TrimSpace(string(b)))
+		}
 	}
-	return filepath.Join(t.plan.Dir, filepath.Base(name))
+	if t.plan.Default == "" {
+		return ""
+	}
+	return name
 }
 
 func readSmall(path string) ([]byte, error) {

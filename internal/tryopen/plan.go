@@ -12,8 +12,9 @@ const TrialFile = ".try-open."
 type Plan struct {
 	// Dir is the folder. A child that may write makes it.
 	Dir string
-	// Pointer is a file in it with the name of the database; where there is none the
-	// name is Default.
+	// Pointer is a file in it with the name of the database, if it has one; where there
+	// is none the name is Default. Without a Default no database is opened: only the
+	// folder and the small files in it are looked at.
 	Pointer, Default string
 	// Note is a file in it of which the content is brought back, if it can be read.
 	Note string

@@ -92,6 +92,36 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// Who wants no database opened has none opened, nor locked.
+func TestFolderAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := plan(dir)
+	p.Write, p.Default = false, ""
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("two.db\n"), 0o600),
+		unix.Mkfifo(filepath.Join(dir, "two.db"), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, p, Limit); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "note"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = run(t, p, 500*time.Millisecond)
+	var hung *HungError
+	if !errors.As(err, &hung) || hung.Step != "reading note" {
+		t.Errorf("a note that hangs: %v", err)
+	}
+	p.Pointer, p.Note, p.Write = "", "", true
+	if _, err := run(t, p, Limit); err != nil || list(t, dir) != "CURRENT note two.db" {
+		t.Errorf("%v, there are %s", err, list(t, dir))
+	}
+}
+
 // A lock that somebody else has is an answer.
 func TestLockIsTaken(t *testing.T) {
 	t.Parallel()
