@@ -21,16 +21,40 @@ const lookPatience = 500 * time.Millisecond
 // queue and without writing anything: from cron most runs find nothing. Where there is no
 // queue there is nothing to do. The error matches queue.ErrLocked, and names who it
 // is, when somebody owns the queue.
-func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (bool, error) {
+func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (found bool, err error) {
 	// First, since a child tries then whether the file system answers at all.
-	w, err := work(ctx, conf.QueueDir)
-	if err != nil && task.CodeOf(err) != task.CodeNotFound {
+	q, err := queue.Open(ctx, queue.Options{Dir: conf.QueueDir, ReadOnly: true, Glance: true, LockTimeout: lookPatience, Program: ownProgram})
+	if err != nil && task.CodeOf(err) == task.CodeNotFound {
+		files, err := dropfolder.Waiting(conf.QueueDir, nil)
+		return err != nil || files.Any(), nil //nolint:nilerr // who owns the queue says what is wrong with the folder
+	}
+	if err != nil {
 		return false, err
 	}
-	if files, err := dropfolder.Waiting(conf.QueueDir); err != nil || files.Any() {
-		return true, nil //nolint:nilerr // who owns the queue says what is wrong with the folder
+	defer func() { err = errors.Join(err, q.Close()) }()
+	if found, err := ready(q, conf, limit, classes); err != nil || found {
+		return found, err
 	}
+	files, err := dropfolder.Waiting(conf.QueueDir, goesOn(q))
+	return err != nil || files.Any(), nil //nolint:nilerr // as above
+}
+
+// goesOn says of which taken files the tasks have not ended. They may be held, paused or
+// blocked for months, in which nothing is to be done about the files.
+func goesOn(q *queue.Queue) dropfolder.GoesOn {
+	return func(id, ticket string) bool {
+		t, err := q.Lookup(id)
+		return err == nil && !t.State().Terminal() && ticketOf(t) == ticket
+	}
+}
+
+// ready says whether the queue has something for a drain to do.
+func ready(q *queue.Queue, conf config.Config, limit time.Duration, classes []string) (bool, error) {
 	now := time.Now()
+	w, err := q.Work(task.At(now))
+	if err != nil {
+		return false, fmt.Errorf("look at the queue: %w", err)
+	}
 	if w.Active > 0 || w.Due != 0 && (limit == 0 || w.Due.Time().Before(now.Add(limit))) {
 		return true, nil
 	}
@@ -41,18 +65,6 @@ func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, cl
 		}
 	}
 	return false, nil
-}
-
-func work(ctx context.Context, dir string) (queue.Work, error) {
-	q, err := queue.Open(ctx, queue.Options{Dir: dir, ReadOnly: true, Glance: true, LockTimeout: lookPatience, Program: ownProgram})
-	if err != nil {
-		return queue.Work{}, err
-	}
-	w, err := q.Work(task.At(time.Now()))
-	if err := errors.Join(err, q.Close()); err != nil {
-		return w, fmt.Errorf("look at the queue: %w", err)
-	}
-	return w, nil
 }
 
 // OwnedBy says whether an error of Worthwhile or Drain is that somebody else owns the

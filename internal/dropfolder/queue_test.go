@@ -123,7 +123,7 @@ func TestWithTheRealQueue(t *testing.T) {
 	must(t, q.WaitRecords(t.Context(), 0))
 	must(t, q.end(t.Context(), id))
 	for b := (Backlog{Taken: 1}); b.Any(); {
-		b, err = Waiting(filepath.Join(dir, "queue"))
+		b, err = Waiting(filepath.Join(dir, "queue"), nil)
 		must(t, err)
 	}
 	cancel()

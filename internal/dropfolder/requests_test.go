@@ -102,7 +102,7 @@ func TestPutRefusesWhatWouldBeRejected(t *testing.T) {
 	if _, err := Put(dir, File{}); !errors.Is(err, ErrUnsafe) {
 		t.Errorf("into a folder of everybody's: %v", err)
 	}
-	if b, err := Waiting(dir); err != nil || b.Any() {
+	if b, err := Waiting(dir, nil); err != nil || b.Any() {
 		t.Errorf("%+v waits (%v)", b, err)
 	}
 }
@@ -111,10 +111,10 @@ func TestPutRefusesWhatWouldBeRejected(t *testing.T) {
 func TestWaiting(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o700))
-	if b, err := Waiting(dir + "/none"); err != nil || b.Any() {
+	if b, err := Waiting(dir+"/none", nil); err != nil || b.Any() {
 		t.Errorf("%+v waits (%v)", b, err)
 	}
-	if b, err := Waiting(dir); err != nil || b.Any() {
+	if b, err := Waiting(dir, nil); err != nil || b.Any() {
 		t.Errorf("%+v waits (%v)", b, err)
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
@@ -127,11 +127,11 @@ func TestWaiting(t *testing.T) {
 	must(t, PutCancel(dir, "a", "", ""))
 	must(t, os.WriteFile(dir+"/pending/.hidden.json", nil, 0o600))
 	must(t, os.WriteFile(dir+"/taken/01~.json", nil, 0o600))
-	if b, err := Waiting(dir); err != nil || b != (Backlog{Pending: 3, Taken: 1, Requests: 1}) {
+	if b, err := Waiting(dir, nil); err != nil || b != (Backlog{Pending: 3, Taken: 1, Requests: 1}) {
 		t.Errorf("%+v waits (%v)", b, err)
 	}
 	must(t, os.Chmod(dir+"/pending", 0o777))
-	if _, err := Waiting(dir); !errors.Is(err, ErrUnsafe) {
+	if _, err := Waiting(dir, nil); !errors.Is(err, ErrUnsafe) {
 		t.Errorf("an unsafe folder: %v", err)
 	}
 }
