@@ -222,6 +222,9 @@ func (q *Queue) judge(o *Owner) (verdict, error) {
 // takes. Time passes here alone: no two hosts have the same.
 func (q *Queue) awaitSilence(ctx context.Context, o *Owner) error {
 	q.opts.Logger.Info("looking whether the former owner of the queue is alive", "owner", o, "for", q.opts.terms.watch)
+	if q.opts.OnWatch != nil {
+		q.opts.OnWatch(o, q.opts.terms.watch)
+	}
 	first, err := readBeat(q.opts.Dir)
 	if err != nil {
 		return fmt.Errorf("look for a sign of life of the owner: %w", err)

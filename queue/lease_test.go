@@ -178,7 +178,7 @@ func TestOwnerElsewhere(t *testing.T) {
 // TestTakeOver follows an owner that is silent: with a copy, and a higher fence.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"nfs4", "ext4"} { // on a disk of our own nobody has to ask for it
+	for _, kind := range []string{"nfs4", "ext4"} {
 		dir := t.TempDir()
 		q := openQueue(t, queue.Options{Dir: dir})
 		submit(t, q, spec("a"))
@@ -188,7 +188,7 @@ func TestTakeOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q = openQueue(t, queue.Options{Dir: dir, TakeOver: kind == "nfs4"}.OnMount(kind).WithTerms(quick))
+		q = openQueue(t, queue.Options{Dir: dir, TakeOver: true}.OnMount(kind).WithTerms(quick))
 		submit(t, q, spec("b"))
 		if _, err := q.Lookup("a"); err != nil || q.Fence() <= elsewhere().Fence {
 			t.Errorf("fence %d, and a: %v", q.Fence(), err)
@@ -206,6 +206,28 @@ func TestTakeOver(t *testing.T) {
 			t.Errorf("the next owner does not go on with the new database: %v", err)
 		}
 		closeQueue(t, q)
+	}
+}
+
+// TestTakeOverIsAskedFor: an owner that may be alive somewhere else is followed by nobody
+// who was not told to, on a disk of our own either, which may be served to others or have
+// been moved. That is said at once.
+func TestTakeOverIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{"nfs4": "whether it still runs cannot be seen from here", "ext4": "another machine id"} {
+		dir := t.TempDir()
+		closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
+		writeOwnerFile(t, dir, elsewhere())
+		var err error
+		soon(t, func() { _, err = queue.Open(context.Background(), queue.Options{Dir: dir}.OnMount(kind)) })
+		if !errors.Is(err, queue.ErrLocked) {
+			t.Fatalf("on %s: %v", kind, err)
+		}
+		for _, part := range []string{"pid 4711 (drain) on host login2", "--take-over", want} {
+			if msg := err.Error(); !strings.Contains(msg, part) {
+				t.Errorf("on %s %q lacks %q", kind, msg, part)
+			}
+		}
 	}
 }
 

@@ -62,6 +62,10 @@ func (q *Queue) advise(locked *LockedError) error {
 		return task.Errorf(task.CodeUnavailable, "%w, in another container; stop it there, or work there", locked)
 	case q.opts.ReadOnly, locked.Alive:
 		return task.Errorf(task.CodeUnavailable, "%w; work on host %s", locked, o.Host)
+	case q.mount.Local():
+		return task.Errorf(task.CodeUnavailable,
+			"%w: another machine, or this one before its disk was moved or its container was made anew with another machine id. If nothing there can have the queue open any more, --take-over begins with a copy of it: tasks that run there are not seen from here, and are not repeated",
+			locked)
 	default:
 		return task.Errorf(task.CodeUnavailable,
 			"%w, and whether it still runs cannot be seen from here; work on host %s, or stop it there. If that host is gone for good, --take-over begins with a copy of the queue here: tasks that run there are not seen from here, and are not repeated",

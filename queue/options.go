@@ -48,6 +48,9 @@ type Options struct {
 	// MaxWaiting bounds the tasks that are Pending; Submit answers those beyond it
 	// with ErrFull. Defaults to DefaultMaxWaiting; negative = no bound.
 	MaxWaiting int
+	// OnWatch, when it is not nil, is told when the opening begins to look for signs of
+	// life of a former owner, and for how long it does.
+	OnWatch func(o *Owner, lasts time.Duration)
 	// OnCommit, when it is not nil, is told of each commit once it is on disk: how
 	// long it took, and what was added to the event log, which may be nothing. It
 	// runs in the writer, so everybody waits for it, and must not call the queue.

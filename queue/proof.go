@@ -14,8 +14,9 @@ const (
 	dead verdict = iota
 	// deadIfSilent: it is dead unless its heartbeat is seen.
 	deadIfSilent
-	// replaceableIfSilent: unless its heartbeat is seen it may be replaced by someone
-	// who goes on with a copy of the database. It may still write into the old one.
+	// replaceableIfSilent: it is dead, unless its heartbeat is seen, and may be replaced by
+	// someone who goes on with a copy of the database: whom it followed may still write into
+	// the old one.
 	replaceableIfSilent
 	// unproven: it may well be alive.
 	unproven
@@ -56,13 +57,13 @@ func (w witness) judgeAlone(o *Owner) verdict {
 		return deadIfSilent
 	case w.mount.Local() && (o.Machine == w.here.Machine || o.Machine == "" && o.Host == w.here.Name):
 		return dead // this machine was started anew since
-	case w.mount.Local():
-		// A container that was made anew has another machine id, or none. But the disk
-		// may also be one that we serve to others (NFS), whose locks we do not see.
-		return replaceableIfSilent
-	case o.Machine == w.here.Machine && o.Host == w.here.Name:
+	case !w.mount.Local() && o.Machine == w.here.Machine && o.Host == w.here.Name:
 		return deadIfSilent // started anew, unless both were cloned from one image
 	default:
+		// Also on a local disk. It may have been moved here, or this may be a container that
+		// was made anew, with another machine id; but the disk may as well be one that we
+		// serve to others (NFS, a shared folder of a virtual machine), whose locks we do not
+		// see. Nothing here tells these apart.
 		return unproven
 	}
 }

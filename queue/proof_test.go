@@ -40,7 +40,7 @@ func TestJudge(t *testing.T) {
 		{"an older release, before this machine was started anew", "ext4", but(func(o *Owner) { o.BootID, o.Machine, o.PIDs = "earlier", "", 0 }), false, dead},
 		{"this machine, or one of its image", "nfs4", rebooted, false, deadIfSilent},
 		{"a clone with a name of its own", "nfs4", but(func(o *Owner) { o.BootID, o.Host = "other", "g" }), false, unproven},
-		{"another machine on our disk", "ext4", elsewhere, false, replaceableIfSilent},
+		{"another machine on our disk", "ext4", elsewhere, false, unproven},
 		{"another machine", "nfs4", elsewhere, false, unproven},
 		{"another machine, on what nobody knows", "", elsewhere, false, unproven},
 	} {

@@ -39,6 +39,8 @@ type Options struct {
 	// TakeOver goes on from a copy of the queue where its owner, on another host, cannot
 	// be shown to be dead and gives no sign of life.
 	TakeOver bool
+	// Watches is as in UnattendedOptions.
+	Watches func(o *Owner, lasts time.Duration)
 	// Ready is called once calls are accepted.
 	Ready func(socket string)
 
@@ -123,7 +125,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opts := a.queueOptions()
-	opts.Socket, opts.TakeOver = runtimedir.SocketPath(a.runtime, a.conf.QueueDir), o.TakeOver
+	opts.Socket, opts.TakeOver, opts.OnWatch = runtimedir.SocketPath(a.runtime, a.conf.QueueDir), o.TakeOver, o.Watches
 	q, err := queue.Open(ctx, opts)
 	if err != nil {
 		return err

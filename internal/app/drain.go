@@ -22,6 +22,8 @@ type DrainOptions struct {
 	For time.Duration
 	// TakeOver is as in Options.
 	TakeOver bool
+	// Watches is as in UnattendedOptions.
+	Watches func(o *Owner, lasts time.Duration)
 	// Classes are those whose tasks it places; empty = all. Whatever runs already is
 	// followed, of whichever class.
 	Classes []string
@@ -56,7 +58,7 @@ type DrainReport struct {
 // the queue, is returned as it is.
 func Drain(ctx context.Context, o DrainOptions) (DrainReport, error) {
 	d := &drain{classes: o.Classes, limit: o.For, began: time.Now(), quiet: make(chan struct{}, 1), ended: map[task.State]int{}}
-	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, TakeOver: o.TakeOver, drain: d})
+	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, TakeOver: o.TakeOver, Watches: o.Watches, drain: d})
 	return d.report(), err
 }
 

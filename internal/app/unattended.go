@@ -25,6 +25,9 @@ type UnattendedOptions struct {
 	// LockTimeout is how long to wait for whoever has the queue; 0 = the queue's own
 	// time.
 	LockTimeout time.Duration
+	// Watches is told who is being looked for, and for how long, where the former owner of
+	// the queue may be alive; o is nil where that one cannot be named. nil = nobody is told.
+	Watches func(o *Owner, lasts time.Duration)
 	// Remedy ends the sentence "no daemon runs for workspace W; ..." in what a task is
 	// said to wait for.
 	Remedy string
@@ -66,7 +69,7 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 		return err
 	}
 	opts := a.queueOptions()
-	opts.Role, opts.ReadOnly, opts.LockTimeout = queue.RoleCommand, !o.Write, o.LockTimeout
+	opts.Role, opts.ReadOnly, opts.LockTimeout, opts.OnWatch = queue.RoleCommand, !o.Write, o.LockTimeout, o.Watches
 	if a.queue, err = queue.Open(ctx, opts); err != nil {
 		return busy(err)
 	}
@@ -137,6 +140,8 @@ type Holder struct {
 	Fence uint64 // of an opening for writing
 	// Command says that it has the queue for one call, however long that takes.
 	Command bool
+	// Elsewhere says that it is not under this kernel, where nothing tells whether it works.
+	Elsewhere bool
 	// Suspended says that it is on this host, and stopped by a signal (Ctrl-Z, SIGSTOP).
 	Suspended bool
 	// Settled is when a file came or went in the queue's folder, as happens with every
@@ -165,7 +170,8 @@ func busy(err error) error {
 	}
 	h := Holder{PID: locked.PID}
 	if o := locked.Owner; o != nil {
-		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand,
+		boot, err := host.BootID()
+		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand, Elsewhere: err == nil && boot != o.BootID,
 			Suspended: host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}.Suspended()}
 	}
 	if info, err := os.Stat(locked.Dir); err == nil {

@@ -47,6 +47,9 @@ func (s *session) drain(c *cli.Context) error {
 		return err
 	}
 	o := app.DrainOptions{Config: cfg, Environ: s.env.Environ, For: drainFor, TakeOver: c.Bool("take-over")}
+	if !c.Bool("quiet") {
+		o.Watches = s.tellWatch
+	}
 	if given := c.String("for"); given != "" {
 		if o.For, err = parseSpan(given); err != nil {
 			return usagef("--for: %s", err)

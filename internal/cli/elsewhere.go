@@ -36,8 +36,8 @@ func (s *session) submitElsewhere(c *cli.Context, cfg config.Config, req *pb.Sub
 	} else {
 		s.out.printf("%s\n", req.GetId())
 	}
-	s.err.printf("note: the queue belongs to pid %d on host %s; the task is on disk in its drop folder, and is accepted when that process takes it\n",
-		away.owner.PID, oneLine(away.owner.Host))
+	s.err.printf("note: the queue belongs to pid %d on host %s; the task is on disk in its drop folder, and is accepted when that process takes it; if that host is gone for good: %s --take-over\n",
+		away.owner.PID, oneLine(away.owner.Host), away.start)
 	return nil
 }
 

@@ -71,10 +71,19 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 }
 
 func (s *session) patienceWith(h app.Holder) time.Duration {
-	if h.Command && !h.Suspended {
+	if h.Command && !h.Suspended && !h.Elsewhere {
 		return s.commandPatience
 	}
 	return holderPatience
+}
+
+// tellWatch says why nothing happens for a while.
+func (s *session) tellWatch(o *app.Owner, lasts time.Duration) {
+	who := "a former owner"
+	if o != nil {
+		who = oneLine(o.String())
+	}
+	s.err.printf("note: looking for %s whether %s still has the queue\n", span(lasts), who)
 }
 
 // holding is since when one and the same process has been seen to have the queue.
@@ -116,7 +125,7 @@ func openable(cfg config.Config, n need, none error) error {
 
 // openQueue opens the queue in this process, and returns a connection to that.
 func (s *session) openQueue(ctx context.Context, cfg config.Config, n need, raw bool) (*client, error) {
-	opened, err := app.OpenUnattended(ctx, app.UnattendedOptions{Config: cfg, Write: n != reads, LockTimeout: lockLook, Remedy: remedy(cfg)})
+	opened, err := app.OpenUnattended(ctx, app.UnattendedOptions{Config: cfg, Write: n != reads, LockTimeout: lockLook, Watches: s.tellWatch, Remedy: remedy(cfg)})
 	if err != nil {
 		return nil, err
 	}
@@ -184,13 +193,14 @@ func (c *client) errNotEnded(tasks []*pb.TaskInfo) error {
 type elsewhereError struct {
 	owner app.Owner
 	queue string // its folder
+	start string // the command that starts a daemon here
 	err   error
 }
 
 // Error says who, where, and what to do.
 func (e *elsewhereError) Error() string {
-	return fmt.Sprintf("the queue in %s belongs to pid %d on host %s, since %s, and that cannot be called from here; run the command there, or stop it there first",
-		e.queue, e.owner.PID, oneLine(e.owner.Host), stamp(e.owner.StartedAt.UnixNano()))
+	return fmt.Sprintf("the queue in %s belongs to pid %d on host %s, since %s, and that cannot be called from here; run the command there, or stop it there first. If that host is gone for good: %s --take-over",
+		e.queue, e.owner.PID, oneLine(e.owner.Host), stamp(e.owner.StartedAt.UnixNano()), e.start)
 }
 
 // Unwrap returns the error of the attempt to open the queue.
@@ -199,7 +209,7 @@ func (e *elsewhereError) Unwrap() error { return e.err }
 // unavailable is the error for a queue that somebody keeps.
 func unavailable(cfg config.Config, busy *app.BusyError) error {
 	if o := ownerElsewhere(cfg); o != nil && (busy.Holder.PID == 0 || busy.Holder.Host == o.Host) {
-		return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: cfg.QueueDir, err: busy})
+		return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: cfg.QueueDir, start: startHint(cfg), err: busy})
 	}
 	if busy.Holder.Suspended {
 		return task.Errorf(task.CodeUnavailable, "%w; it is suspended: kill -CONT %d lets it go on, and %s stop says whether a daemon runs", busy, busy.Holder.PID, Program)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -122,6 +123,24 @@ func TestOwnerOnAnotherHost(t *testing.T) {
 	err = unavailable(cfg, &app.BusyError{Holder: app.Holder{PID: 5}, Err: cause})
 	if _, ok := errors.AsType[*elsewhereError](err); ok {
 		t.Errorf("a process of this host is told as one of another: %v", err)
+	}
+}
+
+// TestOwnerElsewhereIsNotFollowedUnasked: a command of another machine may still have the
+// queue, whatever the disk. It is named within seconds, with what to do if it is gone, and
+// nothing is taken over.
+func TestOwnerElsewhereIsNotFollowedUnasked(t *testing.T) {
+	env, cfg := unattendedWorkspace(t)
+	const text = `{"role": "command", "host": "login2", "machine": "other", "boot_id": "another", "pid": 77, "start_ticks": 5, "fence": 9, "started_at": "2026-03-04T05:06:07Z"}`
+	path := filepath.Join(cfg.QueueDir, app.OwnerFile)
+	write(t, path, text)
+	began := time.Now()
+	expect(t, env, exitNoDaemon, "", "If that host is gone for good: dspy-agent start --workspace "+cfg.Workspace+" --take-over", "pause", "cpu_long")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != text {
+		t.Errorf("the owner is %s now (%v)", now, err)
 	}
 }
 
