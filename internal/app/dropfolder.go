@@ -81,6 +81,10 @@ func PutCancel(conf config.Config, id, by, reason string) error {
 	return dropfolder.PutCancel(conf.QueueDir, id, by, reason)
 }
 
+// DropFolderTrouble says why the drop folder of a queue cannot be used; nil = it can, or is
+// not there yet.
+func DropFolderTrouble(queueDir string) error { return dropfolder.Check(queueDir) }
+
 // Outcome tells how far a task is, and of one that was removed how it ended.
 func (d dropTasks) Outcome(id string) (dropfolder.Outcome, error) {
 	t, err := d.queue.Lookup(id)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -61,6 +62,35 @@ func TestHealthOfAFullDisk(t *testing.T) {
 	}
 	if ok, queue := health(); !ok || queue != "ok" {
 		t.Errorf("with room again: healthy %v, queue %q", ok, queue)
+	}
+}
+
+// TestHealthOfAnUnsafeDropFolder: that no file is taken is not in the log alone.
+func TestHealthOfAnUnsafeDropFolder(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	o.Config.GRPCListen, o.Config.HTTPListen = "", ""
+	pending := filepath.Join(o.Config.QueueDir, "pending")
+	if err := errors.Join(os.MkdirAll(pending, 0o700), os.Chmod(pending, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if err := DropFolderTrouble(o.Config.QueueDir); err == nil {
+		t.Error("doctor finds nothing")
+	}
+	d, err := startDaemon(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	for end := time.Now().Add(10 * time.Second); !strings.HasPrefix(said, "down: ") && time.Now().Before(end); {
+		h, err := d.Health(t.Context(), &pb.HealthRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = h.GetServices()["drop-folder"]
+	}
+	if !strings.Contains(said, "others can write to "+pending) || !strings.Contains(said, "chmod go-w") {
+		t.Errorf("health says %q", said)
 	}
 }
 

@@ -26,7 +26,7 @@ func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, cl
 	q, err := queue.Open(ctx, queue.Options{Dir: conf.QueueDir, ReadOnly: true, Glance: true, LockTimeout: lookPatience, Program: ownProgram})
 	if err != nil && task.CodeOf(err) == task.CodeNotFound {
 		files, err := dropfolder.Waiting(conf.QueueDir, nil)
-		return err != nil || files.Any(), nil //nolint:nilerr // who owns the queue says what is wrong with the folder
+		return err == nil && files.Any(), nil //nolint:nilerr // nobody can do anything about files in a folder that is not safe
 	}
 	if err != nil {
 		return false, err
@@ -36,7 +36,7 @@ func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, cl
 		return found, err
 	}
 	files, err := dropfolder.Waiting(conf.QueueDir, goesOn(q))
-	return err != nil || files.Any(), nil //nolint:nilerr // as above
+	return err == nil && files.Any(), nil //nolint:nilerr // as above
 }
 
 // goesOn says of which taken files the tasks have not ended. They may be held, paused or

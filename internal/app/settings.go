@@ -104,6 +104,12 @@ func (a *App) info() api.Info {
 			info.Services[service] = "down: " + down
 		}
 	}
+	if a.folder != nil { // else nobody looks at it
+		info.Services[partDropFolder] = "ok"
+		if down := a.folder.Down(); down != "" {
+			info.Services[partDropFolder] = "down: " + down
+		}
+	}
 	paused := a.queue.Paused()
 	for _, n := range a.ownClasses() {
 		info.Classes = append(info.Classes, api.ClassInfo{Name: n, Parallel: a.conf.Classes[n].Parallel, Paused: pauseOf(paused, n)})
@@ -115,6 +121,9 @@ func (a *App) info() api.Info {
 func (a *App) ownClasses() []string {
 	return slices.DeleteFunc(a.conf.ClassNames(), func(n string) bool { return a.conf.Classes[n].AliasOf != "" })
 }
+
+// partDropFolder is what the drop folder is called among the parts.
+const partDropFolder = "drop-folder"
 
 const notYet = "not in this release yet"
 

@@ -65,6 +65,9 @@ func (s *session) drain(c *cli.Context) error {
 		}
 		o.Classes = append(o.Classes, k.Name)
 	}
+	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil && !c.Bool("quiet") {
+		s.err.printf("warning: %s\n", oneLine(err.Error()))
+	}
 	found, err := app.Worthwhile(c.Context, cfg, o.For, o.Classes)
 	if _, owned := app.OwnedBy(err); owned && o.TakeOver {
 		found, err = true, nil // that is what it is for

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -70,6 +71,9 @@ func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client
 	s.out.printf("daemon     %s\nworkspace  %s\nqueue      %s\n", s.out.paint(yellow, "none runs"), cfg.Workspace, cfg.QueueDir)
 	if said := h.GetServices()[cmdQueue]; said != "ok" {
 		s.out.printf("%-10s %s\n", cmdQueue, oneLine(said))
+	}
+	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil {
+		s.out.printf("%-10s %s\n", "drop-folder", oneLine(err.Error()))
 	}
 	s.showQueue(cfg, h)
 	if err := s.showRunning(c.Context, cl); err != nil {

@@ -24,6 +24,7 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 		Owner:            ownerForDoctor,
 		Holder:           app.HolderPID,
 		Health:           s.healthForDoctor,
+		DropFolder:       app.DropFolderTrouble,
 	}
 }
 

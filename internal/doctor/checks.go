@@ -64,6 +64,10 @@ var checks = []check{
 		problem: "there is no such folder, or it cannot be written", warning: "it is another user's, others can write it, or its file server's clock differs",
 	},
 	{
+		name: "drop_folder", about: "whether the folders for files of tasks and of outcomes can be used", asks: asksQueue, run: needsConfig(checkDropFolder), after: nameOwner,
+		problem: "others can write to one of them, or it is no folder of the user's",
+	},
+	{
 		name: "file_system", about: "what the queue's folder is on, and whether locks and mapped memory work there", asks: asksQueue, run: needsConfig(checkFileSystem), after: nameConfiguration,
 		problem: "it is read-only, or locks or mapped memory do not work", warning: "it hangs on a server (NFS, Lustre, FUSE ...) or is in memory (tmpfs)", note: "it is a container's own (overlay)",
 	},

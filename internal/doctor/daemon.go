@@ -52,8 +52,8 @@ func stopped(who string, pid int) []Finding {
 	return bad(Problem, fmt.Sprintf("%s (pid %d) is stopped: nothing happens until it goes on", who, pid), fmt.Sprintf("kill -CONT %d", pid))
 }
 
-// checkParts says what the daemon says about its parts. Those of later releases and
-// the doors have checks of their own.
+// checkParts says what the daemon says about its parts. Those of later releases, the
+// doors and the drop folder have checks of their own.
 func checkParts(_ context.Context, x *examination, cfg config.Config) []Finding {
 	h, err := x.health()
 	if err != nil {
@@ -64,7 +64,7 @@ func checkParts(_ context.Context, x *examination, cfg config.Config) []Finding 
 	for _, part := range slices.Sorted(maps.Keys(h.Parts)) {
 		state := h.Parts[part]
 		switch {
-		case part == partGRPC, part == partHTTP, state == notYet:
+		case part == partGRPC, part == partHTTP, part == partDropFolder, state == notYet:
 		case state == "ok":
 			well = append(well, part)
 		case strings.HasPrefix(state, "down"): // no task starts until it is back
@@ -83,5 +83,7 @@ func checkParts(_ context.Context, x *examination, cfg config.Config) []Finding 
 const (
 	partGRPC = "grpc"
 	partHTTP = "http"
-	notYet   = "not in this release yet"
+	// partDropFolder is the door made of files.
+	partDropFolder = "drop-folder"
+	notYet         = "not in this release yet"
 )

@@ -11,70 +11,42 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/host"
-)
-
-// fileSystem is what statfs(2) calls a kind, by the number in include/uapi/linux/magic.h
-// or in its own module.
-type fileSystem struct {
-	name   string
-	server bool // its locks and writes depend on a server or on another program
-}
-
-var fileSystems = map[int64]fileSystem{
-	0x6969: {"NFS", true}, 0x0BD00BD0: {"Lustre", true}, 0x47504653: {"GPFS", true}, 0x19830326: {"BeeGFS", true},
-	0x00C36400: {"CephFS", true}, 0x517B: {"SMB", true}, 0xFF534D42: {"CIFS", true}, 0xFE534D42: {"SMB2", true},
-	0x5346414F: {"AFS", true}, 0x6B414653: {"AFS", true}, 0x65735546: {"FUSE", true}, 0x01021997: {"9p", true},
-	0x7461636F: {"OCFS2", true}, 0x01161970: {"GFS2", true},
-	0xEF53: {name: "ext4"}, 0x58465342: {name: "XFS"}, 0x9123683E: {name: "Btrfs"}, 0x2FC12FC1: {name: "ZFS"},
-	0xF2F52010: {name: "F2FS"}, 0xCA451A4E: {name: "bcachefs"}, magicOverlay: {name: "overlay"}, magicTmpfs: {name: "tmpfs"}, magicRamfs: {name: "ramfs"},
-}
-
-const (
-	magicTmpfs   = 0x01021994
-	magicRamfs   = 0x858458F6
-	magicOverlay = 0x794C7630
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
 )
 
 // checkFileSystem says what the queue is on, and tries what a queue needs of it.
 func checkFileSystem(_ context.Context, _ *examination, cfg config.Config) []Finding {
 	dir := existing(cfg.QueueDir)
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	on, err := mounts.Of(dir)
+	if err != nil {
 		return bad(Warning, fmt.Sprintf("cannot tell what %s is on: %s", dir, err), "")
 	}
-	magic := int64(st.Type) & 0xFFFFFFFF //nolint:unconvert // an int32 on some architectures, where high numbers are negative
-	if st.Flags&unix.ST_RDONLY != 0 {
-		return bad(Problem, fmt.Sprintf("the queue in %s is on a file system (%s) that is mounted read-only", dir, kindText(magic)),
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err == nil && st.Flags&unix.ST_RDONLY != 0 {
+		return bad(Problem, fmt.Sprintf("the queue in %s is on a file system (%s) that is mounted read-only", dir, on.Kind()),
 			"set ENV_QUEUE_DIR to a folder that can be written, or have it mounted for writing")
 	}
-	kind, trouble := judgeKind(dir, magic), tryFile(dir)
+	kind, trouble := judgeKind(dir, on), tryFile(dir)
 	if trouble == nil {
 		kind[0].Text += "; locks and mapped memory work there"
 	}
 	return append(kind, trouble...)
 }
 
-func kindText(magic int64) string {
-	if known, ok := fileSystems[magic]; ok {
-		return known.name
-	}
-	return fmt.Sprintf("of kind 0x%x", magic)
-}
-
 // judgeKind says what to expect of a kind of file system.
-func judgeKind(dir string, magic int64) []Finding {
+func judgeKind(dir string, on mounts.Mount) []Finding {
 	switch {
-	case fileSystems[magic].server:
-		return bad(Warning, fmt.Sprintf("the queue in %s is on %s, whose locks and writes depend on a server", dir, kindText(magic)),
-			"run one daemon only, on one host; or set ENV_QUEUE_DIR to a folder on a local disk")
-	case magic == magicTmpfs, magic == magicRamfs:
-		return bad(Warning, fmt.Sprintf("the queue in %s is in memory (%s): it and the output of tasks are gone when the machine is restarted", dir, kindText(magic)),
+	case on.Type == "tmpfs", on.Type == "ramfs":
+		return bad(Warning, fmt.Sprintf("the queue in %s is in memory (%s): it and the output of tasks are gone when the machine is restarted", dir, on.Kind()),
 			"set ENV_QUEUE_DIR to a folder on a disk")
-	case magic == magicOverlay:
+	case on.Type == "overlay":
 		return bad(Note, fmt.Sprintf("the queue in %s is in a container's own file system (overlay), and goes with the container", dir),
 			"put the workspace on a volume to keep it")
+	case !on.Local():
+		return bad(Warning, fmt.Sprintf("the queue in %s is on %s, whose locks and writes depend on a server or on another program", dir, on),
+			"run one daemon only, on one host; or set ENV_QUEUE_DIR to a folder on a local disk")
 	}
-	return good("the queue in %s is on %s", dir, kindText(magic))
+	return good("the queue in %s is on %s", dir, on)
 }
 
 // tryFile tries locks and mapped memory on a file of its own, and says what is wrong

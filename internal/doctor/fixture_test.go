@@ -36,6 +36,7 @@ func patientIn(dir, home string, environ ...string) (Patient, error) {
 	p.Start = func(config.Config) string { return "dspy-agent start" }
 	p.Owner = func(string) (*Owner, error) { return nil, nil } //nolint:nilnil // nobody is no error
 	p.Holder = func(string) int { return 0 }
+	p.DropFolder = func(string) error { return nil }
 	p.Health = func(context.Context, config.Config) (Health, error) { return Health{}, errNone }
 	return p, err
 }

@@ -1,11 +1,14 @@
 package doctor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/mounts"
 )
 
 func TestWorkspace(t *testing.T) {
@@ -52,12 +55,19 @@ func TestFileSystem(t *testing.T) {
 
 // TestKindsOfFileSystems is about those that a test cannot mount.
 func TestKindsOfFileSystems(t *testing.T) {
-	for magic, want := range map[int64]Status{0x6969: Warning, 0x0BD00BD0: Warning, 0xFF534D42: Warning, 0x65735546: Warning, 0xEF53: OK, 0x58465342: OK, 0x12345: OK} {
-		if f := judgeKind("/q", magic); f[0].Status != want {
-			t.Errorf("%#x: %s", magic, textOf(f))
+	for kind, want := range map[string]Status{"nfs4": Warning, "lustre": Warning, "cifs": Warning, "fuse.sshfs": Warning, "ext4": OK, "xfs": OK, "never heard of": Warning} {
+		if f := judgeKind("/q", mounts.Mount{Type: kind, Point: "/"}); f[0].Status != want {
+			t.Errorf("%s: %s", kind, textOf(f))
 		}
 	}
-	wantIn(t, judgeKind("/q", 0x6969), Warning, "NFS", "depend on a server", "one daemon only")
+	wantIn(t, judgeKind("/q", mounts.Mount{Point: "/q", Type: "nfs", Source: "files:/home"}), Warning, "NFS (files:/home, mounted on /q)", "depend on a server", "one daemon only")
+}
+
+func TestDropFolder(t *testing.T) {
+	want(t, "drop_folder", patient(t), OK, "nobody else can write")
+	p := patient(t)
+	p.DropFolder = func(string) error { return errors.New("others can write to /q/pending; run: chmod go-w /q/pending") }
+	want(t, "drop_folder", p, Problem, "no file of the drop folder is taken", "chmod go-w /q/pending")
 }
 
 // TestTriesCatch: what is tried would be seen to fail.

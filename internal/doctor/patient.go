@@ -29,6 +29,7 @@ type Patient struct {
 	Owner        func(queueDir string) (*Owner, error)
 	Holder       func(queueDir string) (pid int) // who has the database open; 0 = nobody
 	Health       func(context.Context, config.Config) (Health, error)
+	DropFolder   func(queueDir string) error // why it cannot be used
 
 	// Root stands for / where the system's settings are looked at; "" = / itself.
 	Root string

@@ -38,6 +38,12 @@ func Waiting(root string, goesOn GoesOn) (b Backlog, err error) {
 	return b, err
 }
 
+// Check says why a drop folder cannot be used; nil = it can, or is not there yet.
+func Check(root string) error {
+	_, err := Waiting(root, nil)
+	return err
+}
+
 // count counts the files of a directory that may be tasks, but for those of which the
 // tasks go on.
 func count(root *dir, name string, goesOn GoesOn) (n int, err error) {

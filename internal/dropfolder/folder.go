@@ -48,6 +48,7 @@ type Folder struct {
 	// either the outcome is in done/, or busy says that it is not.
 	through  atomic.Uint64
 	rejected atomic.Int64
+	down     atomic.Pointer[string] // why the folder cannot be used; nil = it can
 }
 
 // New makes a Folder. It touches nothing.
@@ -71,6 +72,15 @@ func (f *Folder) Busy() bool {
 
 // Rejected is how many files it has moved to rejected/.
 func (f *Folder) Rejected() int { return int(f.rejected.Load()) }
+
+// Down says why nothing is taken from the folder and no outcome is written; "" = it can
+// be used, as far as was seen.
+func (f *Folder) Down() string {
+	if why := f.down.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
 
 // Run works until the context ends, and returns nil then. The error is that of the
 // event log, without which no outcome would ever be returned; whatever is wrong with
@@ -185,7 +195,17 @@ func (f *Folder) open(now time.Time) bool {
 	if err != nil {
 		f.close()
 	}
+	f.noteDown(err)
 	return !f.trouble.note("open", "the drop folder cannot be used; nothing is taken from it until it can", err)
+}
+
+func (f *Folder) noteDown(err error) {
+	if err == nil {
+		f.down.Store(nil)
+		return
+	}
+	why := err.Error()
+	f.down.Store(&why)
 }
 
 func (f *Folder) reopen(now time.Time) (err error) {
