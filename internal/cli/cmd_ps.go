@@ -282,7 +282,7 @@ func (s *session) taskGrid(tasks []*pb.TaskInfo) *grid {
 	}
 	for _, t := range tasks {
 		submitted, took := stamp(t.GetSubmittedAtNs()), ""
-		if t.GetStartedAtNs() != 0 {
+		if ranKnown(t) {
 			took = strconv.FormatFloat(ran(t, s.now()).Seconds(), 'f', 3, 64)
 		}
 		if s.out.tty {

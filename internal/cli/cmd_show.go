@@ -146,7 +146,7 @@ func (s *session) showTimes(t *pb.TaskInfo) {
 			s.field(f.name, clock(f.at)+" ("+ago(f.at, s.now())+")")
 		}
 	}
-	if t.GetStartedAtNs() != 0 {
+	if ranKnown(t) {
 		s.field("ran", span(ran(t, s.now())))
 	}
 }

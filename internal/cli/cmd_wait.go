@@ -164,14 +164,17 @@ func (s *session) submitAndWait(ctx context.Context, cl *client, answer *pb.Subm
 // meanwhile does not end the wait.
 func (s *session) waitFor(ctx context.Context, cl *client, id string) (*pb.TaskInfo, error) {
 	gone := absence{s: s, cl: cl}
+	line := waitLine{s: s, cl: cl, id: id}
+	defer line.clear()
 	for {
-		info, err := cl.WaitTask(ctx, &pb.WaitTaskRequest{TaskId: id})
+		info, err := line.wait(ctx)
 		switch {
 		case err == nil && ended(info):
 			return info, nil
 		case err == nil:
 			continue // it answered early; ask again
 		}
+		line.clear()
 		if err := gone.over(ctx, err); err != nil {
 			return nil, err
 		}
@@ -220,7 +223,7 @@ func (s *session) tellEnd(info *pb.TaskInfo, asJSON bool) error {
 // endSentence says how a task ended, without its name.
 func endSentence(info *pb.TaskInfo) string {
 	after := ""
-	if info.GetStartedAtNs() != 0 {
+	if ranKnown(info) {
 		after = " after " + span(ran(info, time.Time{}))
 	}
 	text := info.GetState() + after

@@ -102,6 +102,12 @@ func ran(t *pb.TaskInfo, now time.Time) time.Duration {
 	}
 }
 
+// ranKnown says whether it is known how long the current attempt ran. Of one that is lost
+// nobody saw the end: what is stored is when that was found out.
+func ranKnown(t *pb.TaskInfo) bool {
+	return t.GetStartedAtNs() != 0 && t.GetState() != task.Lost.String()
+}
+
 // ended says whether a task has ended for good.
 func ended(t *pb.TaskInfo) bool {
 	s, ok := task.ParseState(t.GetState())

@@ -209,6 +209,22 @@ func TestTerminalInterrupt(t *testing.T) {
 	term.await(t, "To end it: dspy-agent cancel long")
 }
 
+// TestTerminalWait: who waits sees how far the task is, and nothing of it is left when it
+// has ended.
+func TestTerminalWait(t *testing.T) {
+	f, env := startFake(t)
+	term := newTerminal(t, 100, 24)
+	env.Args, env.Stdout, env.Stderr = []string{Program, "submit", "--id", "long", "--wait", "--", "sleep"}, term.tty, term.tty
+	done := make(chan int, 1)
+	go func() { done <- Main(t.Context(), env) }()
+	term.await(t, "\r\x1b[Klong running for ")
+	f.end("long", task.Succeeded, nil)
+	if code := <-done; code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+	term.await(t, "\r\x1b[K\x1b[1mlong\x1b[0m")
+}
+
 func TestTerminalWatch(t *testing.T) {
 	f, env := startFake(t)
 	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "sleep")

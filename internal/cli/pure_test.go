@@ -261,3 +261,15 @@ func TestJSONTask(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// TestLostRanForNobodyKnows: of a task that is lost only is known when that was found out,
+// which of one from a backup may be weeks later.
+func TestLostRanForNobodyKnows(t *testing.T) {
+	lost := &pb.TaskInfo{Id: "a", State: "lost", StartedAtNs: 1, EndedAtNs: int64(time.Hour)}
+	if got := endSentence(lost); strings.Contains(got, "after") {
+		t.Errorf("it says %q", got)
+	}
+	if !ranKnown(&pb.TaskInfo{Id: "b", State: "failed", StartedAtNs: 1, EndedAtNs: 2}) {
+		t.Error("of one that failed it is known")
+	}
+}
