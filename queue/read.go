@@ -35,7 +35,7 @@ func (q *Queue) Lookup(id string) (task.Task, error) {
 		case err != nil:
 			return task.Task{}, err
 		case h.seq == 0:
-			return task.Task{}, task.Errorf(task.CodeNotFound, "%w: %s; dspy-agent ps lists what there is", ErrNotFound, id)
+			return task.Task{}, task.Errorf(task.CodeNotFound, "%w: %s", ErrNotFound, id)
 		case h.tomb != nil:
 			return task.Task{}, task.Errorf(task.CodeNotFound, "%w", &RemovedError{Final: *h.tomb})
 		}

@@ -126,7 +126,7 @@ func refusedTo(id string, err error) *pb.SubmitTaskResponse {
 func taskTo(t task.Task) *pb.TaskInfo {
 	s := t.Status()
 	p := &pb.TaskInfo{
-		Id: text(t.Spec.ID), Seq: uint64(t.Seq), Name: text(t.Spec.Name), Class: text(t.Spec.Class), Priority: t.Spec.Priority,
+		Id: text(t.Spec.ID), Seq: uint64(t.Seq), Name: text(nameOf(t.Spec)), Class: text(t.Spec.Class), Priority: t.Spec.Priority,
 		State: s.State.String(), Status: s.State.Wire(), Attempt: int32(s.Attempt),
 		Backend: text(s.Backend), Detail: text(s.Detail), CancelAsked: s.Cancel != nil,
 		SubmittedAtNs: int64(t.Spec.SubmittedAt), AssignedAtNs: int64(s.AssignedAt), StartingAtNs: int64(s.StartingAt),

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -19,7 +20,7 @@ type taskAnswer struct {
 }
 
 func (h *HTTPServer) getTask(w http.ResponseWriter, r *http.Request) error {
-	t, result, err := h.lookup(r.PathValue("id"))
+	t, result, err := h.find(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -31,6 +32,15 @@ func (h *HTTPServer) getTask(w http.ResponseWriter, r *http.Request) error {
 		answer.Result, answer.Error = ResultOf(t, result)
 	}
 	return answerOK(w, answer)
+}
+
+// find is lookup, with what helps a program that calls with an id that nobody knows.
+func (h *HTTPServer) find(id string) (task.Task, task.Result, error) {
+	t, result, err := h.lookup(id)
+	if task.CodeOf(err) == task.CodeNotFound && !errors.Is(err, task.ErrRemoved) {
+		err = task.Errorf(task.CodeNotFound, "%w; the answer to POST /tasks, or to POST /queue/submit, has the id of its task", err)
+	}
+	return t, result, err
 }
 
 // members are the result as JSON has it: under the same keys as values, each with
@@ -54,7 +64,7 @@ func (e ending) members() map[string]any {
 
 // getSlurmStatus knows no task yet that Slurm has.
 func (h *HTTPServer) getSlurmStatus(_ http.ResponseWriter, r *http.Request) error {
-	t, _, err := h.lookup(r.PathValue("task_id"))
+	t, _, err := h.find(r.PathValue("task_id"))
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,17 @@ func TestHTTPTaskFailures(t *testing.T) {
 	}
 }
 
+// TestHTTPUnknownTask: the answer helps a program, not a person at a command line.
+func TestHTTPUnknownTask(t *testing.T) {
+	f := setupHTTP(t)
+	for _, path := range []string{"/tasks/nope", "/slurm/status/nope"} {
+		got := f.ask("GET", path, "")
+		if got.status != 404 || !strings.Contains(got.body, "no such task: nope; the answer to POST /tasks") || strings.Contains(got.body, "dspy-agent") {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+}
+
 // TestHTTPQueueStatusAgreesWithTheMetrics asks three doors for the same numbers.
 func TestHTTPQueueStatusAgreesWithTheMetrics(t *testing.T) {
 	f := setupHTTP(t)

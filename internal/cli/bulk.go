@@ -127,6 +127,8 @@ func (r *bulkRun) tell(ctx context.Context, t *pb.TaskInfo, got verdict, err err
 	}
 	r.tally(got)
 	switch {
+	case got.code == exitNotFound: // that says which
+		r.s.err.printf("%s\n", oneLine(got.said))
 	case got.code != exitDone:
 		r.s.err.printf("%s: %s\n", t.GetId(), oneLine(got.said))
 	case r.json:

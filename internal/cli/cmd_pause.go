@@ -62,7 +62,11 @@ func (s *session) eachClass(c *cli.Context, do func(context.Context, *client, st
 				return err // the others would fail as well
 			case err != nil:
 				s.err.printf("%s: %s\n", oneLine(class), oneLine(err.Error()))
-				worst = max(worst, exitCode(ctx, err))
+				code := exitCode(ctx, err)
+				if task.CodeOf(err) == task.CodeInvalid { // a slip in what was typed, as it is for submit --class
+					code = exitUsage
+				}
+				worst = max(worst, code)
 			case c.Bool("json"):
 				j := classJSON(k)
 				j.Already = already

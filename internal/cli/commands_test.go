@@ -204,7 +204,7 @@ func TestCancelGoesOn(t *testing.T) {
 	_, env := startFake(t)
 	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "sleep")
 	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--", "true")
-	expect(t, env, exitNotFound, "a cancelled\nb has succeeded already\n", `none: there is no task "none" (looked in workspace `, "cancel", "none", "a", "b", "--reason", "typo")
+	expect(t, env, exitNotFound, "a cancelled\nb has succeeded already\n", `there is no task "none" (looked in workspace `, "cancel", "none", "a", "b", "--reason", "typo")
 }
 
 // TestEmptyIDs: what a shell makes of a variable that is not set.

@@ -83,7 +83,7 @@ func TestPauseAndResume(t *testing.T) {
 	expect(t, env, exitDone, `"paused":false,"already":true}`, "", "resume", "cpu_short", "--json")
 
 	// The others are seen to all the same.
-	expect(t, env, exitRefused, "cpu_long is resumed", "cpu_lng: unknown class \"cpu_lng\"; did you mean cpu_long?\n", "resume", "cpu_lng", "cpu_long")
+	expect(t, env, exitUsage, "cpu_long is resumed", "cpu_lng: unknown class \"cpu_lng\"; did you mean cpu_long?\n", "resume", "cpu_lng", "cpu_long")
 	expect(t, env, exitUsage, "", "one or more classes", "pause")
 	expect(t, env, exitUsage, "", "there is no flag --reason of resume", "resume", "cpu_long", "--reason", "x")
 	f.stop()

@@ -81,5 +81,5 @@ func inWorkspace(cfg config.Config, err error) error {
 	if err == nil || task.CodeOf(err) != task.CodeNotFound {
 		return err
 	}
-	return task.Errorf(task.CodeNotFound, "%w (looked in %s)", err, cfg)
+	return task.Errorf(task.CodeNotFound, "%w (looked in %s; %s ps lists what there is)", err, cfg, Program)
 }

@@ -38,7 +38,7 @@ func TestWorkspaceIsLookedUp(t *testing.T) {
 	if dir := f.find("x").GetSpec().GetDir(); dir != env.Cwd {
 		t.Errorf("the task runs in %s", dir)
 	}
-	expect(t, env, exitNotFound, "", "(looked in workspace "+top+")", "show", "nobody")
+	expect(t, env, exitNotFound, "", "(looked in workspace "+top+"; dspy-agent ps lists what there is)", "show", "nobody")
 	expect(t, env, exitDone, "x\n", "", "__complete", "--", "show", "")
 	expect(t, env, exitNoDaemon, "", "for workspace "+env.Cwd, "ps", "--workspace", ".")
 	daemonScript(t, &env, `echo '{"ok":true,"pid":4711}' >&3`)
