@@ -25,8 +25,11 @@ func (e *DeposedError) Error() string {
 	return fmt.Sprintf("the queue in %s was taken over by %s", e.Dir, e.By)
 }
 
-// Is makes errors.Is(err, ErrDeposed) true.
-func (e *DeposedError) Is(target error) bool { return target == ErrDeposed }
+// Is makes errors.Is(err, ErrDeposed) true. What was being stored at that moment may be in
+// the new owner's copy.
+func (e *DeposedError) Is(target error) bool {
+	return target == ErrDeposed || target == ErrOutcomeUnknown
+}
 
 // deposition is the end of a lease that was taken away.
 type deposition struct {

@@ -9,7 +9,7 @@ import (
 // ErrOutcomeUnknown is what errors.Is finds when a write failed in a way that leaves
 // open whether it is stored. Who asked for it may ask again: a task is known again by
 // its id and content, a step by its attempt.
-var ErrOutcomeUnknown = errors.New("it is not known whether it was stored")
+var ErrOutcomeUnknown = task.ErrOutcomeUnknown
 
 func (q *Queue) outcomeUnknown(err error) error {
 	if errors.Is(err, ErrDamagedFile) {

@@ -32,6 +32,15 @@ var codeTable = []struct {
 // with the same gRPC codes, such as UNAVAILABLE for a lost connection.
 const errorDomain = "dspy-agent"
 
+// outcomeKey is the name, in what travels with an error, of what became of the call where
+// that is not known; outcomeUnknown is its value.
+const outcomeKey, outcomeUnknown = "outcome", "unknown"
+
+// ErrNothingDone is what errors.Is finds in an error of CodeUnavailable with which the server
+// itself answered: what was submitted is not stored. Without it the answer was lost, and
+// nobody here knows.
+var ErrNothingDone = errors.New("the server has done nothing")
+
 // toStatus turns an error of a handler into what travels. The message of an
 // internal error travels as well: whoever may connect owns the daemon and its log.
 func toStatus(err error) error {
@@ -40,13 +49,13 @@ func toStatus(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &coded):
-		return codedStatus(coded.Code, err.Error())
+		return codedStatus(coded.Code, err)
 	case isStatus(err):
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err()
 	default:
-		return codedStatus(task.CodeInternal, err.Error())
+		return codedStatus(task.CodeInternal, err)
 	}
 }
 
@@ -55,9 +64,12 @@ func isStatus(err error) bool {
 	return errors.As(err, &s)
 }
 
-func codedStatus(code task.Code, message string) error {
-	st := status.New(grpcCode(code), text(message))
+func codedStatus(code task.Code, cause error) error {
+	st := status.New(grpcCode(code), text(cause.Error()))
 	info := &errdetails.ErrorInfo{Reason: strings.ToUpper(code.String()), Domain: errorDomain}
+	if errors.Is(cause, task.ErrOutcomeUnknown) {
+		info.Metadata = map[string]string{outcomeKey: outcomeUnknown}
+	}
 	if detailed, err := st.WithDetails(info); err == nil {
 		st = detailed
 	}
@@ -88,8 +100,24 @@ func fromStatus(err error) error {
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%s: %w", st.Message(), context.DeadlineExceeded)
 	}
-	code, _ := codeOf(st)
+	code, ours := codeOf(st)
+	switch {
+	case knownUnknown(st):
+		err = errors.Join(task.ErrOutcomeUnknown, err)
+	case ours && code == task.CodeUnavailable:
+		err = errors.Join(ErrNothingDone, err)
+	}
 	return &task.Error{Code: code, Message: st.Message(), Err: err}
+}
+
+// knownUnknown says whether the server does not know what became of the call.
+func knownUnknown(st *status.Status) bool {
+	for _, detail := range st.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			return info.GetMetadata()[outcomeKey] == outcomeUnknown
+		}
+	}
+	return false
 }
 
 // codeOf returns the code of a status, and whether it was our server that gave it.

@@ -43,6 +43,24 @@ func TestEveryCodeMakesTheRoundTrip(t *testing.T) {
 	}
 }
 
+// TestWhatBecameOfIt: a caller can tell what surely was not stored from what may be.
+func TestWhatBecameOfIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		err           error
+		nothing, open bool
+	}{
+		"refused":             {toStatus(task.Errorf(task.CodeUnavailable, "stopping")), true, false},
+		"a write that failed": {toStatus(&task.Error{Code: task.CodeUnavailable, Message: "sync", Err: task.ErrOutcomeUnknown}), false, true},
+		"a connection":        {status.Error(codes.Unavailable, "transport is closing"), false, false},
+		"a mistake":           {toStatus(task.Errorf(task.CodeInvalid, "no")), false, false},
+	} {
+		back := fromStatus(c.err)
+		if errors.Is(back, ErrNothingDone) != c.nothing || errors.Is(back, task.ErrOutcomeUnknown) != c.open {
+			t.Errorf("%s came back as %#v", name, back)
+		}
+	}
+}
+
 func TestNoCodeIsMissingInTheTable(t *testing.T) {
 	beyond := task.CodeUnsupported + 1
 	if name := beyond.String(); name != fmt.Sprintf("code(%d)", uint8(beyond)) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"syscall"
@@ -201,5 +202,14 @@ func TestSubmitIsRepeatable(t *testing.T) {
 		t.Errorf("%d tasks, said %q", len(f.tasks), said)
 	}
 	f.drop = 2
-	expect(t, env, exitNoDaemon, "", "--id mine does nothing twice", "submit", "--id", "mine", "--", "true")
+	expect(t, env, exitNoDaemon, "", "Submitting the same again is safe with --id mine: it is stored once.", "submit", "--id", "mine", "--", "true")
+}
+
+// TestRefusedIsNotUnknown: where the daemon itself has said no, the task is nowhere.
+func TestRefusedIsNotUnknown(t *testing.T) {
+	s := newSession(testEnv(t))
+	err := s.unknown(t.Context(), "mine", true, errors.New("the daemon is stopping"))
+	if msg := err.Error(); !strings.Contains(msg, "Task mine was not accepted. Submitting it again is safe") || strings.Contains(msg, "not known") {
+		t.Errorf("it says %q", msg)
+	}
 }

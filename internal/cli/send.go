@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -25,13 +27,14 @@ func (s *session) send(ctx context.Context, cl *client, req *pb.SubmitTaskReques
 	if !unanswered(ctx, err) {
 		return answer, err
 	}
+	refused := errors.Is(err, api.ErrNothingDone)
 	gone := absence{s: s, cl: cl}
 	if waited := gone.over(ctx, err); waited != nil {
-		return nil, s.unknown(ctx, req.GetId(), waited)
+		return nil, s.unknown(ctx, req.GetId(), refused, waited)
 	}
 	answer, err = cl.SubmitTask(ctx, req)
 	if unanswered(ctx, err) {
-		return nil, s.unknown(ctx, req.GetId(), err)
+		return nil, s.unknown(ctx, req.GetId(), refused && errors.Is(err, api.ErrNothingDone), err)
 	}
 	if made && answer.GetExisting() {
 		answer.Existing = false // it is the one that was sent first
@@ -44,13 +47,17 @@ func unanswered(ctx context.Context, err error) bool {
 	return err != nil && (interrupted(ctx) || task.CodeOf(err) == task.CodeUnavailable)
 }
 
-// unknown is the error about a task that may have been accepted.
-func (s *session) unknown(ctx context.Context, id string, err error) error {
+// unknown is the error about a task that may have been accepted; or, where all tries were
+// refused, about one that surely was not.
+func (s *session) unknown(ctx context.Context, id string, refused bool, err error) error {
 	code, why := exitNoDaemon, err.Error()
 	if interrupted(ctx) {
 		code, why = interruptCode(ctx), "interrupted"
 	}
+	if refused {
+		return &exitError{code: code, msg: fmt.Sprintf("%s\nTask %s was not accepted. Submitting it again is safe, with --id %s or without.", why, id, id)}
+	}
 	return &exitError{code: code, msg: fmt.Sprintf(
-		"%s\nIt is not known whether task %s was accepted: %s show %s tells. Submitting the same with --id %s does nothing twice.",
+		"%s\nIt is not known whether task %s was accepted: %s show %s tells. Submitting the same again is safe with --id %s: it is stored once.",
 		why, id, Program, id, id)}
 }

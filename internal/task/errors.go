@@ -76,3 +76,7 @@ func CodeOf(err error) Code {
 	}
 	return CodeInternal
 }
+
+// ErrOutcomeUnknown is what errors.Is finds in an error that leaves open whether what was
+// asked for is stored. Any other error of a change says that it is not.
+var ErrOutcomeUnknown = errors.New("it is not known whether it was stored")
