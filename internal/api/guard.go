@@ -13,8 +13,14 @@ import (
 // guard knows since when a stream waits for its reader to take what was sent.
 type guard struct {
 	now   func() time.Time
-	since atomic.Int64 // unix nanoseconds; 0 = it does not wait
+	began time.Time
+	// since is how long after began the stream began to wait; 0 = it does not wait. Both
+	// times are with the monotonic clock: when the wall clock is set, no reader is cut off
+	// that was quick, and none is kept that is slow.
+	since atomic.Int64
 }
+
+func newGuard(now func() time.Time) *guard { return &guard{now: now, began: now()} }
 
 // send sends one message, and waits while the reader's window is full.
 func send[T any](g *guard, out interface{ Send(*T) error }, m *T) error {
@@ -27,14 +33,14 @@ func sendEncoded(g *guard, out grpc.ServerStream, m encoded) error {
 }
 
 func (g *guard) watch(send func() error) error {
-	g.since.Store(g.now().UnixNano())
+	g.since.Store(max(1, int64(g.now().Sub(g.began))))
 	defer g.since.Store(0)
 	return send()
 }
 
 func (g *guard) stalled(limit time.Duration) bool {
 	since := g.since.Load()
-	return since != 0 && g.now().Sub(time.Unix(0, since)) >= limit
+	return since != 0 && g.now().Sub(g.began)-time.Duration(since) >= limit
 }
 
 // errSlowReader ends a stream whose reader takes nothing. What it has not read
@@ -50,7 +56,7 @@ var errSlowReader = task.Errorf(task.CodeExhausted,
 // in a goroutine of its own, which a cut-off leaves behind for as long as gRPC
 // takes to end the send; Serve waits for it.
 func (s *Server) guarded(ctx context.Context, run func(*guard) error) error {
-	g := &guard{now: s.opts.Now}
+	g := newGuard(s.opts.Now)
 	done := make(chan error, 1)
 	s.streams.Go(func() { done <- s.survive(func() error { return run(g) }) })
 	look := time.NewTicker(s.opts.SendTimeout / 4)

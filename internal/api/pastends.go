@@ -16,6 +16,12 @@ type pastEnds struct {
 	// lost are those of which the log has no record any more. Their index is the
 	// number of their task: at least as many records as tasks had been written when
 	// the task ended, so its own had a higher index, and the log begins behind that.
+	//
+	// Not so after a repair, which puts an empty record where one cannot be read: then the
+	// log may begin before the number of the task. Whoever reads all of the past misses
+	// nothing even so, but a stream that breaks in the middle of it, and is resumed, may
+	// leave out ends; a stream that is begun anew has them. To mend that, each resumption
+	// would have to look through the log, also where nothing was ever repaired.
 	lost []task.Seq
 	kept []task.Record
 }
