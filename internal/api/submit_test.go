@@ -125,7 +125,7 @@ func TestSubmitRefusals(t *testing.T) {
 		"execution":       {&pb.SubmitTaskRequest{Payload: map[string]string{"execution": `{"command":["x"],"image":"alpine"}`}}, task.CodeUnsupported, "image"},
 		"type":            {&pb.SubmitTaskRequest{Payload: map[string]string{"type": "rl_sweep"}}, task.CodeInvalid, "[types.rl_sweep]"},
 		"image":           {spec(&pb.TaskSpec{Image: "alpine"}), task.CodeUnsupported, "image"},
-		"gpus":            {spec(&pb.TaskSpec{Resources: &pb.Resources{Gpus: 1}}), task.CodeUnsupported, "CUDA_VISIBLE_DEVICES"},
+		"gpus":            {spec(&pb.TaskSpec{Resources: &pb.Resources{Gpus: 2, Mig: "1g.10gb"}}), task.CodeInvalid, "only one MIG instance"},
 		"needs":           {spec(&pb.TaskSpec{Needs: []string{"redis"}}), task.CodeUnsupported, "services"},
 		"no words":        {&pb.SubmitTaskRequest{Spec: &pb.TaskSpec{}}, task.CodeInvalid, "command"},
 		"relative dir":    {spec(&pb.TaskSpec{Dir: "x"}), task.CodeInvalid, "absolute"},

@@ -27,6 +27,7 @@ const (
 func (e *Engine) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	gpus := e.gpusChanged()
 	for {
 		var asks []input
 		select {
@@ -37,6 +38,7 @@ func (e *Engine) loop(ctx context.Context) error {
 		case <-e.inbox.filled:
 			e.linger(ctx)
 		case <-e.wake:
+		case <-gpus:
 		case <-timer.C:
 		}
 		again, err := e.round(ctx, e.moreAsks(asks))
@@ -114,8 +116,9 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 func (e *Engine) decide(changes []task.Change) (_ []task.Change, again bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.account(changes)
 	o := e.simulate(changes)
-	for _, c := range e.stops(o) {
+	for _, c := range append(e.stops(o), e.gpuEvents(o)...) {
 		changes = append(changes, c)
 		e.simulateOne(&o, c)
 	}
@@ -228,6 +231,7 @@ func (e *Engine) learn(changes []task.Change, applied []task.Applied) (again boo
 			e.todo.refused(a.Task, ev)
 		}
 	}
+	e.tellGPUs()
 	return again
 }
 
