@@ -132,6 +132,28 @@ func (p gpuPort) Missing(ctx context.Context) string {
 	}
 }
 
+// List shows the pool's devices.
+func (p gpuPort) List() api.GPUList {
+	l := p.Pool.List()
+	out := api.GPUList{Down: l.Down, Off: l.Off, Driver: l.Driver, Age: l.Age}
+	for _, d := range l.Devices {
+		out.GPUs = append(out.GPUs, api.GPU(d))
+	}
+	return out
+}
+
+// Drain passes it on.
+func (p gpuPort) Drain(id, by, reason string) (api.GPU, error) {
+	d, err := p.Pool.Drain(id, by, reason)
+	return api.GPU(d), err
+}
+
+// Resume passes it on.
+func (p gpuPort) Resume(id, by string) (api.GPU, error) {
+	d, err := p.Pool.Resume(id, by)
+	return api.GPU(d), err
+}
+
 func (a *App) gpuStatus() string {
 	if a.gpus == nil {
 		return "nobody looks at the GPUs while no daemon runs"
@@ -260,4 +282,26 @@ func makeLockDir(dir string) error {
 	}
 	_ = probe.Close() // it is empty
 	return os.Remove(probe.Name())
+}
+
+// gpuWait is how long the task has waited that waits longest for a GPU.
+func (a *App) gpuWait() time.Duration {
+	since, err := a.queue.OldestForGPU()
+	if err != nil || since == 0 {
+		return 0 // whoever asks for tasks hears of the error
+	}
+	return max(0, task.At(time.Now()).Sub(since))
+}
+
+// verdicts are for the metrics.
+func (a *App) verdicts() []gpu.Verdict {
+	if a.gpus == nil {
+		return nil
+	}
+	devices := a.gpus.List().Devices
+	out := make([]gpu.Verdict, len(devices))
+	for i, d := range devices {
+		out[i] = d.Verdict
+	}
+	return out
 }

@@ -58,13 +58,15 @@ func (p *Pool) List() List {
 
 // Drain keeps tasks from a device until Resume. It is on disk when it is answered.
 func (p *Pool) Drain(id, by, reason string) (Device, error) {
+	p.o.Log.Info("a GPU is drained", "gpu", id, "by", by, "reason", reason)
 	return p.care(id, func(d gpu.DeviceID) gpu.Book {
 		return p.book.Drained(d, gpu.Drain{Reason: reason, By: by, At: p.o.Now()})
 	})
 }
 
 // Resume ends a drain, and is a person's word that the device is well.
-func (p *Pool) Resume(id string) (Device, error) {
+func (p *Pool) Resume(id, by string) (Device, error) {
+	p.o.Log.Info("a GPU is given out again", "gpu", id, "by", by)
 	return p.care(id, func(d gpu.DeviceID) gpu.Book { return p.book.Resumed(d, p.o.Now()) })
 }
 
