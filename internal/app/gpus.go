@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -49,12 +51,7 @@ func (a *App) newGPUs(environ []string) error {
 		o.Off = "this host has no NVIDIA driver that could be read: neither gpu-probe nor nvidia-smi is here"
 	}
 	if o.Off == "" {
-		if o.LockDir, err = gpuLockDir(a.conf.GPU.LockDir); err != nil {
-			o.Off = err.Error() // without locks, two would be given the same GPU
-			a.log.Error("GPUs are not given out", "error", err)
-		}
-	}
-	if o.Off == "" {
+		o.LockDir, o.MakeLockDir = gpuLockDir(a.conf.GPU.LockDir), makeLockDir
 		a.watcher = gpuprobe.New(gpuprobe.Options{
 			Probe: probe, SMI: smi, Env: environ, Log: o.Log,
 		})
@@ -243,24 +240,21 @@ func inPath(name string) []string {
 	return []string{path}
 }
 
-// gpuLockDir makes the folder of the locks, which all users of this machine share:
-// everybody may add to it, and nobody may remove what is another's.
-func gpuLockDir(configured string) (string, error) {
-	var last error
-	for _, dir := range []string{configured, "/run/lock/dspy-agent", "/tmp/dspy-agent-gpus"} {
-		if dir == "" {
-			continue
-		}
-		if last = makeLockDir(dir); last == nil {
-			return dir, nil
-		}
-		if dir == configured {
-			break
-		}
+// gpuLockDir is the folder of the locks, which all users of this machine share. It is
+// made when the first lock is taken.
+func gpuLockDir(configured string) string {
+	const usual, otherwise = "/run/lock/dspy-agent", "/tmp/dspy-agent-gpus"
+	if configured != "" {
+		return configured
 	}
-	return "", last
+	if _, err := os.Stat(usual); err == nil || unix.Access(filepath.Dir(usual), unix.W_OK) == nil {
+		return usual
+	}
+	return otherwise
 }
 
+// makeLockDir makes the folder of the locks: everybody may add to it, and nobody may
+// remove what is another's.
 func makeLockDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
@@ -276,12 +270,7 @@ func makeLockDir(dir string) error {
 	if !info.IsDir() || info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
 		return fmt.Errorf("%s is no folder for locks of GPUs: anybody could remove them (chmod +t it, or set lock_dir in [gpu] of the configuration)", dir)
 	}
-	probe, err := os.CreateTemp(dir, ".try-")
-	if err != nil {
-		return fmt.Errorf("the folder of the locks of GPUs cannot be written to: %w", err)
-	}
-	_ = probe.Close() // it is empty
-	return os.Remove(probe.Name())
+	return nil
 }
 
 // gpuWait is how long the task has waited that waits longest for a GPU.

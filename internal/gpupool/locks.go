@@ -74,6 +74,11 @@ func fileName(id gpu.DeviceID) string {
 func (p *Pool) Claim(holder string, devices []string) (why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.o.MakeLockDir != nil {
+		if err := p.o.MakeLockDir(p.o.LockDir); err != nil {
+			return p.unclaim(nil, gpu.DeviceID(devices[0]), other{because: err.Error(), since: p.o.Now()})
+		}
+	}
 	var fresh []gpu.DeviceID
 	for _, d := range devices {
 		id := gpu.DeviceID(d)

@@ -34,11 +34,13 @@ type Options struct {
 	Eyes    Eyes
 	File    string // of the book
 	LockDir string // shared by the schedulers of all users
-	QueueID string
-	UID     int
-	Boot    string // of the machine
-	Sharers int    // how many may share one; 0 = gpu.DefaultSharers
-	ByUUID  bool   // programs are always told UUIDs
+	// MakeLockDir makes it as needed. Nil = it is there.
+	MakeLockDir func(dir string) error
+	QueueID     string
+	UID         int
+	Boot        string // of the machine
+	Sharers     int    // how many may share one; 0 = gpu.DefaultSharers
+	ByUUID      bool   // programs are always told UUIDs
 	// Whose says which of the tasks, that all hold devices, a process belongs to. May
 	// be nil.
 	Whose func(pid int, among []task.Task) (task.Seq, bool)
