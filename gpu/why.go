@@ -128,6 +128,9 @@ func (t *tally) words(v *Verdict, r Request, sharers int) []string {
 
 func (t *tally) foreign(v *Verdict) string {
 	text := v.Because
+	if !strings.HasPrefix(text, "by ") {
+		text = "(" + text + ")"
+	}
 	if len(v.Occupants) > 0 {
 		names := make([]string, len(v.Occupants))
 		for i, o := range v.Occupants {

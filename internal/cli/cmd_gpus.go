@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -198,6 +199,9 @@ func who(d *pb.GPUStatus) string {
 // why says why a task could not have it, and what else is wrong.
 func why(d *pb.GPUStatus) string {
 	text := d.GetBecause()
+	if d.GetState() == string(gpu.Foreign) && len(d.GetProcesses()) > 0 {
+		text = "" // they are named beside it
+	}
 	if d.GetContended() {
 		text = strings.TrimPrefix(text+"; contended", "; ")
 	}

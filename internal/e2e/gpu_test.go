@@ -143,7 +143,9 @@ func TestGPULostUnderTask(t *testing.T) {
 	}
 	w.killDaemon()
 	w.mustStart()
-	w.eventually(time.Minute, "it is remembered", func() bool { return w.gpus()[gputest.UUID(0)].GetHealth() == "lost" || w.gpus()[gputest.UUID(0)].GetHealth() == "suspect" })
+	w.eventually(time.Minute, "it is remembered", func() bool {
+		return w.gpus()[gputest.UUID(0)].GetHealth() == "lost" || w.gpus()[gputest.UUID(0)].GetHealth() == "suspect"
+	})
 }
 
 // TestGPUStorm: tasks on eight GPUs write down which they have, from when to when, while

@@ -86,6 +86,9 @@ func (e *Engine) account(changes []task.Change) {
 		ev.Outcome.GPU = e.gpus.Use(t, ev.At.Time())
 		lost, contended := e.gpus.Blame(t)
 		o := &ev.Outcome
+		if ev.Kind == task.EventStopped && t.Status().Cause == task.CauseGPULost && lost != "" {
+			o.Message = "ended because a GPU that it held failed: " + lost
+		}
 		failed := ev.Kind == task.EventExited && (o.ExitCode != 0 || o.Signal != 0)
 		if !failed || o.Class != task.NoFailure && o.Class != task.UserError {
 			continue

@@ -41,7 +41,7 @@ func (p *Pool) takeNotes(events []gpu.Event, now time.Time) {
 func (p *Pool) takeNote(t task.Task, v *gpu.Verdict, gone bool) {
 	switch {
 	case gone:
-		p.notes[t.Seq] = note{text: p.name(v.ID) + " is lost: " + p.book.Health(v.ID).Reason, lost: true}
+		p.notes[t.Seq] = note{text: p.name(v.ID) + ": " + p.book.Health(v.ID).Reason, lost: true}
 	case v.Contended():
 		text := gpu.Occupants(v.Occupants)
 		if u := p.usage[t.Ref()]; u != nil {

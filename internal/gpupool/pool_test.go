@@ -167,7 +167,7 @@ func TestNotes(t *testing.T) {
 	}
 	w.sight.events = []gpu.Event{{At: time.Now(), Device: id(1), Kind: gpu.EventXID, XID: 79, GI: -1, CI: -1}}
 	w.update()
-	if _, lost = w.Notes(); !strings.Contains(lost[2], "GPU 1 is lost: XID 79: it fell off the bus") {
+	if _, lost = w.Notes(); !strings.Contains(lost[2], "GPU 1: XID 79: it fell off the bus") {
 		t.Errorf("lost: %v", lost)
 	}
 	if because, _ := w.Blame(tasks[1]); !strings.Contains(because, "XID 79") {

@@ -113,6 +113,9 @@ func (p *Pool) Blame(t task.Task) (lost, contended string) {
 	if u := p.usage[t.Ref()]; u != nil {
 		contended = u.Contended
 	}
+	if n := p.notes[t.Seq]; n.lost {
+		return n.text, contended
+	}
 	began := t.Status().AssignedAt.Time()
 	for _, id := range t.Status().Lease.GPUs {
 		h := p.book.Health(gpu.DeviceID(id))

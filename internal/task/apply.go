@@ -157,7 +157,9 @@ func stopped(c Cause, t *Task, o Outcome) (State, Outcome) {
 		return Cancelled, o
 	}
 	if c == CauseGPULost {
-		o.Class, o.Message = GPULost, "ended because a GPU that it held is lost"
+		if o.Class = GPULost; o.Message == "" {
+			o.Message = "ended because a GPU that it held is lost"
+		}
 		return Failed, o
 	}
 	o.Class = Timeout
