@@ -17,12 +17,12 @@ type gpuLeases map[string]map[task.Seq]int64 // by UUID; bytes of a share, 0 = a
 
 // load reads the leases of the active tasks. What cannot be read is passed over: its
 // holder is known to the planner, or to nobody.
-func (g gpuLeases) load(tx *bolt.Tx, passOver func(error) bool) error {
+func (g gpuLeases) load(tx *bolt.Tx, damaged func(task.Seq, error) bool) error {
 	return tx.Bucket(bucketActive).ForEach(func(k, _ []byte) error {
 		seq := keySeq(k)
 		t, err := readBrief(tx, seq)
 		if err != nil {
-			if errors.Is(err, ErrNotFound) || passOver(err) {
+			if errors.Is(err, ErrNotFound) || damaged(seq, err) {
 				return nil
 			}
 			return err

@@ -57,7 +57,7 @@ func (q *Queue) load() error {
 		if fresh.paused, err = q.loadPaused(tx); err != nil {
 			return err
 		}
-		if err := fresh.gpus.load(tx, func(err error) bool { return q.damaged(0, err) }); err != nil {
+		if err := fresh.gpus.load(tx, q.damaged); err != nil {
 			return err
 		}
 		return fresh.recent.load(tx, q.damaged)

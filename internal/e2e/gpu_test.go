@@ -148,6 +148,37 @@ func TestGPULostUnderTask(t *testing.T) {
 	})
 }
 
+// TestGPULostBeforeItsTask: a program that ends by itself because its GPU is gone, before
+// anybody has told us of that, is not to blame either.
+func TestGPULostBeforeItsTask(t *testing.T) {
+	t.Parallel()
+	w, m := newGPUWorld(t, gputest.GPUs(2))
+	w.mustStart()
+	go1 := filepath.Join(w.workspace, "go")
+	w.submit(submission("train", `[ "$DSPY_TASK_ATTEMPT" -gt 1 ] || { while [ ! -e `+go1+` ]; do sleep 0.01; done; exit 3; }`, onGPUs(1)))
+	w.eventually(time.Minute, "it runs", func() bool { return w.task("train").GetState() == "running" })
+	m.Set("[gpu 0]\nlost = 1\n[gpu 1]\n")
+	if err := os.WriteFile(go1, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info := w.await("train")
+	if info.GetState() != "succeeded" || len(info.GetPast()) != 1 || info.GetPast()[0].GetOutcome().GetFailureClass() != "gpu_lost" {
+		t.Errorf("%v", info)
+	}
+}
+
+// TestDrainWithGPUs: a run without a daemon looks at the GPUs, too, and does not stay for
+// a task that cannot have one.
+func TestDrainWithGPUs(t *testing.T) {
+	t.Parallel()
+	w, _ := newGPUWorld(t, "[gpu 0]\n[gpu 1]\nproc = 1 30GiB c -1 -1 90 40\n")
+	w.dspyOK("submit", "--workspace", w.workspace, "--id", "one", "--gpus", "1", "--", "true")
+	w.dspyOK("submit", "--workspace", w.workspace, "--id", "two", "--gpus", "2", "--", "true")
+	if out, want := w.dspyOK("drain", "--json"), `"ended":{"succeeded":1},"running":0,"waiting":1,`; !strings.Contains(out, want) {
+		t.Errorf("said %s, want %s", out, want)
+	}
+}
+
 // TestGPUStorm: tasks on eight GPUs write down which they have, from when to when, while
 // the daemon is killed again and again. No GPU is had by two at a time.
 func TestGPUStorm(t *testing.T) {

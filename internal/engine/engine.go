@@ -97,8 +97,9 @@ type Engine struct {
 	last     time.Time    // of the last commit
 	demanded uint64       // the version of the list of images that backends know
 
-	gpusDirty bool // the inventory is to be told who holds what
-	gpusSoon  bool // a task waits for a GPU, and what is in its way may be over soon
+	late      []late // reports that wait for a look at the GPUs
+	gpusDirty bool   // the inventory is to be told who holds what
+	gpusSoon  bool   // a task waits for a GPU, and what is in its way may be over soon
 
 	unconfirmed bool // it is not known whether the queue still is ours
 

@@ -35,6 +35,8 @@ type Witness interface {
 	Notes() (texts, lost map[task.Seq]string)
 	// Use is what an attempt has had of its GPUs up to a moment.
 	Use(t task.Task, until time.Time) task.GPUUse
+	// SeenSince says whether the GPUs were looked at after a moment, or cannot be.
+	SeenSince(at time.Time) bool
 	// Blame says what was wrong with the GPUs of an attempt that failed: lost, that
 	// one failed under it; contended, that somebody else used one.
 	Blame(t task.Task) (lost, contended string)
@@ -72,6 +74,49 @@ func (e *Engine) claim(d scheduler.Decision, ids map[task.Seq]string) (placed []
 		placed = append(placed, p)
 	}
 	return placed, again
+}
+
+// secondThought is how long the report of a failure may wait for a look at the GPUs.
+const secondThought = 2 * time.Second
+
+// late is such a report.
+type late struct {
+	change task.Change
+	until  time.Time
+}
+
+// consider keeps back reports that a task with GPUs has failed until these were looked at
+// since: a program that ends because its GPU has fallen off the bus is often quicker than
+// the driver's word of that. Whoever reported keeps its end until it is told that it is
+// on disk.
+func (e *Engine) consider(reports []task.Change) []task.Change {
+	if e.gpus == nil || len(e.tally.gpus) == 0 && len(e.late) == 0 {
+		return reports
+	}
+	now := e.now()
+	var out []task.Change
+	ripe := func(l late) bool { return !now.Before(l.until) || e.gpus.SeenSince(l.change.Event.At.Time()) }
+	left := e.late[:0]
+	for _, l := range e.late {
+		if ripe(l) {
+			out = append(out, l.change)
+		} else {
+			left = append(left, l)
+		}
+	}
+	e.late = left
+	for _, c := range reports {
+		l := late{c, now.Add(secondThought)}
+		t, holds := e.tally.gpus[c.Seq]
+		failed := c.Event.Kind == task.EventExited && (c.Event.Outcome.ExitCode != 0 || c.Event.Outcome.Signal != 0)
+		if !holds || !failed || c.Event.Attempt != t.Attempt() || ripe(l) {
+			out = append(out, c)
+			continue
+		}
+		e.gpus.Look()
+		e.late = append(e.late, l)
+	}
+	return out
 }
 
 // account completes reports about the ends of attempts that held GPUs: what they had

@@ -90,7 +90,7 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 	for _, in := range asks {
 		changes = append(changes, in.changes...)
 	}
-	reports := e.inbox.take()
+	reports := e.consider(e.inbox.take())
 	changes, again, err = e.decide(append(changes, reports...))
 	if err != nil {
 		e.inbox.putBack(reports)
@@ -288,7 +288,7 @@ func (e *Engine) rest(again bool) time.Duration {
 			d = min(d, max(0, at.Sub(task.At(e.now()))))
 		}
 	}
-	if e.todo.any() || e.anyDown() {
+	if e.todo.any() || e.anyDown() || len(e.late) > 0 {
 		d = min(d, repeatEvery)
 	}
 	return d

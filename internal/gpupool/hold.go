@@ -76,7 +76,6 @@ func (p *Pool) See(leases []gpu.Lease, ends map[string]task.Instant, now time.Ti
 		return func() scheduler.GPUs { return g }
 	}
 	g.Old = time.Since(p.received) > fresh
-	g.Soon = g.Soon || g.Old
 	g.Links, g.ByUUID = s.Links, p.o.ByUUID || !s.Numbered()
 	return func() scheduler.GPUs {
 		g := g

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,8 @@ import (
 
 // claim is a device that we have locked.
 type claim struct {
-	file   *os.File
-	holder string
+	file *os.File
+	note []keeper // as it was written
 	// pending: the lease that it is for is not known to be committed yet.
 	pending bool
 }
@@ -40,16 +41,31 @@ type other struct {
 
 // record is a note beside a lock.
 type record struct {
-	Task  string    `json:"task"`
 	UID   int       `json:"uid"`
 	Queue string    `json:"queue"`
-	PID   int       `json:"pid"`
-	Start uint64    `json:"start_ticks"`
-	Boot  string    `json:"boot"`
+	Held  []keeper  `json:"held"` // by several, if they share it
 	At    time.Time `json:"at"`
 }
 
-func (r record) process() host.Process { return host.Process{PID: r.PID, Start: r.Start, Boot: r.Boot} }
+// keeper is a task that has a device, and the process that shows that it still has.
+type keeper struct {
+	Task  string `json:"task"`
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start_ticks"`
+	Boot  string `json:"boot"`
+}
+
+func (k keeper) process() host.Process { return host.Process{PID: k.PID, Start: k.Start, Boot: k.Boot} }
+
+// holds returns the first of those who still have it; "" = none has.
+func (r record) holds() string {
+	for _, k := range r.Held {
+		if k.process().Runs() {
+			return k.Task
+		}
+	}
+	return ""
+}
 
 func (p *Pool) lockPath(id gpu.DeviceID) string {
 	return filepath.Join(p.o.LockDir, fileName(id)+".lock")
@@ -84,12 +100,17 @@ func (p *Pool) Claim(holder string, devices []string) (why string) {
 		id := gpu.DeviceID(d)
 		if c := p.claims[id]; c != nil {
 			c.pending = true
-			if err := p.writeNote(id, holder, host.Process{}); err != nil {
+			if err := p.writeNote(id, c, append(slices.Clip(c.note), p.keeper(task.Task{}, holder))); err != nil {
 				return p.unclaim(fresh, id, other{because: err.Error(), since: p.o.Now()})
 			}
 			continue
 		}
-		c, had, err := p.lock(id, holder)
+		c, had, err := p.lock(id)
+		if err == nil && had == nil {
+			if err = p.writeNote(id, c, []keeper{p.keeper(task.Task{}, holder)}); err != nil {
+				err = errors.Join(err, c.file.Close())
+			}
+		}
 		if err != nil {
 			had = &other{because: err.Error(), since: p.o.Now()}
 		}
@@ -111,8 +132,8 @@ func (p *Pool) unclaim(fresh []gpu.DeviceID, id gpu.DeviceID, had other) string 
 	return fmt.Sprintf("%s: %s", id, had.because)
 }
 
-// lock takes the lock of a device, and leaves the note. had is who has it.
-func (p *Pool) lock(id gpu.DeviceID, holder string) (c *claim, had *other, err error) {
+// lock takes the lock of a device. had is who has it.
+func (p *Pool) lock(id gpu.DeviceID) (c *claim, had *other, err error) {
 	f, err := openLock(p.lockPath(id))
 	if err != nil {
 		return nil, nil, err
@@ -133,10 +154,7 @@ func (p *Pool) lock(id gpu.DeviceID, holder string) (c *claim, had *other, err e
 	if o, ok := p.otherNotes()[id]; ok {
 		return nil, &o, nil // its daemon is gone, and its task is not
 	}
-	if err := p.writeNote(id, holder, host.Process{}); err != nil {
-		return nil, nil, err
-	}
-	return &claim{file: f, holder: holder, pending: true}, nil, nil
+	return &claim{file: f, pending: true}, nil, nil
 }
 
 // openLock opens a lock file that may be another user's: to lock it, reading is enough.
@@ -157,12 +175,20 @@ func openLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// writeNote says who has a device, and which process shows that it still does.
-func (p *Pool) writeNote(id gpu.DeviceID, holder string, proc host.Process) error {
-	if proc.PID == 0 && p.o.Process != nil {
-		proc = p.o.Process(task.Task{})
+// keeper is what a note says of a task; of one that is about to be placed, who will
+// start it.
+func (p *Pool) keeper(t task.Task, holder string) keeper {
+	k := keeper{Task: holder}
+	if p.o.Process != nil {
+		proc := p.o.Process(t)
+		k.PID, k.Start, k.Boot = proc.PID, proc.Start, proc.Boot
 	}
-	b, err := json.Marshal(record{Task: holder, UID: p.o.UID, Queue: p.o.QueueID, PID: proc.PID, Start: proc.Start, Boot: proc.Boot, At: p.o.Now()})
+	return k
+}
+
+// writeNote says who has a device.
+func (p *Pool) writeNote(id gpu.DeviceID, c *claim, held []keeper) error {
+	b, err := json.Marshal(record{UID: p.o.UID, Queue: p.o.QueueID, Held: held, At: p.o.Now()})
 	if err != nil {
 		return err
 	}
@@ -173,15 +199,19 @@ func (p *Pool) writeNote(id gpu.DeviceID, holder string, proc host.Process) erro
 	if err := os.Chmod(path+".new", 0o644); err != nil { //nolint:gosec // the same
 		return fmt.Errorf("note who has a GPU: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("note who has a GPU: %w", err)
+	}
+	c.note = held
+	return nil
 }
 
 // otherNotes are the notes of others that still hold, by device.
 func (p *Pool) otherNotes() map[gpu.DeviceID]other {
 	out := map[gpu.DeviceID]other{}
 	p.eachNote(func(id gpu.DeviceID, r record, ours bool) {
-		if !ours && r.process().Runs() {
-			out[id] = other{because: fmt.Sprintf("the scheduler of uid %d has it for task %s", r.UID, r.Task), since: r.At}
+		if who := r.holds(); !ours && who != "" {
+			out[id] = other{because: fmt.Sprintf("the scheduler of uid %d has it for task %s", r.UID, who), since: r.At}
 		}
 	})
 	return out
@@ -207,6 +237,9 @@ func (p *Pool) eachNote(visit func(id gpu.DeviceID, r record, ours bool)) {
 	}
 }
 
+// mostNote bounds a note: a few tasks, with ids of 200 bytes.
+const mostNote = 64 << 10
+
 // readNote reads a note, if it is that user's: its name says whose it is, and its owner
 // must be the same.
 func readNote(path string, uid int) (r record, ok bool) {
@@ -216,7 +249,7 @@ func readNote(path string, uid int) (r record, ok bool) {
 	}
 	defer f.Close()
 	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil || int(st.Uid) != uid || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 4096 {
+	if unix.Fstat(int(f.Fd()), &st) != nil || int(st.Uid) != uid || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > mostNote {
 		return r, false
 	}
 	b := make([]byte, st.Size)
@@ -224,7 +257,10 @@ func readNote(path string, uid int) (r record, ok bool) {
 	if json.Unmarshal(b[:n], &r) != nil {
 		return r, false
 	}
-	r.UID, r.Task = uid, printable(r.Task)
+	r.UID = uid
+	for i := range r.Held {
+		r.Held[i].Task = printable(r.Held[i].Task)
+	}
 	return r, true
 }
 
@@ -245,38 +281,47 @@ func (p *Pool) recall() {
 		if !ours {
 			return
 		}
-		p.book = p.book.Had(id, r.Task)
-		if c, had, err := p.lock(id, r.Task); err == nil && had == nil {
-			c.pending = true // until the engine has told who holds what
+		for _, k := range r.Held {
+			p.book = p.book.Had(id, k.Task)
+		}
+		if c, had, err := p.lock(id); err == nil && had == nil { // pending, until the engine has told who holds what
+			c.note = r.Held
 			p.claims[id] = c
 		}
 	})
 }
 
-// settle is for after a commit: what was claimed for it is held now, or not.
+// settle is for after a commit: what was claimed for it is held now, or not. The notes
+// name the processes of those who hold something, once they have one.
 func (p *Pool) settle() {
 	for id, c := range p.claims {
 		c.pending = false
+		var held []keeper
 		for i, l := range p.leases {
-			for _, d := range l.Devices {
-				if d == id && p.o.Process != nil {
-					p.renote(id, c, p.tasks[i])
-				}
+			if slices.Contains(l.Devices, id) {
+				held = append(held, p.kept(c, p.tasks[i]))
 			}
+		}
+		slices.SortFunc(held, func(a, b keeper) int { return strings.Compare(a.Task, b.Task) })
+		if len(held) == 0 || slices.Equal(held, c.note) {
+			continue
+		}
+		if err := p.writeNote(id, c, held); err != nil {
+			p.o.Log.Warn("a note of who has a GPU cannot be written", "gpu", id, "error", err)
 		}
 	}
 }
 
-// renote names the task's own process, once there is one.
-func (p *Pool) renote(id gpu.DeviceID, c *claim, t task.Task) {
-	holder := t.Spec.ID + " " + strconv.Itoa(t.Attempt()) + " " + t.State().String()
-	if c.holder == holder {
-		return
+// kept is what the note says of a task already, if that is its own process; else what is
+// to be said.
+func (p *Pool) kept(c *claim, t task.Task) keeper {
+	now := p.keeper(t, t.Spec.ID)
+	for _, k := range c.note {
+		if k.Task == t.Spec.ID && now.PID == 0 {
+			return k
+		}
 	}
-	c.holder = holder
-	if err := p.writeNote(id, t.Spec.ID, p.o.Process(t)); err != nil {
-		p.o.Log.Warn("a note of who has a GPU cannot be written", "gpu", id, "error", err)
-	}
+	return now
 }
 
 // release unlocks what no lease has and whose memory is free.

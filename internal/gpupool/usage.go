@@ -104,6 +104,13 @@ func (p *Pool) device(id string) *gpu.Device {
 	return p.seen.Device(gpu.DeviceID(id))
 }
 
+// SeenSince says whether the devices were looked at after a moment, or cannot be.
+func (p *Pool) SeenSince(at time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.o.Off != "" || p.seen != nil && p.seen.At.After(at) || p.o.Eyes.Down() != ""
+}
+
 // Blame says what was wrong with the devices of an attempt, for who looks for the
 // reason why it failed: lost, that one of them failed under it; contended, that
 // somebody else used one.

@@ -69,7 +69,7 @@ func (p *Planner) mayHaveGPUs(h Head) (why string) {
 		return p.say("%s", downText{r, g.Down})
 	case g.pool.Has(r, g.mayBorrow(h, p.Now)):
 		if g.Old {
-			p.decision.Look = true
+			p.decision.Look, p.decision.Soon = true, true
 			if !p.explain { // whoever explains tells of what is known
 				return p.say("")
 			}
