@@ -198,10 +198,6 @@ func (s *Spec) Shape() string {
 	for _, n := range s.Backends {
 		field(n)
 	}
-	// A GPU that is kept for another is lent only to who is sure to give it back.
-	if !r.GPURequest().None() {
-		num(int64(s.EnforcedLimit()))
-	}
 	return b.String()
 }
 

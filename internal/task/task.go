@@ -47,8 +47,8 @@ type Lease struct {
 	GPUMem   int64    // bytes on each, for a share; 0 = whole
 	// CUDA is what a program of this machine is told of them: the value of
 	// CUDA_VISIBLE_DEVICES. It is kept, since it must be the same after a crash.
-	CUDA  string
-	Ahead bool // placed ahead of a free slot: it waits in the backend for one
+	CUDA  string `json:",omitempty"`
+	Ahead bool   // placed ahead of a free slot: it waits in the backend for one
 }
 
 // Cancel is the wish that a task should end. It is stored; whoever owns the
@@ -93,7 +93,7 @@ type Outcome struct {
 	Node     string // host it ran on
 	MaxRSS   int64  // bytes; 0 = unknown
 	CPUTime  time.Duration
-	GPU      GPUUse
+	GPU      GPUUse `json:",omitzero"`
 }
 
 // Attempt is the record of an attempt that another one followed.
