@@ -58,14 +58,14 @@ func (p *Pool) List() List {
 
 // Drain keeps tasks from a device until Resume. It is on disk when it is answered.
 func (p *Pool) Drain(id, by, reason string) (Device, error) {
-	return p.care(id, "a GPU is drained", by, func(d gpu.DeviceID) gpu.Book {
+	return p.care(id, "drained", by, func(d gpu.DeviceID) gpu.Book {
 		return p.book.Drained(d, gpu.Drain{Reason: reason, By: by, At: p.o.Now()})
 	})
 }
 
 // Resume ends a drain, and is a person's word that the device is well.
 func (p *Pool) Resume(id, by string) (Device, error) {
-	return p.care(id, "a GPU is given out again", by, func(d gpu.DeviceID) gpu.Book { return p.book.Resumed(d, p.o.Now()) })
+	return p.care(id, "resumed", by, func(d gpu.DeviceID) gpu.Book { return p.book.Resumed(d, p.o.Now()) })
 }
 
 func (p *Pool) care(id, what, by string, change func(gpu.DeviceID) gpu.Book) (Device, error) {
@@ -82,7 +82,7 @@ func (p *Pool) care(id, what, by string, change func(gpu.DeviceID) gpu.Book) (De
 		return Device{}, task.Errorf(task.CodeUnavailable, "what is known of the GPUs cannot be written, so nothing was changed: %w", err)
 	}
 	p.mu.Unlock()
-	p.o.Log.Info(what, "gpu", known, "by", by)
+	p.o.Log.Info("a person has changed what is done with a GPU", "gpu", known, "what", what, "by", by)
 	p.wake()
 	list := p.List().Devices
 	return list[slices.IndexFunc(list, func(d Device) bool { return d.ID == known })], nil
