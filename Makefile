@@ -88,6 +88,10 @@ uninstall: ## Remove what install put below PREFIX; queues and settings stay
 demo: build ## Show what it does, on this machine, in a folder of its own
 	scripts/demo
 
+.PHONY: demo-gpu
+demo-gpu: build ## Show the scheduling of GPUs, on a machine with or without: the GPUs are pretended
+	scripts/demo-gpu
+
 ##@ Test
 
 .PHONY: test
@@ -152,6 +156,11 @@ bench-line: toolcheck-build ## From submit to running; /bin/true beside a bare l
 .PHONY: bench-submit
 bench-submit: toolcheck-build setup-tests ## Durable submissions a second over gRPC, beside beanstalkd and Redis
 	$(BENCH) -bench '^BenchmarkSubmit$$' ./internal/e2e
+
+.PHONY: bench-gpu
+bench-gpu: toolcheck-build ## 10,000 waiting GPU tasks over 16 GPUs planned; a snapshot of 8 GPUs taken in
+	go test -run '^$$' -bench '^BenchmarkGPUPlan$$' ./internal/scheduler
+	go test -run '^$$' -bench '^Benchmark(Plan|Snapshot|Largest)$$' ./gpu
 
 # How long the load lasts.
 LOAD_SECONDS ?= 60

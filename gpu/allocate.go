@@ -13,9 +13,15 @@ type Pool struct {
 	sharers int
 	// hopeless remembers refusals: a device only ever leaves a pool, so what did
 	// not fit once will not fit later.
-	hopeless map[Request]bool
+	hopeless map[wish]bool
 	// models remembers which devices are of a model that was asked for.
 	models map[string][]bool
+}
+
+// wish is a request, and whether it may be met with what is kept for another.
+type wish struct {
+	Request
+	borrow bool
 }
 
 // offer is a device of a pool.
@@ -23,12 +29,13 @@ type offer struct {
 	v     *Verdict
 	state State
 	room  int64
-	users int // leases on it
+	users int  // leases on it
+	kept  bool // for a request that waits; others get it only by Borrow
 }
 
 // NewPool returns what the verdicts leave. sharers is how many may share a GPU.
 func NewPool(verdicts []Verdict, links []Link, sharers int) *Pool {
-	p := &Pool{links: links, sharers: sharers, hopeless: map[Request]bool{}, models: map[string][]bool{}}
+	p := &Pool{links: links, sharers: sharers, hopeless: map[wish]bool{}, models: map[string][]bool{}}
 	for i := range verdicts {
 		v := &verdicts[i]
 		if v.State == Free || v.State == Shared {
@@ -38,34 +45,63 @@ func NewPool(verdicts []Verdict, links []Link, sharers int) *Pool {
 	return p
 }
 
+// Keep sets devices aside for a request that waits. What is kept stays so for the
+// life of the pool.
+func (p *Pool) Keep(ids []DeviceID) {
+	for i := range p.devices {
+		if o := &p.devices[i]; slices.Contains(ids, o.v.ID) {
+			o.kept = true
+		}
+	}
+}
+
 // Take gives out what a request needs, or says that it is not there. For the
-// same pool and the same requests in the same order, it gives the same.
+// same pool and the same requests in the same order, it gives the same. What is
+// kept it leaves alone.
 func (p *Pool) Take(r Request) (ids []DeviceID, ok bool) {
-	if r.None() {
-		return nil, true
-	}
-	if r.Problem() != "" || p.hopeless[r] {
-		return nil, false
-	}
-	var chosen []int
-	switch r.form() {
-	case formWhole:
-		chosen = p.whole(r)
-	case formShare:
-		chosen = p.share(r)
-	default:
-		chosen = p.instance(r)
-	}
-	if chosen == nil {
-		p.hopeless[r] = true
-		return nil, false
-	}
+	return p.give(p.choose(wish{Request: r}), r)
+}
+
+// Borrow is Take for who is sure to give back in time what is kept for another:
+// what is kept is given to it like the rest.
+func (p *Pool) Borrow(r Request) (ids []DeviceID, ok bool) {
+	return p.give(p.choose(wish{Request: r, borrow: true}), r)
+}
+
+// Has says what Take or, with borrow, Borrow would, and gives nothing out.
+func (p *Pool) Has(r Request, borrow bool) bool {
+	return r.None() || p.choose(wish{Request: r, borrow: borrow}) != nil
+}
+
+func (p *Pool) give(chosen []int, r Request) (ids []DeviceID, ok bool) {
 	for _, i := range chosen {
 		p.devices[i].give(r)
 		ids = append(ids, p.devices[i].v.ID)
 	}
-	return ids, true
+	return ids, r.None() || chosen != nil
 }
+
+// choose returns the devices that a request gets; nil = it gets none.
+func (p *Pool) choose(w wish) (chosen []int) {
+	if w.None() || w.Problem() != "" || p.hopeless[w] {
+		return nil
+	}
+	switch w.form() {
+	case formWhole:
+		chosen = p.whole(w)
+	case formShare:
+		chosen = p.share(w)
+	default:
+		chosen = p.instance(w)
+	}
+	if chosen == nil {
+		p.hopeless[w] = true
+	}
+	return chosen
+}
+
+// open says whether an offer may be given to who has a wish.
+func (o *offer) open(w wish) bool { return w.borrow || !o.kept }
 
 func (o *offer) give(r Request) {
 	o.users++
@@ -106,12 +142,12 @@ func (s sort) compare(t sort) int {
 }
 
 // whole chooses idle GPUs of one sort, the smallest that has enough of them.
-func (p *Pool) whole(r Request) []int {
+func (p *Pool) whole(r wish) []int {
 	n, of := r.devices(), p.of(r.Model)
 	bySort := map[sort][]int{}
 	for i := range p.devices {
 		o := &p.devices[i]
-		if o.state == Free && o.v.Kind == Whole && (of == nil || of[i]) && (n == 1 || o.v.NoPeers == "") {
+		if o.state == Free && o.open(r) && o.v.Kind == Whole && (of == nil || of[i]) && (n == 1 || o.v.NoPeers == "") {
 			bySort[o.sort()] = append(bySort[o.sort()], i)
 		}
 	}
@@ -138,11 +174,11 @@ func (p *Pool) whole(r Request) []int {
 
 // share chooses the shared GPU with the least room that is enough, else an idle
 // one, the smallest.
-func (p *Pool) share(r Request) []int {
+func (p *Pool) share(r wish) []int {
 	best, of := -1, p.of(r.Model)
 	for i := range p.devices {
 		o := &p.devices[i]
-		if o.state != Free && o.state != Shared || o.users >= p.sharers || o.room < r.Bytes || o.v.Kind != Whole || of != nil && !of[i] {
+		if o.state != Free && o.state != Shared || !o.open(r) || o.users >= p.sharers || o.room < r.Bytes || o.v.Kind != Whole || of != nil && !of[i] {
 			continue
 		}
 		if best < 0 || o.beats(&p.devices[best]) {
@@ -166,7 +202,7 @@ func (o *offer) beats(other *offer) bool {
 
 // instance chooses an instance of the profile, on the GPU of which the most is
 // given out already, so that others stay whole for whoever cuts them anew.
-func (p *Pool) instance(r Request) []int {
+func (p *Pool) instance(r wish) []int {
 	given := map[DeviceID]int{}
 	for i := range p.devices {
 		if o := &p.devices[i]; o.state != Free && o.v.Kind == MIG {
@@ -176,7 +212,7 @@ func (p *Pool) instance(r Request) []int {
 	best, of := -1, p.of(r.Model)
 	for i := range p.devices {
 		o := &p.devices[i]
-		if o.state != Free || o.v.Kind != MIG || of != nil && !of[i] || o.v.Device.Profile != r.MIG {
+		if o.state != Free || !o.open(r) || o.v.Kind != MIG || of != nil && !of[i] || o.v.Device.Profile != r.MIG {
 			continue
 		}
 		if best < 0 || given[o.v.Device.Parent] > given[p.devices[best].v.Device.Parent] {

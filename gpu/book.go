@@ -44,8 +44,8 @@ type Cooling struct {
 	Since time.Time `json:"since"`
 }
 
-// coolest is how long a device may take to free its memory.
-const coolest = 60 * time.Second
+// Coolest is how long a device may take to free its memory.
+const Coolest = 60 * time.Second
 
 // Observation is what is new since the last entry of a Book.
 type Observation struct {
@@ -175,7 +175,7 @@ func (r Record) cool(d *Device, o Observation, at time.Time) Record {
 	case c == nil:
 	case at.After(c.Since) && isFree(d, c.Task, o.Attribution):
 		r.Cooling = nil
-	case o.Now.Sub(c.Since) >= coolest:
+	case o.Now.Sub(c.Since) >= Coolest:
 		r.Health = r.Health.suspect(fmt.Sprintf("memory not released by task %s", c.Task), 0, o.Now)
 		r.Cooling = nil
 	}
@@ -191,6 +191,16 @@ func isFree(d *Device, task string, a Attribution) bool {
 		}
 	}
 	return unexplained(d, d.Sample.Processes) == 0
+}
+
+// Had is the Book with a device that a task is known to have held last: it cools
+// unless a lease says that the task still has it.
+func (b Book) Had(id DeviceID, holder string) Book {
+	return b.change(id, func(r *Record) {
+		if !slices.Contains(r.Holders, holder) {
+			r.Holders = append(slices.Clip(r.Holders), holder)
+		}
+	})
 }
 
 // Drained is the Book with a device drained.
@@ -214,3 +224,16 @@ func (b Book) change(id DeviceID, f func(*Record)) Book {
 	next.Devices[id] = r
 	return next
 }
+
+// Fixed is the Book without what every look changes.
+func (b Book) Fixed() Book {
+	out := Book{Boot: b.Boot, Devices: make(map[DeviceID]Record, len(b.Devices))}
+	for id, r := range b.Devices {
+		r.Seen, r.Health.Energy, r.Sighting.Last = time.Time{}, nil, time.Time{}
+		out.Devices[id] = r
+	}
+	return out
+}
+
+// Health is how a device is.
+func (b Book) Health(id DeviceID) Health { return b.Devices[id].Health }

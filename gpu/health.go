@@ -267,3 +267,9 @@ func (h Health) gone(now time.Time) Health {
 func (h Health) Resume(now time.Time) Health {
 	return Health{State: Well, Since: now, ECC: h.ECC, Energy: h.Energy}
 }
+
+// Gone says that the device does not answer any more.
+func (h Health) Gone() bool { return rank(h.State) >= rank(LostState) }
+
+// Failed says that what ran on the device may have failed with it.
+func (h Health) Failed() bool { return rank(h.State) >= rank(Unhealthy) }

@@ -37,6 +37,9 @@ func (r Request) form() form {
 	}
 }
 
+// Count is how many devices meet the request.
+func (r Request) Count() int { return r.devices() }
+
 // devices is how many devices meet the request.
 func (r Request) devices() int { return max(1, r.GPUs) }
 

@@ -47,6 +47,16 @@ const (
 	Cut        State = "mig" // it is given out as its instances
 )
 
+// Give is the verdict once the device is given to somebody, for a request.
+func (v *Verdict) Give(holder string, r Request) {
+	v.Holders = append(slices.Clip(v.Holders), holder)
+	if r.form() == formShare {
+		v.State, v.Room = Shared, v.Room-r.Bytes
+		return
+	}
+	v.State, v.Room = Held, 0
+}
+
 // Contended says that somebody uses what is another's.
 func (v *Verdict) Contended() bool { return len(v.Holders) > 0 && len(v.Occupants) > 0 }
 
@@ -155,7 +165,7 @@ func (r Record) cooling(g held) string {
 func (s Sighting) because() string {
 	switch {
 	case len(s.Occupants) > 0:
-		return occupants(s.Occupants)
+		return Occupants(s.Occupants)
 	case s.Looks >= unexplainedLooks:
 		return Size(s.Unexplained) + " in use by no visible process"
 	default:

@@ -23,7 +23,7 @@ func (a Asker) Why(r Request, verdicts []Verdict, sharers int) string {
 	}
 	t := tally{asker: a}
 	for i := range verdicts {
-		if v := &verdicts[i]; suits(r, v) {
+		if v := &verdicts[i]; Suits(r, v) {
 			t.add(v, r, sharers)
 		}
 	}
@@ -33,8 +33,8 @@ func (a Asker) Why(r Request, verdicts []Verdict, sharers int) string {
 	return fmt.Sprintf("needs %s: %s", r, strings.Join(t.sentence(), ", "))
 }
 
-// suits says whether a device is of the sort that the request is about.
-func suits(r Request, v *Verdict) bool {
+// Suits says whether a device is of the sort that the request is about.
+func Suits(r Request, v *Verdict) bool {
 	if !isModel(v.Model, r.Model) {
 		return false
 	}
@@ -128,6 +128,9 @@ func (t *tally) words(v *Verdict, r Request, sharers int) []string {
 
 func (t *tally) foreign(v *Verdict) string {
 	text := v.Because
+	if !strings.HasPrefix(text, "by ") {
+		text = "(" + text + ")"
+	}
 	if len(v.Occupants) > 0 {
 		names := make([]string, len(v.Occupants))
 		for i, o := range v.Occupants {
@@ -178,8 +181,8 @@ func enumerate(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// occupants is who is on a device, for no asker in particular.
-func occupants(list []Occupant) string {
+// Occupants is who is on a device, for no asker in particular.
+func Occupants(list []Occupant) string {
 	names := make([]string, len(list))
 	for i, o := range list {
 		names[i] = o.text(-1)

@@ -76,6 +76,11 @@ func (b *batch) tryChange(e *entry, c task.Change) (refused, err error) {
 	if refused != nil {
 		return refused, nil
 	}
+	if c.Event.Kind == task.EventPlaced && len(c.Event.Lease.GPUs) > 0 {
+		if refused := b.mayLease(e.task, c.Event.Lease); refused != nil {
+			return refused, nil
+		}
+	}
 	if err := b.took(e, next, c.Event); err != nil {
 		return nil, err
 	}
@@ -101,6 +106,7 @@ func (b *batch) step(e *entry, ev task.Event) error {
 // took notes that a task has taken a step.
 func (b *batch) took(e *entry, next task.Task, ev task.Event) error {
 	rec := recordOf(e.task, next, ev)
+	b.moveLease(e.task, next.Status().Lease)
 	e.task, e.dirty, e.at = next, true, ev.At
 	if ev.Kind == task.EventCancelAsked {
 		b.wake = true // for an active task no index changes

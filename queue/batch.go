@@ -39,8 +39,9 @@ type batch struct {
 	envs       map[envHash]int        // how many specs more, or fewer, share it
 	paused     map[string]*task.Pause // classes that are paused or, with nil, resumed
 	records    []task.Record
-	dropped    uint64 // event records up to this one were dropped
-	wake       bool   // tell Changed
+	dropped    uint64    // event records up to this one were dropped
+	wake       bool      // tell Changed
+	gpus       gpuLeases // those of memory as this batch changes them; nil = not at all
 }
 
 // entry is a task within a batch: as it is stored, and as it will be.

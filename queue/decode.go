@@ -65,7 +65,7 @@ func decodeStatus(r *queuepb.StatusRecord) task.Status {
 
 func decodeLease(r *queuepb.LeaseRecord) task.Lease {
 	return task.Lease{
-		CPUMilli: r.GetCpuMilli(), MemBytes: r.GetMemBytes(), GPUs: r.GetGpus(), GPUMem: r.GetGpuMem(), Ahead: r.GetAhead(),
+		CPUMilli: r.GetCpuMilli(), MemBytes: r.GetMemBytes(), GPUs: r.GetGpus(), GPUMem: r.GetGpuMem(), Ahead: r.GetAhead(), CUDA: r.GetCuda(),
 	}
 }
 
@@ -73,6 +73,7 @@ func decodeOutcome(r *queuepb.OutcomeRecord) task.Outcome {
 	return task.Outcome{
 		ExitCode: int(r.GetExitCode()), Signal: int(r.GetSignal()), Class: task.FailureClass(r.GetClass()),
 		Message: r.GetMessage(), Node: r.GetNode(), MaxRSS: r.GetMaxRss(), CPUTime: time.Duration(r.GetCpuTime()),
+		GPU: task.GPUUse{Held: time.Duration(r.GetGpuHeld()), Busy: time.Duration(r.GetGpuBusy()), Peak: r.GetGpuPeak()},
 	}
 }
 

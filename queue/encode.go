@@ -66,10 +66,10 @@ func encodeStatus(s task.Status) *queuepb.StatusRecord {
 }
 
 func encodeLease(l task.Lease) *queuepb.LeaseRecord {
-	if l.CPUMilli == 0 && l.MemBytes == 0 && len(l.GPUs) == 0 && l.GPUMem == 0 && !l.Ahead {
+	if l.CPUMilli == 0 && l.MemBytes == 0 && len(l.GPUs) == 0 && l.GPUMem == 0 && l.CUDA == "" && !l.Ahead {
 		return nil
 	}
-	return &queuepb.LeaseRecord{CpuMilli: l.CPUMilli, MemBytes: l.MemBytes, Gpus: l.GPUs, GpuMem: l.GPUMem, Ahead: l.Ahead}
+	return &queuepb.LeaseRecord{CpuMilli: l.CPUMilli, MemBytes: l.MemBytes, Gpus: l.GPUs, GpuMem: l.GPUMem, Ahead: l.Ahead, Cuda: text(l.CUDA)}
 }
 
 func encodeOutcome(o task.Outcome) *queuepb.OutcomeRecord {
@@ -79,6 +79,7 @@ func encodeOutcome(o task.Outcome) *queuepb.OutcomeRecord {
 	return &queuepb.OutcomeRecord{
 		ExitCode: int64(o.ExitCode), Signal: int64(o.Signal), Class: uint32(o.Class),
 		Message: text(o.Message), Node: text(o.Node), MaxRss: o.MaxRSS, CpuTime: int64(o.CPUTime / time.Nanosecond),
+		GpuHeld: int64(o.GPU.Held), GpuBusy: int64(o.GPU.Busy), GpuPeak: o.GPU.Peak,
 	}
 }
 

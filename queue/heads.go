@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -20,7 +21,7 @@ func readHead(tx *bolt.Tx, at spot, shape string, v []byte) (scheduler.Head, err
 	return scheduler.Head{
 		Seq: at.seq, ID: rec.Id, Attempt: attempt, Order: at.order, Since: since,
 		Class: rec.Class, Shape: shape, Resources: decodeResources(rec.Resources),
-		Image: rec.Image, Backends: rec.Backends,
+		Image: rec.Image, Backends: rec.Backends, Limit: task.EnforcedLimit(time.Duration(rec.Timeout), time.Duration(rec.Grace)),
 	}, nil
 }
 

@@ -22,6 +22,7 @@ type memory struct {
 	waits     waitCounts
 	shapes    shapes
 	recent    recentIDs
+	gpus      gpuLeases
 	recounted bool                  // the waits were counted one by one, and are not stored yet
 	paused    map[string]task.Pause // by class; replaced, not changed
 	lastSeq   task.Seq              // the highest ever given out
@@ -32,7 +33,7 @@ type memory struct {
 
 // load reads the memory from the database.
 func (q *Queue) load() error {
-	fresh := memory{counts: counts{}, waits: waitCounts{}, shapes: newShapes(), recent: recentIDs{}}
+	fresh := memory{counts: counts{}, waits: waitCounts{}, shapes: newShapes(), recent: recentIDs{}, gpus: gpuLeases{}}
 	var last uint64
 	err := q.view(func(tx *bolt.Tx) (err error) {
 		fresh.lastSeq = task.Seq(tx.Bucket(bucketSpecs).Sequence())
@@ -56,6 +57,9 @@ func (q *Queue) load() error {
 		if fresh.paused, err = q.loadPaused(tx); err != nil {
 			return err
 		}
+		if err := fresh.gpus.load(tx, q.damaged); err != nil {
+			return err
+		}
 		return fresh.recent.load(tx, q.damaged)
 	})
 	if err != nil {
@@ -65,6 +69,7 @@ func (q *Queue) load() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.counts, m.shapes, m.recent, m.lastSeq, m.lastIndex = fresh.counts, fresh.shapes, fresh.recent, fresh.lastSeq, last
+	m.gpus = fresh.gpus
 	m.waits, m.recounted, m.paused = fresh.waits, fresh.recounted, fresh.paused
 	m.stale = false
 	q.log.reset(last)
@@ -96,4 +101,7 @@ func (m *memory) absorb(b *batch) {
 		m.recent = recentIDs{}
 	}
 	m.recent.addAll(b.newIDs)
+	if b.gpus != nil {
+		m.gpus = b.gpus
+	}
 }

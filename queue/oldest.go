@@ -70,3 +70,34 @@ func waitsSince(t task.Task) task.Instant {
 	}
 	return t.Spec.SubmittedAt
 }
+
+// gpuLooks bounds at how many kinds of tasks OldestForGPU looks.
+const gpuLooks = 1000
+
+// OldestForGPU returns since when the task has waited that has waited longest of those
+// at the head of the line of their kind that need a GPU; 0 = none is ready. It looks at
+// a thousand kinds at most.
+func (q *Queue) OldestForGPU() (since task.Instant, err error) {
+	q.mem.mu.RLock()
+	defer q.mem.mu.RUnlock()
+	err = q.view(func(tx *bolt.Tx) error {
+		w, looks := walk{q: q, tx: tx, shapes: &q.mem.shapes}, 0
+		for id, f := range q.mem.shapes.line.byShape {
+			if !task.ShapeNeedsGPU(q.mem.shapes.names[id]) {
+				continue
+			}
+			if looks++; looks > gpuLooks {
+				return nil
+			}
+			head, err := w.read(&step{spot: f.first, front: f})
+			if err != nil {
+				return err
+			}
+			if head != nil && (since == 0 || head.Since < since) {
+				since = head.Since
+			}
+		}
+		return nil
+	})
+	return since, err
+}

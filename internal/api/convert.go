@@ -131,6 +131,7 @@ func taskTo(t task.Task) *pb.TaskInfo {
 		Backend: text(s.Backend), Detail: text(s.Detail), CancelAsked: s.Cancel != nil,
 		SubmittedAtNs: int64(t.Spec.SubmittedAt), AssignedAtNs: int64(s.AssignedAt), StartingAtNs: int64(s.StartingAt),
 		StartedAtNs: int64(s.StartedAt), StoppingAtNs: int64(s.StoppingAt), EndedAtNs: int64(s.EndedAt), NotBeforeNs: int64(s.NotBefore),
+		Gpus: texts(s.Lease.GPUs), GpuMemBytes: s.Lease.GPUMem,
 		Blocked: int32(s.Blocked), SubmittedVia: text(t.Spec.Via), Held: text(s.Held),
 	}
 	if s.State.Terminal() {
@@ -146,10 +147,17 @@ func taskTo(t task.Task) *pb.TaskInfo {
 }
 
 func outcomeTo(o task.Outcome) *pb.Outcome {
-	return &pb.Outcome{
+	p := &pb.Outcome{
 		ExitCode: int32(o.ExitCode), Signal: int32(o.Signal), FailureClass: o.Class.String(), Message: text(o.Message),
 		Node: text(o.Node), MaxRssBytes: o.MaxRSS, CpuTimeNs: int64(o.CPUTime),
 	}
+	if g := o.GPU; g.Held > 0 {
+		p.Gpu = &pb.GPUUse{SecondsHeld: g.Held.Seconds(), SecondsBusy: -1, MemPeakBytes: g.Peak}
+		if g.Busy >= 0 {
+			p.Gpu.SecondsBusy = g.Busy.Seconds()
+		}
+	}
+	return p
 }
 
 // ending is the end of a task, whether it was read from the task itself or from
@@ -219,8 +227,19 @@ func (e ending) values() map[string]string {
 	out["backend"] = text(e.backend)
 	out["class"] = text(e.class)
 	out["attempt"] = strconv.Itoa(e.attempt)
+	if g := e.outcome.GPU; g.Held > 0 {
+		out["gpu_seconds_held"] = seconds(g.Held)
+		if g.Busy >= 0 {
+			out["gpu_seconds_busy"] = seconds(g.Busy)
+		}
+		if g.Peak > 0 {
+			out["gpu_mem_peak_bytes"] = strconv.FormatInt(g.Peak, 10)
+		}
+	}
 	return out
 }
+
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 3, 64) }
 
 // plain returns the text of a JSON string, and other JSON as it is.
 func plain(v json.RawMessage) string {

@@ -60,12 +60,11 @@ func TestSubmitRefusesWhatCannotRunYet(t *testing.T) {
 		code  task.Code
 		words string
 	}{
-		`{"type":"broken"}`:                  {task.CodeInvalid, `"nope"`},
-		`{"type":"gone"}`:                    {task.CodeInvalid, "known are broken, sweep, torch"},
-		`{"command":"x","gpus":1}`:           {task.CodeUnsupported, "GPU scheduling"},
-		`{"command":"x","gpu_memory":"1GB"}`: {task.CodeUnsupported, "GPU scheduling"},
-		`{"execution":{"command":["x"],"resources":{"gpu_class":"H100"}}}`:                              {task.CodeUnsupported, "GPU scheduling"},
-		`{"execution":{"command":["x"],"env":{"DSPY_TASK_ID":"7"}}}`:                                    {task.CodeInvalid, "set by the scheduler"},
+		`{"type":"broken"}`:                                          {task.CodeInvalid, `"nope"`},
+		`{"type":"gone"}`:                                            {task.CodeInvalid, "known are broken, sweep, torch"},
+		`{"command":"x","gpus":2,"mig":"1g.10gb"}`:                   {task.CodeInvalid, "only one MIG instance"},
+		`{"command":"x","gpus":2,"gpu_memory":"1GB"}`:                {task.CodeInvalid, "memory is given of one GPU"},
+		`{"execution":{"command":["x"],"env":{"DSPY_TASK_ID":"7"}}}`: {task.CodeInvalid, "set by the scheduler"},
 		`{"execution":{"command":["x"],"a":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}}`: {task.CodeInvalid, "nested"},
 	} {
 		answer, err := f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Spec: &pb.TaskSpec{PayloadJson: []byte(payload)}})

@@ -43,6 +43,8 @@ type Options struct {
 	Class func(name string) (Class, error)
 	// Types are the task types that a payload may name. May be nil.
 	Types payload.Types
+	// GPUs are this machine's; nil = none are given out, and nobody knows of any.
+	GPUs GPUs
 	// Info tells about the daemon, now.
 	Info func() Info
 	// Machine is what there is for tasks; one that needs more is warned about.
@@ -75,6 +77,8 @@ type Options struct {
 // Class is what the server has to know of a class of tasks.
 type Class struct {
 	Name string // an alias resolved
+	// GPUs is how many tasks of the class get that do not say what they need.
+	GPUs int
 	// Timeout ends tasks of the class that name none; 0 = nothing does.
 	Timeout time.Duration
 }

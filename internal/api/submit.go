@@ -73,7 +73,7 @@ func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.
 	place := make([]int, 0, len(reqs)) // of each spec among the answers
 	who, _ := PeerFrom(ctx)
 	for i, req := range reqs {
-		spec, err := s.resolve(req, who)
+		spec, err := s.resolve(ctx, req, who)
 		for _, check := range checks {
 			if err == nil {
 				err = check(spec)
@@ -106,7 +106,7 @@ func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.
 
 // resolve makes the spec of a submission, or says why it is refused. The queue
 // validates it, gives it an id where it has none, and dates it.
-func (s service) resolve(req order, who Peer) (*task.Spec, error) {
+func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, error) {
 	fields, err := fieldsOf(req)
 	if err != nil {
 		return nil, err
@@ -140,6 +140,9 @@ func (s service) resolve(req order, who Peer) (*task.Spec, error) {
 	if spec.Timeout == 0 {
 		spec.Timeout = class.Timeout
 	}
+	if err := s.gpus(ctx, spec, class); err != nil {
+		return nil, err
+	}
 	return spec, refuseLater(spec)
 }
 
@@ -165,10 +168,9 @@ func readsPayload(req order, fields payload.Fields) bool {
 // refuseLater refuses what the wire can say and this release cannot do, instead
 // of letting the task wait for something that never comes.
 func refuseLater(s *task.Spec) error {
-	r := s.Resources
 	switch {
-	case r.GPUs > 0 || r.GPUMem > 0 || r.GPUModel != "" || r.MIG != "":
-		return task.Errorf(task.CodeUnsupported, "GPU scheduling is not in this release yet; select GPUs yourself with the variable CUDA_VISIBLE_DEVICES")
+	case s.Image != "" && !s.Resources.GPURequest().None():
+		return task.Errorf(task.CodeUnsupported, "GPUs for containers are not in this release yet; submit the command without an image")
 	case len(s.Needs) > 0:
 		return task.Errorf(task.CodeUnsupported, "waiting for services (needs) is not in this release yet")
 	}

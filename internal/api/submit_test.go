@@ -124,7 +124,7 @@ func TestSubmitRefusals(t *testing.T) {
 		"python":          {&pb.SubmitTaskRequest{Payload: map[string]string{"command": "['python', 'x.py']"}}, task.CodeInvalid, "json.dumps"},
 		"type":            {&pb.SubmitTaskRequest{Payload: map[string]string{"type": "rl_sweep"}}, task.CodeInvalid, "[types.rl_sweep]"},
 		"mounts":          {spec(&pb.TaskSpec{Argv: []string{"x"}, Mounts: []*pb.Mount{{HostPath: "/a", MountPath: "/a"}}}), task.CodeInvalid, "need an image"},
-		"gpus":            {spec(&pb.TaskSpec{Resources: &pb.Resources{Gpus: 1}}), task.CodeUnsupported, "CUDA_VISIBLE_DEVICES"},
+		"gpus":            {spec(&pb.TaskSpec{Resources: &pb.Resources{Gpus: 2, Mig: "1g.10gb"}}), task.CodeInvalid, "only one MIG instance"},
 		"needs":           {spec(&pb.TaskSpec{Needs: []string{"redis"}}), task.CodeUnsupported, "services"},
 		"no words":        {&pb.SubmitTaskRequest{Spec: &pb.TaskSpec{}}, task.CodeInvalid, "command"},
 		"relative dir":    {spec(&pb.TaskSpec{Dir: "x"}), task.CodeInvalid, "absolute"},

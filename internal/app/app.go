@@ -18,6 +18,8 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
+	"github.com/dspy-agent/dspy-agent/internal/gpupool"
+	"github.com/dspy-agent/dspy-agent/internal/gpuprobe"
 	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
@@ -63,6 +65,8 @@ type App struct {
 	process   *process.Backend
 	backends  map[string]engine.Backend // by name: those that run tasks, or stand for them
 	engine    *engine.Engine
+	gpus      *gpupool.Pool // nil: nobody looks at GPUs
+	watcher   *gpuprobe.Watcher
 	server    *api.Server
 	http      *api.HTTPServer
 	folder    *dropfolder.Folder
@@ -137,6 +141,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 		QueueID: q.ID(), TasksDir: a.tasksDir(), SpoolDir: a.spoolDir(), RuntimeDir: a.runtime,
 		Logger:     a.log.With("component", "process"),
 		LeaseUntil: q.LeaseUntil, Fence: q.Fence(),
+		Env:  a.gpuEnv,
 		Pool: a.pool, BaseEnv: baseEnv(o.Environ), Known: a.known,
 		Nice: a.conf.Nice, LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})
@@ -145,6 +150,9 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	}
 	containers, err := a.newContainers(o.Environ)
 	if err != nil {
+		return err
+	}
+	if err := a.newGPUs(o.Environ); err != nil {
 		return err
 	}
 	if err := a.newEngine(asProcess(a.process), asContainer(containers)); err != nil {
@@ -186,6 +194,7 @@ func (a *App) newEngine(backends ...engine.Registration) (err error) {
 		Backends: backends,
 		Classes:  a.classes(),
 		Capacity: a.capacity,
+		GPUs:     a.inventory(),
 		Wake:     a.queue.Changed(),
 		Meter:    a.metrics,
 		Quiet:    a.whenQuiet(),
@@ -200,7 +209,7 @@ func (a *App) newServer(mover api.Mover) (err error) {
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats, Images: a.images,
-		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
+		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token, GPUs: a.gpuPort(),
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 	})
 	return err
@@ -209,6 +218,7 @@ func (a *App) newServer(mover api.Mover) (err error) {
 // serve runs the parts until ctx ends or one fails. They are ended by their teardown:
 // first the doors, so that whoever still waits for an answer of the engine gets it.
 func (a *App) serve(ctx context.Context, ready func(socket string)) error {
+	a.runGPUs()
 	a.run("engine", a.engine.Run)
 	a.run("watch over the database", a.watchDatabase)
 	a.run("housekeeping", func(ctx context.Context) error {

@@ -24,8 +24,11 @@ func (a *App) newMetrics() (*metrics.Metrics, error) {
 	}
 	return metrics.New(metrics.Options{
 		Classes: classes, Version: version.String(),
-		Counts:  func() task.Counts { return a.queue.Counts() },
-		Paused:  func() map[string]task.Pause { return a.queue.Paused() },
-		Machine: func() metrics.Machine { return metrics.Machine{Limit: int(a.capacity.CPUMilli / 1000)} },
+		Counts: func() task.Counts { return a.queue.Counts() },
+		Paused: func() map[string]task.Pause { return a.queue.Paused() },
+		Machine: func() metrics.Machine {
+			return metrics.Machine{Limit: int(a.capacity.CPUMilli / 1000), GPUWait: a.gpuWait()}
+		},
+		GPUs: a.verdicts,
 	})
 }

@@ -75,7 +75,7 @@ func (a *App) class(name string) (api.Class, error) {
 	if c.Later != "" {
 		return api.Class{}, task.Errorf(task.CodeUnsupported, "class %s: %s", c.Name, c.Later)
 	}
-	out := api.Class{Name: c.Name}
+	out := api.Class{Name: c.Name, GPUs: c.GPUs}
 	if c.Enforce {
 		out.Timeout = c.Limit
 	}
@@ -89,7 +89,7 @@ func (a *App) info() api.Info {
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
-			"docker": "ok", "slurm": notYet, "gpu": notYet, "env-manager": notYet, "kafka": notYet,
+			"docker": "ok", "slurm": notYet, "gpu": a.gpuStatus(), "env-manager": notYet, "kafka": notYet,
 		},
 		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),

@@ -30,7 +30,7 @@ var domain = []string{"internal/scheduler", "internal/task", "gpu"}
 // them together.
 var parts = []string{
 	"queue", "internal/container", "internal/process", "slurm", "internal/engine",
-	"internal/api", "internal/dropfolder", "internal/workflow", "internal/events", "internal/metrics", "internal/gpuprobe", "envmgr",
+	"internal/api", "internal/dropfolder", "internal/workflow", "internal/events", "internal/metrics", "internal/gpuprobe", "internal/gpupool", "envmgr",
 }
 
 // leaves are small packages that every part may stand on: they know none of the
@@ -75,6 +75,7 @@ var rules = []rule{
 	{pkg: "internal/workflow/...", may: concat(domain, leaves, []string{"internal/workflow/..."}), tests: anyPart, why: "graphs of tasks"},
 	{pkg: "internal/events/...", may: concat(domain, leaves, []string{"internal/events/..."}), tests: anyPart, why: "publishes the event log"},
 	{pkg: "internal/gpuprobe", may: concat(domain, leaves), tests: anyPart, why: "what is known of this machine's GPUs now; keeps gpu-probe running"},
+	{pkg: "internal/gpupool", may: concat(domain, leaves), tests: anyPart, why: "this machine's GPUs as they are given out: what is remembered of them, and the locks; it is shown what gpuprobe sees"},
 	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
 	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/access", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
 

@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -64,6 +65,7 @@ func (s *session) show(t *pb.TaskInfo, reason string) {
 	s.field("state", state)
 	s.field("why", reason)
 	s.showSpec(t.GetSpec())
+	s.field("gpus", strings.Join(t.GetGpus(), ", "))
 	s.showTimes(t)
 	s.showOutcome(t)
 	if t.GetStartedAtNs() != 0 { // before that there is no such file
@@ -118,6 +120,10 @@ func needs(r *pb.Resources) string {
 	}
 	if mem := r.GetMemBytes(); mem > 0 {
 		parts = append(parts, humanize.IBytes(uint64(mem))+" of memory")
+	}
+	ask := gpu.Request{GPUs: int(r.GetGpus()), Bytes: r.GetGpuMemBytes(), Model: r.GetGpuModel(), MIG: r.GetMig()}
+	if !ask.None() {
+		parts = append(parts, ask.String())
 	}
 	return strings.Join(parts, ", ")
 }
@@ -177,6 +183,16 @@ func (s *session) showOutcome(t *pb.TaskInfo) {
 	}
 	if o.GetCpuTimeNs() > 0 {
 		s.field("cpu time", span(time.Duration(o.GetCpuTimeNs())))
+	}
+	if u := o.GetGpu(); u != nil {
+		busy := "use not known"
+		if u.GetSecondsBusy() >= 0 {
+			busy = "busy for " + span(time.Duration(u.GetSecondsBusy()*float64(time.Second)))
+		}
+		s.field("gpu time", "held for "+span(time.Duration(u.GetSecondsHeld()*float64(time.Second)))+", "+busy+" (sampled)")
+		if u.GetMemPeakBytes() > 0 {
+			s.field("gpu memory", humanize.IBytes(uint64(u.GetMemPeakBytes()))+" at its peak")
+		}
 	}
 }
 

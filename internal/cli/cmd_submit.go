@@ -15,7 +15,9 @@ import (
 	"unicode"
 
 	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -55,6 +57,10 @@ func submitFlags() []cli.Flag {
 		&cli.StringFlag{Name: "timeout", Usage: "stop the task after `TIME` (90, 10m, 1h30m, 2d)"},
 		&cli.StringFlag{Name: "cpus", Usage: "`N` CPUs that the task needs, such as 4 or 0.5", DefaultText: "1"},
 		&cli.StringFlag{Name: "mem", Usage: "`SIZE` of memory that the task needs, such as 4GiB; it is counted, and enforced in a container"},
+		&cli.IntFlag{Name: "gpus", Usage: "`N` whole GPUs that the task needs (default: as its class has it)"},
+		&cli.StringFlag{Name: "gpu-mem", Usage: "`SIZE` of GPU memory, such as 20GiB: a part of one GPU, which others may share"},
+		&cli.StringFlag{Name: "gpu-model", Usage: "`MODEL` of GPU, such as H100 or rtx4090 (default: any)"},
+		&cli.StringFlag{Name: "mig", Usage: "a MIG instance of this `PROFILE`, such as 1g.10gb"},
 		&cli.StringFlag{Name: "on-lost", Usage: "`POLICY` when nobody saw how the task ended: fail, or retry if it may run twice", DefaultText: "fail"},
 		&cli.IntFlag{Name: "retries", Usage: "try up to `N` times more when it fails"},
 		&cli.StringSliceFlag{Name: "after", Usage: "start after `ID[:ok|any|notok]` has ended so (default: ok); may be repeated"},
@@ -303,8 +309,31 @@ func (s *session) specNeeds(c *cli.Context, spec *pb.TaskSpec) error {
 		}
 		res.MemBytes = n
 	}
-	if res.CpuMillicores != 0 || res.MemBytes != 0 {
+	if err := gpuNeeds(c, res); err != nil {
+		return err
+	}
+	if !proto.Equal(res, &pb.Resources{}) {
 		spec.Resources = res
+	}
+	return nil
+}
+
+// gpuNeeds takes what the task needs of GPUs.
+func gpuNeeds(c *cli.Context, res *pb.Resources) error {
+	if n := c.Int("gpus"); c.IsSet("gpus") && (n < 1 || n > task.MaxGPUs) {
+		return usagef("--gpus %d: give a number of GPUs from 1 on; leave it out for what the class has", n)
+	}
+	if v := c.String("gpu-mem"); v != "" {
+		n, ok := config.ParseSize(v)
+		if !ok || n == 0 {
+			return usagef("--gpu-mem %s: give a size with its unit, such as 20GiB (of 1024) or 20GB (of 1000)", v)
+		}
+		res.GpuMemBytes = n
+	}
+	res.Gpus, res.GpuModel, res.Mig = int32(c.Int("gpus")), c.String("gpu-model"), c.String("mig")
+	ask := gpu.Request{GPUs: int(res.GetGpus()), Bytes: res.GetGpuMemBytes(), Model: res.GetGpuModel(), MIG: res.GetMig()}
+	if problem := ask.Problem(); problem != "" {
+		return usagef("%s", problem)
 	}
 	return nil
 }

@@ -48,6 +48,10 @@ type jsonTask struct {
 	Node         string    `json:"node,omitempty" doc:"the host it ran on"`
 	MaxRSSBytes  int64     `json:"max_rss_bytes,omitempty" doc:"the most memory that its program held"`
 	CPUTimeS     float64   `json:"cpu_time_s,omitempty" doc:"seconds of processor time"`
+	GPUs         []string  `json:"gpus,omitempty" doc:"UUIDs of the GPUs that the attempt holds"`
+	GPUHeldS     float64   `json:"gpu_seconds_held,omitempty" doc:"seconds that it held GPUs, all together; a share counts by its part"`
+	GPUBusyS     *float64  `json:"gpu_seconds_busy,omitempty" doc:"of these, in which they computed, as sampled every few seconds; absent when the driver does not tell"`
+	GPUPeakBytes int64     `json:"gpu_mem_peak_bytes,omitempty" doc:"the most GPU memory that it was seen with"`
 	LogPath      string    `json:"log_path,omitempty" doc:"the file with its output"`
 	SubmittedVia string    `json:"submitted_via,omitempty" doc:"by which door it came"`
 
@@ -78,6 +82,11 @@ type jsonSpec struct {
 type jsonResources struct {
 	CPUs     float64 `json:"cpus,omitempty" doc:"CPUs; absent for the one that every task gets"`
 	MemBytes int64   `json:"mem_bytes,omitempty" doc:"memory"`
+
+	GPUs        int32  `json:"gpus,omitempty" doc:"whole GPUs"`
+	GPUMemBytes int64  `json:"gpu_mem_bytes,omitempty" doc:"memory of one GPU, for a share of it"`
+	GPUModel    string `json:"gpu_model,omitempty" doc:"model of GPU"`
+	MIG         string `json:"mig,omitempty" doc:"profile of a MIG instance"`
 }
 
 // jsonAfter is a task that has to end first.
@@ -206,6 +215,7 @@ var jsonDocs = []struct {
 	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"drain", jsonDrain{}}, {"submit, where another host has the queue", jsonLeft{}}, {"paused class of status", jsonPause{}},
 	{"queue stats", jsonQueue{}}, {"class of queue stats, pause and resume", jsonClass{}}, {"recent of a class", jsonRecent{}},
 	{"queue verify", jsonVerify{}}, {"finding of queue verify, repair and restore", jsonFound{}}, {"queue backup", jsonBackup{}},
+	{"gpus", jsonGPUs{}}, {"GPU of gpus, gpus drain and gpus resume", jsonGPU{}}, {"process of a GPU", jsonGPUProcess{}},
 	{"queue repair and restore", jsonRepair{}}, {"queue compact", jsonCompact{}},
 	{"refused task", jsonRefused{}}, {"submit --from-file", jsonBatch{}}, {"doctor", jsonFinding{}}, {"version", jsonVersion{}},
 	{"images", jsonImage{}}, {"config show", jsonConfig{}}, {"setting of config show", jsonSetting{}}, {"config check", jsonConfigCheck{}}, {"problem of config check", jsonProblem{}},
@@ -244,6 +254,13 @@ func taskJSON(t *pb.TaskInfo, now time.Time) jsonTask {
 		LogPath: t.GetLogPath(), SubmittedVia: t.GetSubmittedVia(), Held: t.GetHeld(),
 		Spec: specJSON(t.GetSpec()), Result: rawJSON(t.GetResultJson()),
 	}
+	j.GPUs = t.GetGpus()
+	if u := o.GetGpu(); u != nil {
+		j.GPUHeldS, j.GPUPeakBytes = u.GetSecondsHeld(), u.GetMemPeakBytes()
+		if u.GetSecondsBusy() >= 0 {
+			j.GPUBusyS = &u.SecondsBusy
+		}
+	}
 	if t.GetStartedAtNs() != 0 {
 		j.WaitedS = seconds(time.Duration(t.GetStartedAtNs() - t.GetSubmittedAtNs()))
 		j.RanS = seconds(ran(t, now))
@@ -275,10 +292,14 @@ func specJSON(s *pb.TaskSpec) *jsonSpec {
 }
 
 func resourcesJSON(r *pb.Resources) *jsonResources {
-	if r.GetCpuMillicores() == 0 && r.GetMemBytes() == 0 {
+	j := jsonResources{
+		CPUs: float64(r.GetCpuMillicores()) / 1000, MemBytes: r.GetMemBytes(),
+		GPUs: r.GetGpus(), GPUMemBytes: r.GetGpuMemBytes(), GPUModel: r.GetGpuModel(), MIG: r.GetMig(),
+	}
+	if j == (jsonResources{}) {
 		return nil
 	}
-	return &jsonResources{CPUs: float64(r.GetCpuMillicores()) / 1000, MemBytes: r.GetMemBytes()}
+	return &j
 }
 
 // exitCodeOf returns the exit code that a program really had: one that a signal

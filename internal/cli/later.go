@@ -9,20 +9,14 @@ import (
 
 // laterParts are the parts of later releases that a daemon names; doctor says what
 // there is of them.
-var laterParts = []string{"env-manager", "gpu", "kafka", "slurm"}
+var laterParts = []string{"env-manager", "kafka", "slurm"}
 
 // laterFlags are options of submit whose part is not in this release. They are
 // refused with the reason: running a task without the GPU that it asked for
 // would be worse than not running it.
 var laterFlags = []struct{ name, usage, why string }{
-	{"gpus", "`N` GPUs", gpuLater},
-	{"gpu-mem", "`SIZE` of GPU memory", gpuLater},
-	{"gpu-model", "`MODEL` of GPU", gpuLater},
-	{"mig", "MIG `PROFILE`", gpuLater},
 	{"needs", "supporting `SERVICE` that must be healthy", "supporting services are not in this release yet; start what the task needs yourself"},
 }
-
-const gpuLater = "GPU scheduling is not in this release yet; select GPUs yourself with --env CUDA_VISIBLE_DEVICES=..."
 
 func laterFlagDefs() []cli.Flag {
 	var out []cli.Flag

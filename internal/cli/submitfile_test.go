@@ -64,8 +64,8 @@ func TestSubmitFile(t *testing.T) {
 	}
 	// What comes later is refused, as it is without a file.
 	for line, want := range map[string]string{
-		`{"argv": ["x"], "gpu_mem": "1G"}`: "line 1100: gpu_mem: GPU scheduling is not in this release yet",
-		`{"argv": ["x"], "class": "gpu"}`:  "line 1100: class gpu: GPU scheduling",
+		`{"argv": ["x"], "image": "x"}`:         "line 1100: image: containers are not in this release yet",
+		`{"argv": ["x"], "class": "gpu_slurm"}`: "line 1100: class gpu_slurm: the Slurm backend",
 	} {
 		lines[1099] = line
 		write()

@@ -143,6 +143,12 @@ func checkLine(req *pb.SubmitTaskRequest) error {
 		Argv: p.Argv, Dir: p.Dir, Env: p.Env, Payload: p.PayloadJson,
 		Timeout: time.Duration(p.TimeoutMs) * time.Millisecond, Retries: int(p.Retries),
 	}
+	if r := p.Resources; r != nil {
+		s.Resources = task.Resources{GPUs: int(r.Gpus), GPUMem: r.GpuMemBytes, GPUModel: r.GpuModel, MIG: r.Mig}
+		if problem := s.Resources.GPURequest().Problem(); problem != "" {
+			return errors.New(problem)
+		}
+	}
 	for _, d := range p.After {
 		when, _ := task.ParseCondition(d.When)
 		s.After = append(s.After, task.Dep{ID: d.Id, When: when})
@@ -191,18 +197,22 @@ type lineFields struct {
 // lineKeys are the keys of a line, and what each does. The list is documented
 // in docs/cli.md.
 var lineKeys = map[string]func(*lineFields, json.RawMessage) error{
-	"id":       func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Id) },
-	"name":     func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Name) },
-	"class":    func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Class) },
-	"workdir":  func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.dir) },
-	"priority": func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.req.Priority) },
-	"retries":  func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.req.Spec.Retries) },
-	"argv":     (*lineFields).argv,
-	"command":  (*lineFields).command,
-	"env":      (*lineFields).environment,
-	"payload":  (*lineFields).payload,
-	"timeout":  (*lineFields).timeout,
-	"after":    (*lineFields).after,
+	"id":        func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Id) },
+	"name":      func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Name) },
+	"class":     func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Class) },
+	"workdir":   func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.dir) },
+	"priority":  func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.req.Priority) },
+	"retries":   func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.req.Spec.Retries) },
+	"argv":      (*lineFields).argv,
+	"command":   (*lineFields).command,
+	"env":       (*lineFields).environment,
+	"payload":   (*lineFields).payload,
+	"timeout":   (*lineFields).timeout,
+	"gpus":      func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.resources().Gpus) },
+	"gpu_mem":   (*lineFields).gpuMem,
+	"gpu_model": func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.resources().GpuModel) },
+	"mig":       func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.resources().Mig) },
+	"after":     (*lineFields).after,
 }
 
 // lineKeyDocs documents lineKeys; a test holds the two together.
@@ -218,6 +228,10 @@ var lineKeyDocs = []struct{ key, text string }{
 	{"priority", "number; higher is sooner"},
 	{"timeout", "number of seconds, or a string such as \"10m\""},
 	{"retries", "number of further attempts when it fails"},
+	{"gpus", "number of whole GPUs; left out, as the class has it"},
+	{"gpu_mem", "memory of one GPU, as a string with its unit such as \"20GiB\", for a part of it"},
+	{"gpu_model", "model of GPU"},
+	{"mig", "profile of a MIG instance"},
 	{"after", "array of strings, each ID or ID:ok, ID:any, ID:notok"},
 }
 
@@ -298,6 +312,26 @@ func (l *lineFields) timeout(v json.RawMessage) error {
 		return errors.New("a task needs some time; leave it out for no limit")
 	}
 	l.req.Spec.TimeoutMs = d.Milliseconds()
+	return nil
+}
+
+func (l *lineFields) resources() *pb.Resources {
+	if l.req.Spec.Resources == nil {
+		l.req.Spec.Resources = &pb.Resources{}
+	}
+	return l.req.Spec.Resources
+}
+
+func (l *lineFields) gpuMem(v json.RawMessage) error {
+	var given string
+	if json.Unmarshal(v, &given) != nil {
+		return errors.New(`must be a string such as "20GiB"`)
+	}
+	n, ok := config.ParseSize(given)
+	if !ok || n == 0 {
+		return fmt.Errorf("%s is no size; write it with its unit, such as \"20GiB\"", given)
+	}
+	l.resources().GpuMemBytes = n
 	return nil
 }
 

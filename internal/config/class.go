@@ -64,8 +64,6 @@ var laterBackends = map[string]string{
 	BackendSlurm:     "the Slurm backend is not in this release yet; use cpu_short or cpu_long",
 }
 
-const laterGPU = "GPU scheduling is not in this release yet; use cpu_short or cpu_long, or select GPUs yourself with the variable CUDA_VISIBLE_DEVICES"
-
 var className = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 
 const classNameRule = "the name of a class has small letters, digits and _ only, at most 64"
@@ -150,9 +148,6 @@ func withLater(classes map[string]Class) map[string]Class {
 			if c.Later = laterBackends[b]; c.Later == "" {
 				break
 			}
-		}
-		if c.Later == "" && c.GPUs > 0 {
-			c.Later = laterGPU
 		}
 		classes[name] = c
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/dspy-agent/dspy-agent/gpu"
 )
 
 // Config is the effective configuration. It is a value: what it refers to is
@@ -39,6 +41,7 @@ type Config struct {
 	MemBytes int64
 	// Nice is added to the scheduling niceness of local tasks.
 	Nice int
+	GPU  GPU
 
 	Retention  Retention
 	Output     Output
@@ -66,6 +69,30 @@ func (c Config) AccessDir() string {
 	}
 	return filepath.Join(c.home, ".dspy-agent", "access")
 }
+
+// GPU says how this machine's GPUs are given out.
+type GPU struct {
+	Pool    string // PoolAuto, PoolOn or PoolOff
+	Sharers int    // tasks that may share one, by memory
+	Visible string // VisibleIndex or VisibleUUID
+	Probe   string // the program gpu-probe; "" = beside this one, else in PATH
+	Library string // NVML; "" = where the system has it
+	LockDir string // "" = /run/lock/dspy-agent, or where that cannot be, /tmp/dspy-agent-gpus
+}
+
+// Whether this machine's GPUs are given out: if it has a driver and is no node of
+// Slurm's; always; never.
+const (
+	PoolAuto = "auto"
+	PoolOn   = "on"
+	PoolOff  = "off"
+)
+
+// How programs are told which GPUs are theirs.
+const (
+	VisibleIndex = "index"
+	VisibleUUID  = "uuid"
+)
 
 // Access says who may use the TCP doors beside the owner's own programs.
 type Access struct {
@@ -146,6 +173,7 @@ func Default(workspace string) Config {
 		Output:     Output{MaxLogBytes: 1 << 30, MaxResultBytes: 4 << 20},
 		Containers: Containers{Network: "none", ShmBytes: 0, PIDs: 16384},
 		Limits:     Limits{MaxConnections: 512},
+		GPU:        GPU{Pool: PoolAuto, Sharers: gpu.DefaultSharers, Visible: VisibleIndex},
 
 		EnvManagerAddr: "127.0.0.1:50100",
 		Workflows:      Workflows{StoreDir: filepath.Join(workspace, "data", "workflows"), RunDir: filepath.Join(workspace, "data", "workflow_runs")},

@@ -75,6 +75,28 @@ var configFields = []field[Config]{
 		Meaning: "added to the nice level of local tasks, so that people who work on the machine come first", Example: `10`,
 	}),
 
+	at("gpu.pool", oneOf(PoolAuto, PoolOn, PoolOff), func(c *Config) *string { return &c.GPU.Pool }, Setting{
+		Meaning: `whether tasks of this queue get GPUs of this machine: "auto" = yes, unless it has no NVIDIA driver or is a node of Slurm's; "on" = yes, and where there is no driver they are accepted and wait; "off" = no`,
+		Example: `"off"`,
+	}),
+	at("gpu.sharers", integer(1, 64), func(c *Config) *int { return &c.GPU.Sharers }, Setting{
+		Meaning: "how many tasks may share a GPU that ask for a part of its memory", Example: `8`,
+	}),
+	at("gpu.visible", oneOf(VisibleIndex, VisibleUUID), func(c *Config) *string { return &c.GPU.Visible }, Setting{
+		Meaning: `what CUDA_VISIBLE_DEVICES names GPUs by: "index", which all programs understand, or "uuid"; with MIG, and while a GPU is lost, it is always UUIDs`,
+		Example: `"uuid"`,
+	}),
+	at("gpu.probe", path(), func(c *Config) *string { return &c.GPU.Probe }, Setting{
+		Meaning: "the program that reads NVIDIA's driver", Zero: "gpu-probe beside this program, else in PATH", Example: `"/opt/dspy/bin/gpu-probe"`,
+	}),
+	at("gpu.library", path(), func(c *Config) *string { return &c.GPU.Library }, Setting{
+		Meaning: "NVIDIA's library NVML", Zero: "where the system has it", Example: `"/usr/lib/wsl/lib/libnvidia-ml.so.1"`,
+	}),
+	at("gpu.lock_dir", path(), func(c *Config) *string { return &c.GPU.LockDir }, Setting{
+		Meaning: "the folder of the locks that keep the schedulers of several users off one another's GPUs; it must be the same for all of them",
+		Zero:    "/run/lock/dspy-agent, or where that cannot be made, /tmp/dspy-agent-gpus", Example: `"/var/lock/gpus"`,
+	}),
+
 	at("retention.task_age", duration(century), func(c *Config) *time.Duration { return &c.Retention.Age }, Setting{
 		Meaning: "how long ended tasks are kept, with their output", Zero: "for ever", Example: `"30d"`,
 	}),
@@ -160,6 +182,7 @@ var configFields = []field[Config]{
 var sections = []struct{ name, about string }{
 	{"", "Places and addresses."},
 	{"capacity", "What this machine gives to tasks."},
+	{"gpu", "How this machine's GPUs are given out."},
 	{"retention", "How long the past is kept. 0 = for ever."},
 	{"output", "How much of a task's output is kept."},
 	{"containers", "What tasks with an image may do and see."},

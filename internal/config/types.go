@@ -72,6 +72,15 @@ func textual(allowed string, good func(string) bool) typ[string] {
 	}
 }
 
+// oneOf is one of some words.
+func oneOf(words ...string) typ[string] {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = quote(w)
+	}
+	return textual("one of "+strings.Join(quoted, ", "), func(s string) bool { return slices.Contains(words, s) })
+}
+
 // path is a file or folder, "" for none. A relative one is the workspace's; in
 // the file "~/" is the home.
 func path() typ[string] {

@@ -136,8 +136,8 @@ var checks = []check{
 		note: "here or not",
 	},
 	{
-		name: "gpu", about: "NVIDIA's driver; nothing needs it in this release", asks: asksKernel, run: checkGPU,
-		note: "here or not",
+		name: "gpu", about: "NVIDIA's driver, and the program that reads it", asks: asksKernel, run: checkGPU,
+		warning: "the driver is here and nothing to read it", note: "the driver is not here, or read by nvidia-smi only",
 	},
 }
 

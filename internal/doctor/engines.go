@@ -71,14 +71,30 @@ func checkSlurm(_ context.Context, x *examination) []Finding {
 func checkGPU(_ context.Context, x *examination) []Finding {
 	version, err := os.ReadFile(x.system("/proc/driver/nvidia/version"))
 	first, _, _ := strings.Cut(string(version), "\n")
-	switch tool := x.lookPath("nvidia-smi"); {
+	probe, tool := x.lookPath("gpu-probe"), x.lookPath("nvidia-smi")
+	if self, err := os.Executable(); err == nil && probe == "" {
+		if beside := filepath.Join(filepath.Dir(self), "gpu-probe"); exists(beside) {
+			probe = beside
+		}
+	}
+	switch here := strings.Join(strings.Fields(first), " "); {
+	case err == nil && probe != "":
+		return good("NVIDIA's driver is here (%s), and gpu-probe to read it (%s)", here, probe)
+	case err == nil && tool != "":
+		return bad(Note, fmt.Sprintf("NVIDIA's driver is here (%s), and gpu-probe is not: nvidia-smi is asked instead, which tells less, and nothing of errors", here),
+			"put gpu-probe beside dspy-agent, or into PATH (make build makes it where there is a C compiler)")
 	case err == nil:
-		return bad(Note, fmt.Sprintf("NVIDIA's driver is here (%s); GPUs come with a later release, and gpu classes are refused until then", strings.Join(strings.Fields(first), " ")),
-			"choose GPUs yourself until then: submit --env CUDA_VISIBLE_DEVICES=0")
+		return bad(Warning, fmt.Sprintf("NVIDIA's driver is here (%s), and neither gpu-probe nor nvidia-smi to read it: no GPU is given out", here),
+			"put gpu-probe beside dspy-agent, or into PATH (make build makes it where there is a C compiler)")
 	case tool != "":
-		return bad(Note, fmt.Sprintf("%s is here, and NVIDIA's driver is not loaded; GPUs come with a later release", tool), "")
+		return bad(Note, fmt.Sprintf("%s is here, and NVIDIA's driver is not loaded", tool), "")
 	}
 	return bad(Note, "NVIDIA's driver is not here, and not needed for CPU tasks", "")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // lookPath finds a program in PATH; "" if it is not there.

@@ -216,5 +216,5 @@ func TestSlurmAndGPU(t *testing.T) {
 	want(t, "gpu", p, Note, "driver is not loaded")
 	must(t, os.MkdirAll(filepath.Join(dir, "proc/driver/nvidia"), 0o755)) //nolint:gosec // as on a system
 	must(t, os.WriteFile(filepath.Join(dir, "proc/driver/nvidia/version"), []byte("NVRM version: NVIDIA UNIX x86_64  580.65\nGCC\n"), 0o600))
-	want(t, "gpu", p, Note, "NVIDIA's driver is here (NVRM version: NVIDIA UNIX x86_64 580.65)", "CUDA_VISIBLE_DEVICES")
+	want(t, "gpu", p, Note, "NVIDIA's driver is here (NVRM version: NVIDIA UNIX x86_64 580.65), and gpu-probe is not", "put gpu-probe beside dspy-agent")
 }

@@ -22,6 +22,7 @@ var roles = map[string]func(input []byte) (any, error){
 	"call":  callAll,
 	"knock": knockAll,
 	"echo":  playEcho,
+	"grab":  playGrab,
 }
 
 // play plays a role to its end, and returns the exit code.

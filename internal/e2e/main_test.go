@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/dspy-agent/dspy-agent/internal/gputest"
 )
 
 // binaries is where TestMain built the product: plain, and with failpoints.
@@ -42,7 +44,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	return m.Run()
+	return gputest.Main(m)
 }
 
 // full says whether the long rounds are wanted.

@@ -30,6 +30,8 @@ type Options struct {
 	// Classes by name, aliases included under their own names. Tasks of others wait.
 	Classes  map[string]Class
 	Capacity scheduler.Capacity
+	// GPUs are this machine's; nil = none are given out.
+	GPUs Inventory
 	// Wake is signalled by the store when something became ready or was asked.
 	Wake   <-chan struct{}
 	Logger *slog.Logger
@@ -73,6 +75,7 @@ type Engine struct {
 	now      func() time.Time
 	meter    Meter                   // may be nil
 	quiet    func(next task.Instant) // may be nil
+	gpus     Inventory               // may be nil
 
 	inbox *inbox     // from backends
 	asks  chan input // from people
@@ -93,6 +96,10 @@ type Engine struct {
 	slow     task.Instant // when the next attempt comes to its class's limit; 0 = none does
 	last     time.Time    // of the last commit
 	demanded uint64       // the version of the list of images that backends know
+
+	late      []late // reports that wait for a look at the GPUs
+	gpusDirty bool   // the inventory is to be told who holds what
+	gpusSoon  bool   // a task waits for a GPU, and what is in its way may be over soon
 
 	unconfirmed bool // it is not known whether the queue still is ours
 
@@ -127,7 +134,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("engine: the capacity has no CPU")
 	}
 	e := &Engine{
-		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now, meter: o.Meter, quiet: o.Quiet,
+		store: o.Store, classes: o.Classes, capacity: o.Capacity, wake: o.Wake, log: o.Logger, now: o.Now, meter: o.Meter, quiet: o.Quiet, gpus: o.GPUs, gpusDirty: true,
 		backends: make(map[string]Registration, len(o.Backends)),
 		inbox:    newInbox(),
 		asks:     make(chan input),
@@ -205,6 +212,7 @@ func (e *Engine) recover() (map[string][]task.Task, error) {
 		}
 	}
 	e.recoverBegun(active)
+	e.tellGPUs()
 	if len(active) > 0 {
 		e.log.Info("found active tasks of an earlier run", "tasks", len(active))
 	}

@@ -248,6 +248,9 @@ func stopReason(t task.Task) string {
 	if st.Cancel != nil {
 		return "cancelled by " + st.Cancel.By
 	}
+	if st.Cause == task.CauseGPULost {
+		return "a GPU that it holds is lost"
+	}
 	return "cancelled"
 }
 

@@ -28,6 +28,7 @@ const (
 func (e *Engine) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	gpus := e.gpusChanged()
 	for {
 		var asks []input
 		select {
@@ -38,6 +39,7 @@ func (e *Engine) loop(ctx context.Context) error {
 		case <-e.inbox.filled:
 			asks = e.linger(ctx)
 		case <-e.wake:
+		case <-gpus:
 		case <-timer.C:
 		}
 		again, err := e.round(ctx, e.moreAsks(asks))
@@ -100,7 +102,7 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 	for _, in := range asks {
 		changes = append(changes, in.changes...)
 	}
-	reports := e.inbox.take()
+	reports := e.consider(e.inbox.take())
 	changes, again, err = e.decide(append(changes, reports...))
 	if err != nil {
 		e.inbox.putBack(reports)
@@ -126,8 +128,9 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 func (e *Engine) decide(changes []task.Change) (_ []task.Change, again bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.account(changes)
 	o := e.simulate(changes)
-	for _, c := range e.stops(o) {
+	for _, c := range append(e.stops(o), e.gpuEvents(o)...) {
 		changes = append(changes, c)
 		e.simulateOne(&o, c)
 	}
@@ -240,6 +243,7 @@ func (e *Engine) learn(changes []task.Change, applied []task.Applied) (again boo
 			e.todo.refused(a.Task, ev)
 		}
 	}
+	e.tellGPUs()
 	return again
 }
 
@@ -296,7 +300,7 @@ func (e *Engine) rest(again bool) time.Duration {
 			d = min(d, max(0, at.Sub(task.At(e.now()))))
 		}
 	}
-	if e.todo.any() || e.anyDown() {
+	if e.todo.any() || e.anyDown() || len(e.late) > 0 {
 		d = min(d, repeatEvery)
 	}
 	return d

@@ -16,11 +16,16 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 	s := e.snapshot(y)
 	s.Least = e.store.Least()
 	p := scheduler.NewPlanner(s)
+	e.gpusSoon = false
 	if p.Full() {
 		return nil, false, nil
 	}
+	ids := map[task.Seq]string{} // of those that need GPUs
 	err = e.store.Line(func(h scheduler.Head) scheduler.Verdict {
 		verdict := p.Offer(h)
+		if !h.Resources.GPURequest().None() {
+			ids[h.Seq] = h.ID
+		}
 		if d := p.Decision(); len(d.Place)+len(d.Refuse) == mostPlaced {
 			again, verdict = true, scheduler.Stop
 		}
@@ -29,7 +34,13 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	for _, p := range p.Decision().Place {
+	d := p.Decision()
+	if e.gpusSoon = d.Soon; d.Look && e.gpus != nil {
+		e.gpus.Look()
+	}
+	placed, lacking := e.claim(d, ids)
+	again = again || lacking
+	for _, p := range placed {
 		changes = append(changes, task.Change{Seq: p.Seq, Event: task.Event{
 			Kind: task.EventPlaced, At: s.Now, Attempt: p.Attempt, Backend: p.Backend, Lease: p.Lease,
 		}})
@@ -53,6 +64,7 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 		Running:  y.running,
 		Ahead:    y.ahead,
 		Uneven:   y.uneven,
+		GPUs:     e.see(y),
 	}
 	paused := e.store.Paused()
 	for n, c := range e.classes {

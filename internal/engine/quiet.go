@@ -36,7 +36,7 @@ func (e *Engine) tellQuiet() {
 // isQuiet says whether only time, or somebody from outside, brings something to do.
 // That a backend is down is no quiet as long as something waits that it might take.
 func (e *Engine) isQuiet() bool {
-	if e.todo.any() || e.inbox.any() || len(e.wake) > 0 {
+	if e.todo.any() || e.inbox.any() || len(e.wake) > 0 || e.gpusSoon {
 		return false // another round follows at once, or a step outside is still due
 	}
 	e.mu.Lock()

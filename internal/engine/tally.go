@@ -11,17 +11,18 @@ import (
 // not look at each of them: a hundred thousand may be waiting inside Slurm.
 type tally struct {
 	used    scheduler.Usage
-	running map[string]int // by class, those placed ahead excepted
-	ahead   map[string]int // by class
-	uneven  int            // local ones that hold more or less than one CPU, or run in a container
+	running map[string]int         // by class, those placed ahead excepted
+	ahead   map[string]int         // by class
+	uneven  int                    // local ones that hold more or less than one CPU, or run in a container
+	gpus    map[task.Seq]task.Task // local ones that hold GPUs
 }
 
 func newTally() tally {
-	return tally{running: make(map[string]int), ahead: make(map[string]int)}
+	return tally{running: make(map[string]int), ahead: make(map[string]int), gpus: make(map[task.Seq]task.Task)}
 }
 
 func (y tally) clone() tally {
-	return tally{used: y.used, uneven: y.uneven, running: maps.Clone(y.running), ahead: maps.Clone(y.ahead)}
+	return tally{used: y.used, uneven: y.uneven, running: maps.Clone(y.running), ahead: maps.Clone(y.ahead), gpus: maps.Clone(y.gpus)}
 }
 
 // add counts the task in (sign 1) or out (sign -1). Only tasks on a local
@@ -40,6 +41,13 @@ func (y *tally) add(t task.Task, local bool, sign int) {
 		}
 		y.used.CPUMilli += int64(sign) * l.CPUMilli
 		y.used.MemBytes += int64(sign) * l.MemBytes
+	}
+	switch {
+	case !local || len(l.GPUs) == 0:
+	case sign > 0:
+		y.gpus[t.Seq] = t
+	default:
+		delete(y.gpus, t.Seq)
 	}
 }
 
@@ -98,6 +106,7 @@ func (e *Engine) track(a task.Applied) {
 	if old, ok := e.active[a.Task.Seq]; ok {
 		e.tally.add(old, e.local(old), -1)
 		delete(e.active, a.Task.Seq)
+		e.gpusDirty = e.gpusDirty || len(old.Status().Lease.GPUs) > 0
 	}
 	if a.Task.State().Active() {
 		e.tally.add(a.Task, e.local(a.Task), +1)

@@ -253,3 +253,11 @@ func (w *Watcher) wake() {
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
+
+// Ask has a snapshot taken soon, and does not wait for it.
+func (w *Watcher) Ask() {
+	select {
+	case w.ask <- struct{}{}:
+	default: // it is asked for already
+	}
+}

@@ -12,6 +12,7 @@ import (
 type commits struct {
 	took, changes prometheus.Histogram
 	ends, retries *prometheus.CounterVec
+	held, busy    *prometheus.CounterVec // of GPUs
 }
 
 func newCommits() commits {
@@ -30,11 +31,17 @@ func newCommits() commits {
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dspy_task_retries_total", Help: "Attempts that were followed by another, by policy or because somebody asked for it.",
 		}, []string{"class"}),
+		held: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dspy_gpu_held_seconds_total", Help: "GPU time that attempts held, counted when they end. A share counts by its part of the memory.",
+		}, []string{"class"}),
+		busy: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dspy_gpu_busy_seconds_total", Help: "Of dspy_gpu_held_seconds_total, in which the GPUs computed, as sampled every few seconds. Shares and MIG instances, of which that is not known, are left out.",
+		}, []string{"class"}),
 	}
 }
 
 func (c commits) all() []prometheus.Collector {
-	return []prometheus.Collector{c.took, c.changes, c.ends, c.retries}
+	return []prometheus.Collector{c.took, c.changes, c.ends, c.retries, c.held, c.busy}
 }
 
 // Committed is told of each commit of the queue: how long it took, and what is new
@@ -77,6 +84,10 @@ func (m *Metrics) tell(sum *tally, r task.Record) {
 			sum.retries = map[string]float64{}
 		}
 		sum.retries[m.class(r.Class)]++
+	}
+	if g := r.Outcome.GPU; g.Held > 0 && (r.Again || r.Ended()) { // few have any
+		m.commits.held.WithLabelValues(m.class(r.Class)).Add(g.Held.Seconds())
+		m.commits.busy.WithLabelValues(m.class(r.Class)).Add(max(g.Busy, 0).Seconds())
 	}
 	if !r.Ended() {
 		return

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -34,6 +35,14 @@ func setup(t *testing.T) *fixture {
 		Classes: []string{"cpu_short", "cpu_long"}, Version: "v1.2.3",
 		Counts:  func() task.Counts { return f.q.Counts() },
 		Machine: func() metrics.Machine { return metrics.Machine{Limit: 8, GPUWait: 1500 * time.Millisecond} },
+		GPUs: func() []gpu.Verdict {
+			return []gpu.Verdict{{
+				ID: "GPU-1", State: gpu.Held, Holders: []string{"a"},
+				Device: &gpu.Device{ID: "GPU-1", TotalBytes: 100, Sample: gpu.Sample{
+					UsedBytes: new(int64(40)), GPUPercent: new(50), TemperatureC: new(60), PowerMilliW: new(uint64(250_000)),
+				}},
+			}, {ID: "GPU-2", State: gpu.Away}}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +80,9 @@ func (f *fixture) apply(id string, kinds ...task.EventKind) {
 	var changes []task.Change
 	for _, k := range kinds {
 		ev := task.Event{Kind: k, At: task.At(f.now), Attempt: t.Attempt(), Backend: "process"}
+		if k == task.EventExited {
+			ev.Outcome.GPU = task.GPUUse{Held: 2 * time.Second, Busy: time.Second}
+		}
 		if k == task.EventExited && strings.HasPrefix(id, "bad") {
 			ev.Outcome.ExitCode = 1
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -25,6 +26,8 @@ type Options struct {
 	// from any goroutine, and must be cheap.
 	Counts  func() task.Counts
 	Machine func() Machine
+	// GPUs returns this machine's; nil = there are none. It is called as those are.
+	GPUs func() []gpu.Verdict
 	// Paused returns the classes that are paused; nil = none ever is. It is called as
 	// those are.
 	Paused func() map[string]task.Pause
@@ -66,7 +69,7 @@ func New(o Options) (*Metrics, error) {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(o.Version),
-		present{m},
+		present{m}, gpus{m},
 	}
 	for _, c := range append(append(append(all, m.commits.all()...), m.pace.all()...), m.calls.all()...) {
 		if err := m.registry.Register(c); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/metrics"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -98,6 +99,13 @@ func TestNoLabelComesFromATask(t *testing.T) {
 		"path":    {"/tasks/{id}", "other"},
 		"method":  {"orchestrator.v1.OrchestratorService/Health"},
 		"code":    {"OK", "200", "404"},
+		"gpu":     {"GPU-1", "GPU-2"},
+		"index":   {"0", ""},
+	}
+	for _, s := range []gpu.State{
+		gpu.Free, gpu.Shared, gpu.Held, gpu.CoolingOff, gpu.Foreign, gpu.Prohibited, gpu.Unread, gpu.Drained, gpu.Doubted, gpu.Ill, gpu.Away, gpu.Cut,
+	} {
+		known["state"] = append(known["state"], string(s))
 	}
 	for name, family := range f.families() {
 		if !strings.HasPrefix(name, "dspy_") || name == "dspy_build_info" {

@@ -8,6 +8,8 @@ func flat(f Fields) (*task.Spec, error) {
 	s := &task.Spec{Image: o.image(keyImage), Dir: o.dir(keyWorkdir), Timeout: o.duration(keyTimeout)}
 	s.Resources.GPUs = int(o.whole(keyGPUs, task.MaxGPUs))
 	s.Resources.GPUMem = o.gpuMemory(keyGPUMemory)
+	s.Resources.GPUModel = o.label(keyGPUModel, task.MaxNameBytes)
+	s.Resources.MIG = o.label(keyMIG, task.MaxNameBytes)
 	switch {
 	case f.has(keyCommand):
 		s.Argv = o.command(keyCommand)

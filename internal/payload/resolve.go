@@ -17,6 +17,8 @@ const (
 	keyWorkdir   = "workdir"
 	keyGPUs      = "gpus"
 	keyGPUMemory = "gpu_memory"
+	keyGPUModel  = "gpu_model"
+	keyMIG       = "mig"
 	keyTimeout   = "timeout"
 	keyType      = "type"
 	keyTaskType  = "task_type"

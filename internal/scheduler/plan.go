@@ -63,6 +63,7 @@ type Planner struct {
 	explain   bool  // the reasons are wanted
 	looked    bool  // full is known
 	full      bool  // what Full says
+	gpus      *gpuPlan
 	decision  Decision
 }
 
@@ -223,7 +224,11 @@ func (p *Planner) room(h Head, class Class, b Backend) (task.Lease, string) {
 	if p.reserved != nil {
 		return need, p.say("what becomes free is kept for task %s, which is first in the line and needs %s", p.reserved.ID, cpus(p.reserved.Resources.CPU()))
 	}
+	if why := p.mayHaveGPUs(h); why != "" {
+		return need, why // and lets others have the CPUs
+	}
 	if p.fits(need) {
+		p.giveGPUs(h, &need)
 		return need, ""
 	}
 	if p.mayGoAhead(h, class, need) {
@@ -248,7 +253,7 @@ func (p *Planner) fits(need task.Lease) bool {
 // ahead, too; and not beside tasks that hold more or less than one CPU, since
 // whoever starts what is ahead counts slots and not CPUs.
 func (p *Planner) mayGoAhead(h Head, class Class, need task.Lease) bool {
-	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Image == "" && h.Resources.GPUs == 0 && h.Resources.GPUMem == 0
+	plain := need.CPUMilli == 1000 && need.MemBytes == 0 && h.Image == "" && h.Resources.GPURequest().None()
 	return plain && !p.short && p.uneven == 0 && p.roomAhead(class)
 }
 

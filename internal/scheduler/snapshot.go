@@ -1,6 +1,10 @@
 package scheduler
 
-import "github.com/dspy-agent/dspy-agent/internal/task"
+import (
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
 
 // Snapshot is all that Plan looks at.
 type Snapshot struct {
@@ -19,6 +23,9 @@ type Snapshot struct {
 	Uneven int
 	// Heads are the first tasks of each shape, in the order of the line.
 	Heads []Head
+	// GPUs tells of this machine's GPUs, always the same; it is asked at most once by
+	// a Planner, and only for a task that needs one. nil = none are given out.
+	GPUs func() GPUs
 	// Least is, for each class of which something waits, less than which no waiting
 	// task of it needs: each field by itself, over all of them. It spares a Planner
 	// to look at shapes that cannot start. nil = not known.
@@ -76,6 +83,8 @@ type Head struct {
 	Resources task.Resources
 	Image     string
 	Backends  []string // the task's own choice; empty = its class's
+	// Limit is how long it holds what it is given at most; 0 = nothing ends it.
+	Limit time.Duration
 }
 
 // Placement is a task that starts now.
@@ -102,6 +111,10 @@ type Decision struct {
 	// Waits says, for each shape of which something was not placed, why its
 	// first task waits.
 	Waits map[string]Wait
+	// Look: something could be placed on a GPU once there is a newer look at them.
+	Look bool
+	// Soon: a task waits for a GPU, and what is in its way may be over in seconds.
+	Soon bool
 }
 
 // Wait is why the first task of a shape waits.

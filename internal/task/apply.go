@@ -126,6 +126,7 @@ func (t *Task) end(ev Event) {
 		s.State, o = notStarted(t, ev)
 	default: // Apply lets no other kind come here
 	}
+	o.GPU = ev.Outcome.GPU
 	s.EndedAt = ev.At
 	s.Outcome = o
 	s.Lease = Lease{}
@@ -154,6 +155,12 @@ func stopped(c Cause, t *Task, o Outcome) (State, Outcome) {
 		o.Class = NoFailure
 		o.Message = cancelText(t.status.Cancel)
 		return Cancelled, o
+	}
+	if c == CauseGPULost {
+		if o.Class = GPULost; o.Message == "" {
+			o.Message = "ended because a GPU that it held is lost"
+		}
+		return Failed, o
 	}
 	o.Class = Timeout
 	o.Message = fmt.Sprintf("exceeded its time limit of %s", t.Spec.Timeout)

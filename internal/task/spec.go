@@ -61,6 +61,22 @@ const BuiltinEcho = "echo"
 // DefaultGrace is how long a task may take to end after SIGTERM.
 const DefaultGrace = 10 * time.Second
 
+// EnforcedLimit is how long an attempt can last at most: its time limit, and the
+// time it may take to end then; 0 = nothing ends it.
+func (s *Spec) EnforcedLimit() time.Duration { return EnforcedLimit(s.Timeout, s.Grace) }
+
+// EnforcedLimit is Spec.EnforcedLimit for who has only these two of a spec.
+func EnforcedLimit(timeout, grace time.Duration) time.Duration {
+	switch {
+	case timeout <= 0:
+		return 0
+	case grace <= 0:
+		return timeout + DefaultGrace
+	default:
+		return timeout + grace
+	}
+}
+
 // PriorityStep is how much earlier a task counts as submitted per step of
 // priority. Ageing is static: the order of two tasks never changes while they
 // wait, so an index can hold it, and nothing starves, since a task of any

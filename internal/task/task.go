@@ -45,7 +45,10 @@ type Lease struct {
 	MemBytes int64
 	GPUs     []string // UUIDs
 	GPUMem   int64    // bytes on each, for a share; 0 = whole
-	Ahead    bool     // placed ahead of a free slot: it waits in the backend for one
+	// CUDA is what a program of this machine is told of them: the value of
+	// CUDA_VISIBLE_DEVICES. It is kept, since it must be the same after a crash.
+	CUDA  string `json:",omitempty"`
+	Ahead bool   // placed ahead of a free slot: it waits in the backend for one
 }
 
 // Cancel is the wish that a task should end. It is stored; whoever owns the
@@ -64,15 +67,18 @@ const (
 	NoCause Cause = iota
 	CauseCancel
 	CauseTimeout
+	CauseGPULost // a GPU that it holds is gone
 )
 
-// String returns "cancel", "timeout" or "".
+// String returns "cancel", "timeout", "gpu_lost" or "".
 func (c Cause) String() string {
 	switch c {
 	case CauseCancel:
 		return "cancel"
 	case CauseTimeout:
 		return "timeout"
+	case CauseGPULost:
+		return "gpu_lost"
 	default:
 		return ""
 	}
@@ -87,6 +93,7 @@ type Outcome struct {
 	Node     string // host it ran on
 	MaxRSS   int64  // bytes; 0 = unknown
 	CPUTime  time.Duration
+	GPU      GPUUse `json:",omitzero"`
 }
 
 // Attempt is the record of an attempt that another one followed.

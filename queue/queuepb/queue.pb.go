@@ -773,6 +773,7 @@ type LeaseRecord struct {
 	Gpus          []string               `protobuf:"bytes,3,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	GpuMem        int64                  `protobuf:"varint,4,opt,name=gpu_mem,json=gpuMem,proto3" json:"gpu_mem,omitempty"`
 	Ahead         bool                   `protobuf:"varint,5,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	Cuda          string                 `protobuf:"bytes,6,opt,name=cuda,proto3" json:"cuda,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -842,6 +843,13 @@ func (x *LeaseRecord) GetAhead() bool {
 	return false
 }
 
+func (x *LeaseRecord) GetCuda() string {
+	if x != nil {
+		return x.Cuda
+	}
+	return ""
+}
+
 // OutcomeRecord is how an attempt ended.
 type OutcomeRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -852,6 +860,9 @@ type OutcomeRecord struct {
 	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	MaxRss        int64                  `protobuf:"varint,6,opt,name=max_rss,json=maxRss,proto3" json:"max_rss,omitempty"`
 	CpuTime       int64                  `protobuf:"varint,7,opt,name=cpu_time,json=cpuTime,proto3" json:"cpu_time,omitempty"`
+	GpuHeld       int64                  `protobuf:"varint,8,opt,name=gpu_held,json=gpuHeld,proto3" json:"gpu_held,omitempty"`
+	GpuBusy       int64                  `protobuf:"varint,9,opt,name=gpu_busy,json=gpuBusy,proto3" json:"gpu_busy,omitempty"` // -1: not known
+	GpuPeak       int64                  `protobuf:"varint,10,opt,name=gpu_peak,json=gpuPeak,proto3" json:"gpu_peak,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -931,6 +942,27 @@ func (x *OutcomeRecord) GetMaxRss() int64 {
 func (x *OutcomeRecord) GetCpuTime() int64 {
 	if x != nil {
 		return x.CpuTime
+	}
+	return 0
+}
+
+func (x *OutcomeRecord) GetGpuHeld() int64 {
+	if x != nil {
+		return x.GpuHeld
+	}
+	return 0
+}
+
+func (x *OutcomeRecord) GetGpuBusy() int64 {
+	if x != nil {
+		return x.GpuBusy
+	}
+	return 0
+}
+
+func (x *OutcomeRecord) GetGpuPeak() int64 {
+	if x != nil {
+		return x.GpuPeak
 	}
 	return 0
 }
@@ -1606,13 +1638,14 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\fCancelRecord\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8a\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9e\x01\n" +
 	"\vLeaseRecord\x12\x1b\n" +
 	"\tcpu_milli\x18\x01 \x01(\x03R\bcpuMilli\x12\x1b\n" +
 	"\tmem_bytes\x18\x02 \x01(\x03R\bmemBytes\x12\x12\n" +
 	"\x04gpus\x18\x03 \x03(\tR\x04gpus\x12\x17\n" +
 	"\agpu_mem\x18\x04 \x01(\x03R\x06gpuMem\x12\x14\n" +
-	"\x05ahead\x18\x05 \x01(\bR\x05ahead\"\xbc\x01\n" +
+	"\x05ahead\x18\x05 \x01(\bR\x05ahead\x12\x12\n" +
+	"\x04cuda\x18\x06 \x01(\tR\x04cuda\"\x8d\x02\n" +
 	"\rOutcomeRecord\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x03R\bexitCode\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x03R\x06signal\x12\x14\n" +
@@ -1620,7 +1653,11 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12\x17\n" +
 	"\amax_rss\x18\x06 \x01(\x03R\x06maxRss\x12\x19\n" +
-	"\bcpu_time\x18\a \x01(\x03R\acpuTime\"\xea\x01\n" +
+	"\bcpu_time\x18\a \x01(\x03R\acpuTime\x12\x19\n" +
+	"\bgpu_held\x18\b \x01(\x03R\agpuHeld\x12\x19\n" +
+	"\bgpu_busy\x18\t \x01(\x03R\agpuBusy\x12\x19\n" +
+	"\bgpu_peak\x18\n" +
+	" \x01(\x03R\agpuPeak\"\xea\x01\n" +
 	"\rAttemptRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\rR\x05state\x12\x18\n" +

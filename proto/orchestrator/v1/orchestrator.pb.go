@@ -2134,7 +2134,9 @@ type TaskInfo struct {
 	LogPath       string         `protobuf:"bytes,23,opt,name=log_path,json=logPath,proto3" json:"log_path,omitempty"`
 	Blocked       int32          `protobuf:"varint,24,opt,name=blocked,proto3" json:"blocked,omitempty"` // dependencies that have not ended
 	SubmittedVia  string         `protobuf:"bytes,25,opt,name=submitted_via,json=submittedVia,proto3" json:"submitted_via,omitempty"`
-	Held          string         `protobuf:"bytes,26,opt,name=held,proto3" json:"held,omitempty"` // why it is held back; empty: it is not
+	Held          string         `protobuf:"bytes,26,opt,name=held,proto3" json:"held,omitempty"`                                     // why it is held back; empty: it is not
+	Gpus          []string       `protobuf:"bytes,27,rep,name=gpus,proto3" json:"gpus,omitempty"`                                     // UUIDs of what the attempt holds
+	GpuMemBytes   int64          `protobuf:"varint,28,opt,name=gpu_mem_bytes,json=gpuMemBytes,proto3" json:"gpu_mem_bytes,omitempty"` // of each, for a share; 0: all of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2351,6 +2353,20 @@ func (x *TaskInfo) GetHeld() string {
 	return ""
 }
 
+func (x *TaskInfo) GetGpus() []string {
+	if x != nil {
+		return x.Gpus
+	}
+	return nil
+}
+
+func (x *TaskInfo) GetGpuMemBytes() int64 {
+	if x != nil {
+		return x.GpuMemBytes
+	}
+	return 0
+}
+
 type Outcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExitCode      int32                  `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"` // -1: there is none
@@ -2360,6 +2376,7 @@ type Outcome struct {
 	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	MaxRssBytes   int64                  `protobuf:"varint,6,opt,name=max_rss_bytes,json=maxRssBytes,proto3" json:"max_rss_bytes,omitempty"`
 	CpuTimeNs     int64                  `protobuf:"varint,7,opt,name=cpu_time_ns,json=cpuTimeNs,proto3" json:"cpu_time_ns,omitempty"`
+	Gpu           *GPUUse                `protobuf:"bytes,8,opt,name=gpu,proto3" json:"gpu,omitempty"` // absent: it held none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2443,6 +2460,75 @@ func (x *Outcome) GetCpuTimeNs() int64 {
 	return 0
 }
 
+func (x *Outcome) GetGpu() *GPUUse {
+	if x != nil {
+		return x.Gpu
+	}
+	return nil
+}
+
+// GPUUse is what an attempt had of GPUs. Busy and the peak are sampled every few
+// seconds.
+type GPUUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SecondsHeld   float64                `protobuf:"fixed64,1,opt,name=seconds_held,json=secondsHeld,proto3" json:"seconds_held,omitempty"`     // of all its GPUs together; a share counts by its part of the memory
+	SecondsBusy   float64                `protobuf:"fixed64,2,opt,name=seconds_busy,json=secondsBusy,proto3" json:"seconds_busy,omitempty"`     // -1: the driver does not say
+	MemPeakBytes  int64                  `protobuf:"varint,3,opt,name=mem_peak_bytes,json=memPeakBytes,proto3" json:"mem_peak_bytes,omitempty"` // of all its processes together; 0: none was seen
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPUUse) Reset() {
+	*x = GPUUse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPUUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPUUse) ProtoMessage() {}
+
+func (x *GPUUse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPUUse.ProtoReflect.Descriptor instead.
+func (*GPUUse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GPUUse) GetSecondsHeld() float64 {
+	if x != nil {
+		return x.SecondsHeld
+	}
+	return 0
+}
+
+func (x *GPUUse) GetSecondsBusy() float64 {
+	if x != nil {
+		return x.SecondsBusy
+	}
+	return 0
+}
+
+func (x *GPUUse) GetMemPeakBytes() int64 {
+	if x != nil {
+		return x.MemPeakBytes
+	}
+	return 0
+}
+
 type AttemptInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2458,7 +2544,7 @@ type AttemptInfo struct {
 
 func (x *AttemptInfo) Reset() {
 	*x = AttemptInfo{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2556,7 @@ func (x *AttemptInfo) String() string {
 func (*AttemptInfo) ProtoMessage() {}
 
 func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[31]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2569,7 @@ func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInfo.ProtoReflect.Descriptor instead.
 func (*AttemptInfo) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{31}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AttemptInfo) GetNumber() int32 {
@@ -2547,7 +2633,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2645,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[32]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2658,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{32}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListTasksRequest) GetClass() string {
@@ -2613,7 +2699,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2711,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2724,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListTasksResponse) GetTasks() []*TaskInfo {
@@ -2664,7 +2750,7 @@ type WaitTaskRequest struct {
 
 func (x *WaitTaskRequest) Reset() {
 	*x = WaitTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2762,7 @@ func (x *WaitTaskRequest) String() string {
 func (*WaitTaskRequest) ProtoMessage() {}
 
 func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2775,7 @@ func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitTaskRequest.ProtoReflect.Descriptor instead.
 func (*WaitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WaitTaskRequest) GetTaskId() string {
@@ -2709,7 +2795,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2807,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2820,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -2760,7 +2846,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +2858,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +2871,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CancelTaskResponse) GetTask() *TaskInfo {
@@ -2804,7 +2890,7 @@ type RetryTaskRequest struct {
 
 func (x *RetryTaskRequest) Reset() {
 	*x = RetryTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +2902,7 @@ func (x *RetryTaskRequest) String() string {
 func (*RetryTaskRequest) ProtoMessage() {}
 
 func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +2915,7 @@ func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskRequest.ProtoReflect.Descriptor instead.
 func (*RetryTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RetryTaskRequest) GetTaskId() string {
@@ -2848,7 +2934,7 @@ type RetryTaskResponse struct {
 
 func (x *RetryTaskResponse) Reset() {
 	*x = RetryTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2946,7 @@ func (x *RetryTaskResponse) String() string {
 func (*RetryTaskResponse) ProtoMessage() {}
 
 func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2959,7 @@ func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskResponse.ProtoReflect.Descriptor instead.
 func (*RetryTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RetryTaskResponse) GetTask() *TaskInfo {
@@ -2892,7 +2978,7 @@ type ReleaseTaskRequest struct {
 
 func (x *ReleaseTaskRequest) Reset() {
 	*x = ReleaseTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +2990,7 @@ func (x *ReleaseTaskRequest) String() string {
 func (*ReleaseTaskRequest) ProtoMessage() {}
 
 func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3003,7 @@ func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseTaskRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReleaseTaskRequest) GetTaskId() string {
@@ -2937,7 +3023,7 @@ type ReleaseTaskResponse struct {
 
 func (x *ReleaseTaskResponse) Reset() {
 	*x = ReleaseTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3035,7 @@ func (x *ReleaseTaskResponse) String() string {
 func (*ReleaseTaskResponse) ProtoMessage() {}
 
 func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3048,7 @@ func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseTaskResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReleaseTaskResponse) GetTask() *TaskInfo {
@@ -2988,7 +3074,7 @@ type ExplainTaskRequest struct {
 
 func (x *ExplainTaskRequest) Reset() {
 	*x = ExplainTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3086,7 @@ func (x *ExplainTaskRequest) String() string {
 func (*ExplainTaskRequest) ProtoMessage() {}
 
 func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3099,7 @@ func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainTaskRequest) GetTaskId() string {
@@ -3033,7 +3119,7 @@ type ExplainTaskResponse struct {
 
 func (x *ExplainTaskResponse) Reset() {
 	*x = ExplainTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3131,7 @@ func (x *ExplainTaskResponse) String() string {
 func (*ExplainTaskResponse) ProtoMessage() {}
 
 func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3144,7 @@ func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainTaskResponse) GetReason() string {
@@ -3088,7 +3174,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3186,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3199,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StreamLogsRequest) GetTaskId() string {
@@ -3164,7 +3250,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3176,7 +3262,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3189,7 +3275,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LogChunk) GetData() []byte {
@@ -3237,7 +3323,7 @@ type PauseClassRequest struct {
 
 func (x *PauseClassRequest) Reset() {
 	*x = PauseClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +3335,7 @@ func (x *PauseClassRequest) String() string {
 func (*PauseClassRequest) ProtoMessage() {}
 
 func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3348,7 @@ func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassRequest.ProtoReflect.Descriptor instead.
 func (*PauseClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PauseClassRequest) GetClass() string {
@@ -3289,7 +3375,7 @@ type PauseClassResponse struct {
 
 func (x *PauseClassResponse) Reset() {
 	*x = PauseClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3301,7 +3387,7 @@ func (x *PauseClassResponse) String() string {
 func (*PauseClassResponse) ProtoMessage() {}
 
 func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3314,7 +3400,7 @@ func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassResponse.ProtoReflect.Descriptor instead.
 func (*PauseClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PauseClassResponse) GetClass() *ClassStats {
@@ -3340,7 +3426,7 @@ type ResumeClassRequest struct {
 
 func (x *ResumeClassRequest) Reset() {
 	*x = ResumeClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3438,7 @@ func (x *ResumeClassRequest) String() string {
 func (*ResumeClassRequest) ProtoMessage() {}
 
 func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3451,7 @@ func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassRequest.ProtoReflect.Descriptor instead.
 func (*ResumeClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ResumeClassRequest) GetClass() string {
@@ -3385,7 +3471,7 @@ type ResumeClassResponse struct {
 
 func (x *ResumeClassResponse) Reset() {
 	*x = ResumeClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3483,7 @@ func (x *ResumeClassResponse) String() string {
 func (*ResumeClassResponse) ProtoMessage() {}
 
 func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3496,7 @@ func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassResponse.ProtoReflect.Descriptor instead.
 func (*ResumeClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ResumeClassResponse) GetClass() *ClassStats {
@@ -3435,7 +3521,7 @@ type GetQueueStatsRequest struct {
 
 func (x *GetQueueStatsRequest) Reset() {
 	*x = GetQueueStatsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3447,7 +3533,7 @@ func (x *GetQueueStatsRequest) String() string {
 func (*GetQueueStatsRequest) ProtoMessage() {}
 
 func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +3546,7 @@ func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
 }
 
 type QueueStats struct {
@@ -3480,7 +3566,7 @@ type QueueStats struct {
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3578,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3591,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *QueueStats) GetClasses() []*ClassStats {
@@ -3595,7 +3681,7 @@ type ClassStats struct {
 
 func (x *ClassStats) Reset() {
 	*x = ClassStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3693,7 @@ func (x *ClassStats) String() string {
 func (*ClassStats) ProtoMessage() {}
 
 func (x *ClassStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3706,7 @@ func (x *ClassStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassStats.ProtoReflect.Descriptor instead.
 func (*ClassStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClassStats) GetName() string {
@@ -3730,7 +3816,7 @@ type RecentStats struct {
 
 func (x *RecentStats) Reset() {
 	*x = RecentStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +3828,7 @@ func (x *RecentStats) String() string {
 func (*RecentStats) ProtoMessage() {}
 
 func (x *RecentStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +3841,7 @@ func (x *RecentStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecentStats.ProtoReflect.Descriptor instead.
 func (*RecentStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RecentStats) GetWindowMs() int64 {
@@ -3801,7 +3887,7 @@ type BackupQueueRequest struct {
 
 func (x *BackupQueueRequest) Reset() {
 	*x = BackupQueueRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +3899,7 @@ func (x *BackupQueueRequest) String() string {
 func (*BackupQueueRequest) ProtoMessage() {}
 
 func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +3912,7 @@ func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupQueueRequest.ProtoReflect.Descriptor instead.
 func (*BackupQueueRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{54}
 }
 
 // BackupQueueChunk is a piece of the file. They come in no order, and some places come
@@ -3844,7 +3930,7 @@ type BackupQueueChunk struct {
 
 func (x *BackupQueueChunk) Reset() {
 	*x = BackupQueueChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3856,7 +3942,7 @@ func (x *BackupQueueChunk) String() string {
 func (*BackupQueueChunk) ProtoMessage() {}
 
 func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3869,7 +3955,7 @@ func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupQueueChunk.ProtoReflect.Descriptor instead.
 func (*BackupQueueChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{54}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *BackupQueueChunk) GetOffset() int64 {
@@ -3915,7 +4001,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3927,7 +4013,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3940,7 +4026,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{55}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{56}
 }
 
 type ListImagesResponse struct {
@@ -3952,7 +4038,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +4050,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +4063,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{56}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListImagesResponse) GetImages() []*NeededImage {
@@ -3999,7 +4085,7 @@ type NeededImage struct {
 
 func (x *NeededImage) Reset() {
 	*x = NeededImage{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4097,7 @@ func (x *NeededImage) String() string {
 func (*NeededImage) ProtoMessage() {}
 
 func (x *NeededImage) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4024,7 +4110,7 @@ func (x *NeededImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NeededImage.ProtoReflect.Descriptor instead.
 func (*NeededImage) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{57}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *NeededImage) GetImage() string {
@@ -4046,6 +4132,602 @@ func (x *NeededImage) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+type ListGPUsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGPUsRequest) Reset() {
+	*x = ListGPUsRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGPUsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGPUsRequest) ProtoMessage() {}
+
+func (x *ListGPUsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGPUsRequest.ProtoReflect.Descriptor instead.
+func (*ListGPUsRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{59}
+}
+
+type ListGPUsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gpus          []*GPUStatus           `protobuf:"bytes,1,rep,name=gpus,proto3" json:"gpus,omitempty"`
+	Down          string                 `protobuf:"bytes,2,opt,name=down,proto3" json:"down,omitempty"` // why nothing is placed on any GPU now; empty: something may be
+	Driver        string                 `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"`
+	AgeMs         int64                  `protobuf:"varint,4,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // of the last look; -1: there was none
+	Off           bool                   `protobuf:"varint,5,opt,name=off,proto3" json:"off,omitempty"`                  // this host's GPUs are not given out at all: down says why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGPUsResponse) Reset() {
+	*x = ListGPUsResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGPUsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGPUsResponse) ProtoMessage() {}
+
+func (x *ListGPUsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGPUsResponse.ProtoReflect.Descriptor instead.
+func (*ListGPUsResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListGPUsResponse) GetGpus() []*GPUStatus {
+	if x != nil {
+		return x.Gpus
+	}
+	return nil
+}
+
+func (x *ListGPUsResponse) GetDown() string {
+	if x != nil {
+		return x.Down
+	}
+	return ""
+}
+
+func (x *ListGPUsResponse) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *ListGPUsResponse) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *ListGPUsResponse) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+// GPUStatus is a GPU or MIG instance. An absent number is one that the driver does
+// not tell.
+type GPUStatus struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // UUID
+	Kind         string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // gpu, mig, mig_parent
+	Model        string                 `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	Index        int32                  `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"` // NVML's; -1: it is not there
+	Pci          string                 `protobuf:"bytes,5,opt,name=pci,proto3" json:"pci,omitempty"`
+	Parent       string                 `protobuf:"bytes,6,opt,name=parent,proto3" json:"parent,omitempty"` // of a MIG instance
+	Profile      string                 `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	TotalBytes   int64                  `protobuf:"varint,8,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	UsedBytes    *int64                 `protobuf:"varint,9,opt,name=used_bytes,json=usedBytes,proto3,oneof" json:"used_bytes,omitempty"`
+	FreeBytes    *int64                 `protobuf:"varint,10,opt,name=free_bytes,json=freeBytes,proto3,oneof" json:"free_bytes,omitempty"`
+	GpuPercent   *int32                 `protobuf:"varint,11,opt,name=gpu_percent,json=gpuPercent,proto3,oneof" json:"gpu_percent,omitempty"`
+	TemperatureC *int32                 `protobuf:"varint,12,opt,name=temperature_c,json=temperatureC,proto3,oneof" json:"temperature_c,omitempty"`
+	PowerMw      *int64                 `protobuf:"varint,13,opt,name=power_mw,json=powerMw,proto3,oneof" json:"power_mw,omitempty"`
+	PowerCapMw   *int64                 `protobuf:"varint,14,opt,name=power_cap_mw,json=powerCapMw,proto3,oneof" json:"power_cap_mw,omitempty"`
+	// Whether a task could have it: free, shared, held, cooling, in use, drained,
+	// suspect, unhealthy, lost, ...
+	State         string        `protobuf:"bytes,15,opt,name=state,proto3" json:"state,omitempty"`
+	Because       string        `protobuf:"bytes,16,opt,name=because,proto3" json:"because,omitempty"`                 // why not, in a few words
+	SinceMs       int64         `protobuf:"varint,17,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // unix milliseconds; 0: not known
+	Health        string        `protobuf:"bytes,18,opt,name=health,proto3" json:"health,omitempty"`                   // ok, suspect, unhealthy, lost, missing
+	HealthReason  string        `protobuf:"bytes,19,opt,name=health_reason,json=healthReason,proto3" json:"health_reason,omitempty"`
+	Holders       []string      `protobuf:"bytes,20,rep,name=holders,proto3" json:"holders,omitempty"` // ids of tasks
+	Processes     []*GPUProcess `protobuf:"bytes,21,rep,name=processes,proto3" json:"processes,omitempty"`
+	Contended     bool          `protobuf:"varint,22,opt,name=contended,proto3" json:"contended,omitempty"`                       // a task has it, and somebody else uses it
+	ReservedFor   string        `protobuf:"bytes,23,opt,name=reserved_for,json=reservedFor,proto3" json:"reserved_for,omitempty"` // the task that it is kept for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPUStatus) Reset() {
+	*x = GPUStatus{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPUStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPUStatus) ProtoMessage() {}
+
+func (x *GPUStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPUStatus.ProtoReflect.Descriptor instead.
+func (*GPUStatus) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *GPUStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetPci() string {
+	if x != nil {
+		return x.Pci
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetUsedBytes() int64 {
+	if x != nil && x.UsedBytes != nil {
+		return *x.UsedBytes
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetFreeBytes() int64 {
+	if x != nil && x.FreeBytes != nil {
+		return *x.FreeBytes
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetGpuPercent() int32 {
+	if x != nil && x.GpuPercent != nil {
+		return *x.GpuPercent
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetTemperatureC() int32 {
+	if x != nil && x.TemperatureC != nil {
+		return *x.TemperatureC
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetPowerMw() int64 {
+	if x != nil && x.PowerMw != nil {
+		return *x.PowerMw
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetPowerCapMw() int64 {
+	if x != nil && x.PowerCapMw != nil {
+		return *x.PowerCapMw
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetBecause() string {
+	if x != nil {
+		return x.Because
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *GPUStatus) GetHealth() string {
+	if x != nil {
+		return x.Health
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetHealthReason() string {
+	if x != nil {
+		return x.HealthReason
+	}
+	return ""
+}
+
+func (x *GPUStatus) GetHolders() []string {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *GPUStatus) GetProcesses() []*GPUProcess {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+func (x *GPUStatus) GetContended() bool {
+	if x != nil {
+		return x.Contended
+	}
+	return false
+}
+
+func (x *GPUStatus) GetReservedFor() string {
+	if x != nil {
+		return x.ReservedFor
+	}
+	return ""
+}
+
+type GPUProcess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Uid           int32                  `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"` // -1: not known
+	Command       string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	UsedBytes     *int64                 `protobuf:"varint,4,opt,name=used_bytes,json=usedBytes,proto3,oneof" json:"used_bytes,omitempty"`
+	Owner         string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"` // "task x", "service y", "Slurm job 3", "container 12ab"; empty: another program
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPUProcess) Reset() {
+	*x = GPUProcess{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPUProcess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPUProcess) ProtoMessage() {}
+
+func (x *GPUProcess) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPUProcess.ProtoReflect.Descriptor instead.
+func (*GPUProcess) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GPUProcess) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *GPUProcess) GetUid() int32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *GPUProcess) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *GPUProcess) GetUsedBytes() int64 {
+	if x != nil && x.UsedBytes != nil {
+		return *x.UsedBytes
+	}
+	return 0
+}
+
+func (x *GPUProcess) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+type DrainGPURequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // UUID, or the beginning of one, or its index
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainGPURequest) Reset() {
+	*x = DrainGPURequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainGPURequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainGPURequest) ProtoMessage() {}
+
+func (x *DrainGPURequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainGPURequest.ProtoReflect.Descriptor instead.
+func (*DrainGPURequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *DrainGPURequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DrainGPURequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type DrainGPUResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gpu           *GPUStatus             `protobuf:"bytes,1,opt,name=gpu,proto3" json:"gpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainGPUResponse) Reset() {
+	*x = DrainGPUResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainGPUResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainGPUResponse) ProtoMessage() {}
+
+func (x *DrainGPUResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainGPUResponse.ProtoReflect.Descriptor instead.
+func (*DrainGPUResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *DrainGPUResponse) GetGpu() *GPUStatus {
+	if x != nil {
+		return x.Gpu
+	}
+	return nil
+}
+
+type ResumeGPURequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeGPURequest) Reset() {
+	*x = ResumeGPURequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeGPURequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeGPURequest) ProtoMessage() {}
+
+func (x *ResumeGPURequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeGPURequest.ProtoReflect.Descriptor instead.
+func (*ResumeGPURequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ResumeGPURequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ResumeGPUResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gpu           *GPUStatus             `protobuf:"bytes,1,opt,name=gpu,proto3" json:"gpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeGPUResponse) Reset() {
+	*x = ResumeGPUResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeGPUResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeGPUResponse) ProtoMessage() {}
+
+func (x *ResumeGPUResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeGPUResponse.ProtoReflect.Descriptor instead.
+func (*ResumeGPUResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ResumeGPUResponse) GetGpu() *GPUStatus {
+	if x != nil {
+		return x.Gpu
+	}
+	return nil
 }
 
 var File_orchestrator_v1_orchestrator_proto protoreflect.FileDescriptor
@@ -4255,7 +4937,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\")\n" +
 	"\x0eGetTaskRequest\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\xb5\x06\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\xed\x06\n" +
 	"\bTaskInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -4284,7 +4966,9 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\blog_path\x18\x17 \x01(\tR\alogPath\x12\x18\n" +
 	"\ablocked\x18\x18 \x01(\x05R\ablocked\x12#\n" +
 	"\rsubmitted_via\x18\x19 \x01(\tR\fsubmittedVia\x12\x12\n" +
-	"\x04held\x18\x1a \x01(\tR\x04held\"\xd5\x01\n" +
+	"\x04held\x18\x1a \x01(\tR\x04held\x12\x12\n" +
+	"\x04gpus\x18\x1b \x03(\tR\x04gpus\x12\"\n" +
+	"\rgpu_mem_bytes\x18\x1c \x01(\x03R\vgpuMemBytes\"\x80\x02\n" +
 	"\aOutcome\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12#\n" +
@@ -4292,7 +4976,12 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12\"\n" +
 	"\rmax_rss_bytes\x18\x06 \x01(\x03R\vmaxRssBytes\x12\x1e\n" +
-	"\vcpu_time_ns\x18\a \x01(\x03R\tcpuTimeNs\"\xf3\x01\n" +
+	"\vcpu_time_ns\x18\a \x01(\x03R\tcpuTimeNs\x12)\n" +
+	"\x03gpu\x18\b \x01(\v2\x17.orchestrator.v1.GPUUseR\x03gpu\"t\n" +
+	"\x06GPUUse\x12!\n" +
+	"\fseconds_held\x18\x01 \x01(\x01R\vsecondsHeld\x12!\n" +
+	"\fseconds_busy\x18\x02 \x01(\x01R\vsecondsBusy\x12$\n" +
+	"\x0emem_peak_bytes\x18\x03 \x01(\x03R\fmemPeakBytes\"\xf3\x01\n" +
 	"\vAttemptInfo\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
@@ -4413,7 +5102,68 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\vNeededImage\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail2\xe8\x10\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x11\n" +
+	"\x0fListGPUsRequest\"\x97\x01\n" +
+	"\x10ListGPUsResponse\x12.\n" +
+	"\x04gpus\x18\x01 \x03(\v2\x1a.orchestrator.v1.GPUStatusR\x04gpus\x12\x12\n" +
+	"\x04down\x18\x02 \x01(\tR\x04down\x12\x16\n" +
+	"\x06driver\x18\x03 \x01(\tR\x06driver\x12\x15\n" +
+	"\x06age_ms\x18\x04 \x01(\x03R\x05ageMs\x12\x10\n" +
+	"\x03off\x18\x05 \x01(\bR\x03off\"\x9b\x06\n" +
+	"\tGPUStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x05R\x05index\x12\x10\n" +
+	"\x03pci\x18\x05 \x01(\tR\x03pci\x12\x16\n" +
+	"\x06parent\x18\x06 \x01(\tR\x06parent\x12\x18\n" +
+	"\aprofile\x18\a \x01(\tR\aprofile\x12\x1f\n" +
+	"\vtotal_bytes\x18\b \x01(\x03R\n" +
+	"totalBytes\x12\"\n" +
+	"\n" +
+	"used_bytes\x18\t \x01(\x03H\x00R\tusedBytes\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"free_bytes\x18\n" +
+	" \x01(\x03H\x01R\tfreeBytes\x88\x01\x01\x12$\n" +
+	"\vgpu_percent\x18\v \x01(\x05H\x02R\n" +
+	"gpuPercent\x88\x01\x01\x12(\n" +
+	"\rtemperature_c\x18\f \x01(\x05H\x03R\ftemperatureC\x88\x01\x01\x12\x1e\n" +
+	"\bpower_mw\x18\r \x01(\x03H\x04R\apowerMw\x88\x01\x01\x12%\n" +
+	"\fpower_cap_mw\x18\x0e \x01(\x03H\x05R\n" +
+	"powerCapMw\x88\x01\x01\x12\x14\n" +
+	"\x05state\x18\x0f \x01(\tR\x05state\x12\x18\n" +
+	"\abecause\x18\x10 \x01(\tR\abecause\x12\x19\n" +
+	"\bsince_ms\x18\x11 \x01(\x03R\asinceMs\x12\x16\n" +
+	"\x06health\x18\x12 \x01(\tR\x06health\x12#\n" +
+	"\rhealth_reason\x18\x13 \x01(\tR\fhealthReason\x12\x18\n" +
+	"\aholders\x18\x14 \x03(\tR\aholders\x129\n" +
+	"\tprocesses\x18\x15 \x03(\v2\x1b.orchestrator.v1.GPUProcessR\tprocesses\x12\x1c\n" +
+	"\tcontended\x18\x16 \x01(\bR\tcontended\x12!\n" +
+	"\freserved_for\x18\x17 \x01(\tR\vreservedForB\r\n" +
+	"\v_used_bytesB\r\n" +
+	"\v_free_bytesB\x0e\n" +
+	"\f_gpu_percentB\x10\n" +
+	"\x0e_temperature_cB\v\n" +
+	"\t_power_mwB\x0f\n" +
+	"\r_power_cap_mw\"\x93\x01\n" +
+	"\n" +
+	"GPUProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\x05R\x03uid\x12\x18\n" +
+	"\acommand\x18\x03 \x01(\tR\acommand\x12\"\n" +
+	"\n" +
+	"used_bytes\x18\x04 \x01(\x03H\x00R\tusedBytes\x88\x01\x01\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05ownerB\r\n" +
+	"\v_used_bytes\"9\n" +
+	"\x0fDrainGPURequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"@\n" +
+	"\x10DrainGPUResponse\x12,\n" +
+	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu\"\"\n" +
+	"\x10ResumeGPURequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
+	"\x11ResumeGPUResponse\x12,\n" +
+	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu2\xde\x12\n" +
 	"\x13OrchestratorService\x12U\n" +
 	"\n" +
 	"SubmitTask\x12\".orchestrator.v1.SubmitTaskRequest\x1a#.orchestrator.v1.SubmitTaskResponse\x12]\n" +
@@ -4444,7 +5194,10 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\rGetQueueStats\x12%.orchestrator.v1.GetQueueStatsRequest\x1a\x1b.orchestrator.v1.QueueStats\x12U\n" +
 	"\n" +
 	"ListImages\x12\".orchestrator.v1.ListImagesRequest\x1a#.orchestrator.v1.ListImagesResponse\x12W\n" +
-	"\vBackupQueue\x12#.orchestrator.v1.BackupQueueRequest\x1a!.orchestrator.v1.BackupQueueChunk0\x01BGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
+	"\vBackupQueue\x12#.orchestrator.v1.BackupQueueRequest\x1a!.orchestrator.v1.BackupQueueChunk0\x01\x12O\n" +
+	"\bListGPUs\x12 .orchestrator.v1.ListGPUsRequest\x1a!.orchestrator.v1.ListGPUsResponse\x12O\n" +
+	"\bDrainGPU\x12 .orchestrator.v1.DrainGPURequest\x1a!.orchestrator.v1.DrainGPUResponse\x12R\n" +
+	"\tResumeGPU\x12!.orchestrator.v1.ResumeGPURequest\x1a\".orchestrator.v1.ResumeGPUResponseBGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
 
 var (
 	file_orchestrator_v1_orchestrator_proto_rawDescOnce sync.Once
@@ -4458,7 +5211,7 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
@@ -4491,46 +5244,55 @@ var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*GetTaskRequest)(nil),              // 28: orchestrator.v1.GetTaskRequest
 	(*TaskInfo)(nil),                    // 29: orchestrator.v1.TaskInfo
 	(*Outcome)(nil),                     // 30: orchestrator.v1.Outcome
-	(*AttemptInfo)(nil),                 // 31: orchestrator.v1.AttemptInfo
-	(*ListTasksRequest)(nil),            // 32: orchestrator.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),           // 33: orchestrator.v1.ListTasksResponse
-	(*WaitTaskRequest)(nil),             // 34: orchestrator.v1.WaitTaskRequest
-	(*CancelTaskRequest)(nil),           // 35: orchestrator.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),          // 36: orchestrator.v1.CancelTaskResponse
-	(*RetryTaskRequest)(nil),            // 37: orchestrator.v1.RetryTaskRequest
-	(*RetryTaskResponse)(nil),           // 38: orchestrator.v1.RetryTaskResponse
-	(*ReleaseTaskRequest)(nil),          // 39: orchestrator.v1.ReleaseTaskRequest
-	(*ReleaseTaskResponse)(nil),         // 40: orchestrator.v1.ReleaseTaskResponse
-	(*ExplainTaskRequest)(nil),          // 41: orchestrator.v1.ExplainTaskRequest
-	(*ExplainTaskResponse)(nil),         // 42: orchestrator.v1.ExplainTaskResponse
-	(*StreamLogsRequest)(nil),           // 43: orchestrator.v1.StreamLogsRequest
-	(*LogChunk)(nil),                    // 44: orchestrator.v1.LogChunk
-	(*PauseClassRequest)(nil),           // 45: orchestrator.v1.PauseClassRequest
-	(*PauseClassResponse)(nil),          // 46: orchestrator.v1.PauseClassResponse
-	(*ResumeClassRequest)(nil),          // 47: orchestrator.v1.ResumeClassRequest
-	(*ResumeClassResponse)(nil),         // 48: orchestrator.v1.ResumeClassResponse
-	(*GetQueueStatsRequest)(nil),        // 49: orchestrator.v1.GetQueueStatsRequest
-	(*QueueStats)(nil),                  // 50: orchestrator.v1.QueueStats
-	(*ClassStats)(nil),                  // 51: orchestrator.v1.ClassStats
-	(*RecentStats)(nil),                 // 52: orchestrator.v1.RecentStats
-	(*BackupQueueRequest)(nil),          // 53: orchestrator.v1.BackupQueueRequest
-	(*BackupQueueChunk)(nil),            // 54: orchestrator.v1.BackupQueueChunk
-	(*ListImagesRequest)(nil),           // 55: orchestrator.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),          // 56: orchestrator.v1.ListImagesResponse
-	(*NeededImage)(nil),                 // 57: orchestrator.v1.NeededImage
-	nil,                                 // 58: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 59: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 60: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 61: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 62: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 63: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 64: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 65: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 66: orchestrator.v1.ClassStatus.StatesEntry
-	nil,                                 // 67: orchestrator.v1.ClassStats.StatesEntry
+	(*GPUUse)(nil),                      // 31: orchestrator.v1.GPUUse
+	(*AttemptInfo)(nil),                 // 32: orchestrator.v1.AttemptInfo
+	(*ListTasksRequest)(nil),            // 33: orchestrator.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),           // 34: orchestrator.v1.ListTasksResponse
+	(*WaitTaskRequest)(nil),             // 35: orchestrator.v1.WaitTaskRequest
+	(*CancelTaskRequest)(nil),           // 36: orchestrator.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),          // 37: orchestrator.v1.CancelTaskResponse
+	(*RetryTaskRequest)(nil),            // 38: orchestrator.v1.RetryTaskRequest
+	(*RetryTaskResponse)(nil),           // 39: orchestrator.v1.RetryTaskResponse
+	(*ReleaseTaskRequest)(nil),          // 40: orchestrator.v1.ReleaseTaskRequest
+	(*ReleaseTaskResponse)(nil),         // 41: orchestrator.v1.ReleaseTaskResponse
+	(*ExplainTaskRequest)(nil),          // 42: orchestrator.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),         // 43: orchestrator.v1.ExplainTaskResponse
+	(*StreamLogsRequest)(nil),           // 44: orchestrator.v1.StreamLogsRequest
+	(*LogChunk)(nil),                    // 45: orchestrator.v1.LogChunk
+	(*PauseClassRequest)(nil),           // 46: orchestrator.v1.PauseClassRequest
+	(*PauseClassResponse)(nil),          // 47: orchestrator.v1.PauseClassResponse
+	(*ResumeClassRequest)(nil),          // 48: orchestrator.v1.ResumeClassRequest
+	(*ResumeClassResponse)(nil),         // 49: orchestrator.v1.ResumeClassResponse
+	(*GetQueueStatsRequest)(nil),        // 50: orchestrator.v1.GetQueueStatsRequest
+	(*QueueStats)(nil),                  // 51: orchestrator.v1.QueueStats
+	(*ClassStats)(nil),                  // 52: orchestrator.v1.ClassStats
+	(*RecentStats)(nil),                 // 53: orchestrator.v1.RecentStats
+	(*BackupQueueRequest)(nil),          // 54: orchestrator.v1.BackupQueueRequest
+	(*BackupQueueChunk)(nil),            // 55: orchestrator.v1.BackupQueueChunk
+	(*ListImagesRequest)(nil),           // 56: orchestrator.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),          // 57: orchestrator.v1.ListImagesResponse
+	(*NeededImage)(nil),                 // 58: orchestrator.v1.NeededImage
+	(*ListGPUsRequest)(nil),             // 59: orchestrator.v1.ListGPUsRequest
+	(*ListGPUsResponse)(nil),            // 60: orchestrator.v1.ListGPUsResponse
+	(*GPUStatus)(nil),                   // 61: orchestrator.v1.GPUStatus
+	(*GPUProcess)(nil),                  // 62: orchestrator.v1.GPUProcess
+	(*DrainGPURequest)(nil),             // 63: orchestrator.v1.DrainGPURequest
+	(*DrainGPUResponse)(nil),            // 64: orchestrator.v1.DrainGPUResponse
+	(*ResumeGPURequest)(nil),            // 65: orchestrator.v1.ResumeGPURequest
+	(*ResumeGPUResponse)(nil),           // 66: orchestrator.v1.ResumeGPUResponse
+	nil,                                 // 67: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 68: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 69: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 70: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 71: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 72: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 73: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 74: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 75: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 76: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	58, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	67, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
 	3,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
 	4,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
@@ -4540,83 +5302,94 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	0,  // 7: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
 	10, // 8: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
 	5,  // 9: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
-	59, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	60, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	61, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	62, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	63, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	64, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	65, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	68, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	69, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	70, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	71, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	72, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	73, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	74, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
 	27, // 17: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	66, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	75, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
 	30, // 19: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
-	31, // 20: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
+	32, // 20: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
 	1,  // 21: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
-	30, // 22: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
-	29, // 23: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
-	29, // 24: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	29, // 25: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	29, // 26: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	29, // 27: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	51, // 28: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	51, // 29: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	51, // 30: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
-	67, // 31: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
-	52, // 32: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
-	57, // 33: orchestrator.v1.ListImagesResponse.images:type_name -> orchestrator.v1.NeededImage
-	0,  // 34: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	11, // 35: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	13, // 36: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	15, // 37: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	17, // 38: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	19, // 39: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	21, // 40: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	23, // 41: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	25, // 42: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	6,  // 43: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	8,  // 44: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	28, // 45: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	32, // 46: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	34, // 47: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	35, // 48: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	37, // 49: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	39, // 50: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
-	41, // 51: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	43, // 52: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	45, // 53: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	47, // 54: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	49, // 55: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	55, // 56: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
-	53, // 57: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
-	5,  // 58: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	12, // 59: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	14, // 60: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	16, // 61: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	18, // 62: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	20, // 63: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	22, // 64: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	24, // 65: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	26, // 66: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	7,  // 67: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	9,  // 68: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	29, // 69: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	33, // 70: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	29, // 71: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	36, // 72: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	38, // 73: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	40, // 74: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
-	42, // 75: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	44, // 76: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	46, // 77: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	48, // 78: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	50, // 79: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	56, // 80: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
-	54, // 81: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
-	58, // [58:82] is the sub-list for method output_type
-	34, // [34:58] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	31, // 22: orchestrator.v1.Outcome.gpu:type_name -> orchestrator.v1.GPUUse
+	30, // 23: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
+	29, // 24: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
+	29, // 25: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 26: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 27: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 28: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	52, // 29: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	52, // 30: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	52, // 31: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
+	76, // 32: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	53, // 33: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
+	58, // 34: orchestrator.v1.ListImagesResponse.images:type_name -> orchestrator.v1.NeededImage
+	61, // 35: orchestrator.v1.ListGPUsResponse.gpus:type_name -> orchestrator.v1.GPUStatus
+	62, // 36: orchestrator.v1.GPUStatus.processes:type_name -> orchestrator.v1.GPUProcess
+	61, // 37: orchestrator.v1.DrainGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
+	61, // 38: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
+	0,  // 39: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	11, // 40: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	13, // 41: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	15, // 42: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	17, // 43: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	19, // 44: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	21, // 45: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	23, // 46: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	25, // 47: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	6,  // 48: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	8,  // 49: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	28, // 50: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	33, // 51: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	35, // 52: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	36, // 53: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	38, // 54: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	40, // 55: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	42, // 56: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	44, // 57: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	46, // 58: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	48, // 59: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	50, // 60: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	56, // 61: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
+	54, // 62: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	59, // 63: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
+	63, // 64: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
+	65, // 65: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
+	5,  // 66: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	12, // 67: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	14, // 68: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	16, // 69: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	18, // 70: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	20, // 71: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	22, // 72: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	24, // 73: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	26, // 74: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	7,  // 75: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	9,  // 76: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	29, // 77: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	34, // 78: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	29, // 79: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	37, // 80: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	39, // 81: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	41, // 82: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	43, // 83: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	45, // 84: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	47, // 85: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	49, // 86: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	51, // 87: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	57, // 88: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
+	55, // 89: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	60, // 90: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
+	64, // 91: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
+	66, // 92: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
+	66, // [66:93] is the sub-list for method output_type
+	39, // [39:66] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -4624,13 +5397,15 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 	if File_orchestrator_v1_orchestrator_proto != nil {
 		return
 	}
+	file_orchestrator_v1_orchestrator_proto_msgTypes[61].OneofWrappers = []any{}
+	file_orchestrator_v1_orchestrator_proto_msgTypes[62].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

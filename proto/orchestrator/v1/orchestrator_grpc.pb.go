@@ -48,6 +48,9 @@ const (
 	OrchestratorService_GetQueueStats_FullMethodName        = "/orchestrator.v1.OrchestratorService/GetQueueStats"
 	OrchestratorService_ListImages_FullMethodName           = "/orchestrator.v1.OrchestratorService/ListImages"
 	OrchestratorService_BackupQueue_FullMethodName          = "/orchestrator.v1.OrchestratorService/BackupQueue"
+	OrchestratorService_ListGPUs_FullMethodName             = "/orchestrator.v1.OrchestratorService/ListGPUs"
+	OrchestratorService_DrainGPU_FullMethodName             = "/orchestrator.v1.OrchestratorService/DrainGPU"
+	OrchestratorService_ResumeGPU_FullMethodName            = "/orchestrator.v1.OrchestratorService/ResumeGPU"
 )
 
 // OrchestratorServiceClient is the client API for OrchestratorService service.
@@ -129,6 +132,14 @@ type OrchestratorServiceClient interface {
 	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
 	// queue is in use. The copy is whole once a chunk with done has come.
 	BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error)
+	// ListGPUs tells of each GPU and MIG instance of the orchestrator's host how it
+	// is, who has it, and whether a task could have it now.
+	ListGPUs(ctx context.Context, in *ListGPUsRequest, opts ...grpc.CallOption) (*ListGPUsResponse, error)
+	// DrainGPU keeps tasks from a GPU; the one that has it goes on. It is on disk when
+	// it is answered, and holds until ResumeGPU, also over restarts.
+	DrainGPU(ctx context.Context, in *DrainGPURequest, opts ...grpc.CallOption) (*DrainGPUResponse, error)
+	// ResumeGPU ends a drain, and is a person's word that the GPU is well.
+	ResumeGPU(ctx context.Context, in *ResumeGPURequest, opts ...grpc.CallOption) (*ResumeGPUResponse, error)
 }
 
 type orchestratorServiceClient struct {
@@ -427,6 +438,36 @@ func (c *orchestratorServiceClient) BackupQueue(ctx context.Context, in *BackupQ
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OrchestratorService_BackupQueueClient = grpc.ServerStreamingClient[BackupQueueChunk]
 
+func (c *orchestratorServiceClient) ListGPUs(ctx context.Context, in *ListGPUsRequest, opts ...grpc.CallOption) (*ListGPUsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGPUsResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_ListGPUs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) DrainGPU(ctx context.Context, in *DrainGPURequest, opts ...grpc.CallOption) (*DrainGPUResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainGPUResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_DrainGPU_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) ResumeGPU(ctx context.Context, in *ResumeGPURequest, opts ...grpc.CallOption) (*ResumeGPUResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeGPUResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_ResumeGPU_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OrchestratorServiceServer is the server API for OrchestratorService service.
 // All implementations must embed UnimplementedOrchestratorServiceServer
 // for forward compatibility.
@@ -506,6 +547,14 @@ type OrchestratorServiceServer interface {
 	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
 	// queue is in use. The copy is whole once a chunk with done has come.
 	BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error
+	// ListGPUs tells of each GPU and MIG instance of the orchestrator's host how it
+	// is, who has it, and whether a task could have it now.
+	ListGPUs(context.Context, *ListGPUsRequest) (*ListGPUsResponse, error)
+	// DrainGPU keeps tasks from a GPU; the one that has it goes on. It is on disk when
+	// it is answered, and holds until ResumeGPU, also over restarts.
+	DrainGPU(context.Context, *DrainGPURequest) (*DrainGPUResponse, error)
+	// ResumeGPU ends a drain, and is a person's word that the GPU is well.
+	ResumeGPU(context.Context, *ResumeGPURequest) (*ResumeGPUResponse, error)
 	mustEmbedUnimplementedOrchestratorServiceServer()
 }
 
@@ -587,6 +636,15 @@ func (UnimplementedOrchestratorServiceServer) ListImages(context.Context, *ListI
 }
 func (UnimplementedOrchestratorServiceServer) BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error {
 	return status.Error(codes.Unimplemented, "method BackupQueue not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) ListGPUs(context.Context, *ListGPUsRequest) (*ListGPUsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGPUs not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) DrainGPU(context.Context, *DrainGPURequest) (*DrainGPUResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainGPU not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) ResumeGPU(context.Context, *ResumeGPURequest) (*ResumeGPUResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeGPU not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) mustEmbedUnimplementedOrchestratorServiceServer() {}
 func (UnimplementedOrchestratorServiceServer) testEmbeddedByValue()                             {}
@@ -995,6 +1053,60 @@ func _OrchestratorService_BackupQueue_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OrchestratorService_BackupQueueServer = grpc.ServerStreamingServer[BackupQueueChunk]
 
+func _OrchestratorService_ListGPUs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGPUsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).ListGPUs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_ListGPUs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).ListGPUs(ctx, req.(*ListGPUsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_DrainGPU_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainGPURequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).DrainGPU(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_DrainGPU_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).DrainGPU(ctx, req.(*DrainGPURequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_ResumeGPU_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeGPURequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).ResumeGPU(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_ResumeGPU_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).ResumeGPU(ctx, req.(*ResumeGPURequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OrchestratorService_ServiceDesc is the grpc.ServiceDesc for OrchestratorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1073,6 +1185,18 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListImages",
 			Handler:    _OrchestratorService_ListImages_Handler,
+		},
+		{
+			MethodName: "ListGPUs",
+			Handler:    _OrchestratorService_ListGPUs_Handler,
+		},
+		{
+			MethodName: "DrainGPU",
+			Handler:    _OrchestratorService_DrainGPU_Handler,
+		},
+		{
+			MethodName: "ResumeGPU",
+			Handler:    _OrchestratorService_ResumeGPU_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,290 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/gpu"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+const cmdGPUs = "gpus"
+
+var gpusActions = []string{"drain", "resume"}
+
+func (s *session) gpusCommand() *cli.Command {
+	return s.command(cli.Command{
+		Name: cmdGPUs, Usage: "show this machine's GPUs, and who has them", Category: categoryDaemon,
+		ArgsUsage: "[drain ID | resume ID]",
+		Description: "Of each GPU and MIG instance: memory, use, temperature, power, who has it, and whether a task\n" +
+			"could have it now, and if not, why. What the driver does not tell is n/a. " + Program + " why TASK\n" +
+			"tells what a task waits for.\n\n" +
+			"drain ID   give it to no more tasks; the one that has it goes on\n" +
+			"resume ID  give it out again; it is also your word that a GPU is well that was unhealthy or lost\n\n" +
+			"ID is the UUID, the beginning of it, or the index. A drain holds until it is resumed, also when the\n" +
+			"daemon is started anew.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "reason", Usage: "with drain: `TEXT` for those who ask why a task waits"},
+			boolFlag("watch", "show it again every two seconds, until Ctrl-C", "w"), jsonFlag(),
+		},
+		Action: s.gpusAction,
+	})
+}
+
+func (s *session) gpusAction(c *cli.Context) error {
+	action, id := c.Args().First(), c.Args().Get(1)
+	switch {
+	case c.IsSet("reason") && action != "drain":
+		return usagef("--reason goes with gpus drain")
+	case action == "":
+		return s.withClient(c, needsDaemon, func(ctx context.Context, cl *client) error {
+			return s.gpus(ctx, cl, c.Bool("watch"), c.Bool("json"))
+		})
+	case !slices.Contains(gpusActions, action):
+		return usagef("gpus has no %q%s", action, orHint(nearest(action, gpusActions), strings.Join(gpusActions, ", ")))
+	case c.NArg() != 2 || id == "":
+		return usagef("gpus %s takes the UUID or index of one GPU; %s gpus lists them", action, Program)
+	}
+	return s.withClient(c, needsDaemon, func(ctx context.Context, cl *client) error {
+		var g *pb.GPUStatus
+		said := "is given out again"
+		if action == "drain" {
+			answer, err := cl.DrainGPU(ctx, &pb.DrainGPURequest{Id: id, Reason: c.String("reason")})
+			if err != nil {
+				return err
+			}
+			g, said = answer.GetGpu(), "is drained"
+		} else {
+			answer, err := cl.ResumeGPU(ctx, &pb.ResumeGPURequest{Id: id})
+			if err != nil {
+				return err
+			}
+			g = answer.GetGpu()
+		}
+		if c.Bool("json") {
+			return writeJSON(s.out, gpuJSON(g))
+		}
+		s.out.printf("GPU %s (%s) %s; it is %s now\n", gpuIndex(g), g.GetId(), said, oneLine(gpuState(g)))
+		return nil
+	})
+}
+
+// gpuEvery is how often --watch looks.
+const gpuEvery = 2 * time.Second
+
+func (s *session) gpus(ctx context.Context, cl *client, watch, asJSON bool) error {
+	for {
+		list, err := cl.ListGPUs(ctx, &pb.ListGPUsRequest{})
+		if err != nil {
+			if watch && interrupted(ctx) {
+				return nil
+			}
+			return err
+		}
+		switch {
+		case asJSON && watch:
+			err = writeJSONLine(s.out, gpusJSON(list))
+		case asJSON:
+			err = writeJSON(s.out, gpusJSON(list))
+		default:
+			if watch && s.out.control() {
+				s.out.printf("\x1b[H\x1b[2J")
+			}
+			s.showGPUs(list)
+		}
+		if err != nil || !watch {
+			return err
+		}
+		next := time.NewTimer(gpuEvery)
+		select {
+		case <-ctx.Done():
+			next.Stop()
+			return nil
+		case <-next.C:
+		}
+	}
+}
+
+func (s *session) showGPUs(list *pb.ListGPUsResponse) {
+	if d := list.GetDown(); d != "" {
+		s.out.printf("no GPU is given out: %s\n", oneLine(d))
+	}
+	if len(list.GetGpus()) == 0 {
+		if list.GetDown() == "" {
+			s.out.printf("this host has no GPU\n")
+		}
+		return
+	}
+	g := grid{
+		header: []string{"GPU", "STATE", "MODEL", "MEMORY", "USE", "TEMP", "POWER", "WHO", "WHY", "UUID"},
+		right:  []int{4, 5, 6}, drop: []int{9, 6, 5, 2},
+	}
+	for _, d := range list.GetGpus() {
+		g.add(gpuIndex(d), d.GetState(), oneLine(d.GetModel()), memory(d), gpuUse(d.GpuPercent), degrees(d.TemperatureC), watts(d.PowerMw),
+			oneLine(who(d)), oneLine(why(d)), d.GetId())
+	}
+	g.write(s.out)
+}
+
+const notKnown = "n/a"
+
+func gpuIndex(d *pb.GPUStatus) string {
+	switch {
+	case d.GetIndex() < 0:
+		return "-"
+	case d.GetProfile() != "":
+		return fmt.Sprintf("%d/%s", d.GetIndex(), d.GetProfile())
+	default:
+		return fmt.Sprint(d.GetIndex())
+	}
+}
+
+func memory(d *pb.GPUStatus) string {
+	if d.UsedBytes == nil {
+		return notKnown
+	}
+	return humanize.IBytes(uint64(d.GetUsedBytes())) + " of " + humanize.IBytes(uint64(d.GetTotalBytes()))
+}
+
+func gpuUse(v *int32) string {
+	if v == nil {
+		return notKnown
+	}
+	return fmt.Sprintf("%d%%", *v)
+}
+
+func degrees(v *int32) string {
+	if v == nil {
+		return notKnown
+	}
+	return fmt.Sprintf("%d°C", *v)
+}
+
+func watts(v *int64) string {
+	if v == nil {
+		return notKnown
+	}
+	return fmt.Sprintf("%d W", *v/1000)
+}
+
+// who has it: tasks that hold it, and everything else that is on it.
+func who(d *pb.GPUStatus) string {
+	var parts []string
+	for _, h := range d.GetHolders() {
+		parts = append(parts, "task "+h)
+	}
+	for _, p := range d.GetProcesses() {
+		if owner := p.GetOwner(); owner != "" && slices.Contains(parts, owner) {
+			continue
+		}
+		used := notKnown
+		if p.UsedBytes != nil {
+			used = humanize.IBytes(uint64(p.GetUsedBytes()))
+		}
+		text := fmt.Sprintf("%s (uid %d, pid %d, %s)", p.GetCommand(), p.GetUid(), p.GetPid(), used)
+		if p.GetOwner() != "" {
+			text = p.GetOwner() + ": " + text
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// why says why a task could not have it, and what else is wrong.
+func why(d *pb.GPUStatus) string {
+	text := d.GetBecause()
+	if d.GetState() == string(gpu.Foreign) && len(d.GetProcesses()) > 0 {
+		text = "" // they are named beside it
+	}
+	if d.GetContended() {
+		text = strings.TrimPrefix(text+"; contended", "; ")
+	}
+	if d.GetHealth() != "ok" && d.GetHealth() != "" && d.GetHealthReason() != d.GetBecause() {
+		text = strings.TrimPrefix(text+"; "+d.GetHealth()+": "+d.GetHealthReason(), "; ")
+	}
+	return text
+}
+
+func gpuState(d *pb.GPUStatus) string {
+	if w := why(d); w != "" {
+		return d.GetState() + " (" + w + ")"
+	}
+	return d.GetState()
+}
+
+// jsonGPUs is what gpus tells.
+type jsonGPUs struct {
+	Down   string    `json:"down,omitempty" doc:"why nothing is placed on any of them"`
+	Off    bool      `json:"off,omitempty" doc:"this host's GPUs are not given out at all"`
+	Driver string    `json:"driver,omitempty" doc:"version of NVIDIA's driver"`
+	AgeS   *float64  `json:"age_s,omitempty" doc:"seconds since the last look; absent when there was none"`
+	GPUs   []jsonGPU `json:"gpus" doc:"GPUs and MIG instances"`
+}
+
+// jsonGPU is one of them. What the driver does not tell is absent.
+type jsonGPU struct {
+	ID           string           `json:"id" doc:"UUID"`
+	Kind         string           `json:"kind" doc:"gpu, mig (an instance) or mig_parent (given out as its instances)"`
+	Model        string           `json:"model,omitempty" doc:"as the driver calls it"`
+	Index        *int32           `json:"index,omitempty" doc:"the driver's number; of an instance, its GPU's"`
+	PCI          string           `json:"pci,omitempty" doc:"address"`
+	Parent       string           `json:"parent,omitempty" doc:"UUID of the GPU that an instance is part of"`
+	Profile      string           `json:"profile,omitempty" doc:"of an instance"`
+	TotalBytes   int64            `json:"total_bytes,omitempty" doc:"memory"`
+	UsedBytes    *int64           `json:"used_bytes,omitempty" doc:"of it"`
+	FreeBytes    *int64           `json:"free_bytes,omitempty" doc:"of it"`
+	UsePercent   *int32           `json:"use_percent,omitempty" doc:"of the last moment in which it computed"`
+	TemperatureC *int32           `json:"temperature_c,omitempty" doc:"degrees Celsius"`
+	PowerMW      *int64           `json:"power_mw,omitempty" doc:"milliwatts"`
+	PowerCapMW   *int64           `json:"power_cap_mw,omitempty" doc:"milliwatts that it may draw"`
+	State        string           `json:"state" doc:"free, shared, held, cooling, in use, prohibited, unread, drained, suspect, unhealthy, lost or mig"`
+	Because      string           `json:"because,omitempty" doc:"why a task could not have it"`
+	Since        *jsonTime        `json:"since,omitempty" doc:"of that"`
+	Health       string           `json:"health,omitempty" doc:"ok, suspect, unhealthy, lost or missing"`
+	HealthReason string           `json:"health_reason,omitempty" doc:"why it is not ok"`
+	Holders      []string         `json:"holders,omitempty" doc:"ids of the tasks that have it"`
+	Contended    bool             `json:"contended,omitempty" doc:"a task has it, and somebody else uses it"`
+	Processes    []jsonGPUProcess `json:"processes,omitempty" doc:"programs that compute on it"`
+}
+
+// jsonGPUProcess is a program on a GPU.
+type jsonGPUProcess struct {
+	PID       int32  `json:"pid" doc:"of the program"`
+	UID       int32  `json:"uid" doc:"whose it is; -1 = not known"`
+	Command   string `json:"command,omitempty" doc:"its name"`
+	UsedBytes *int64 `json:"used_bytes,omitempty" doc:"memory that it has"`
+	Owner     string `json:"owner,omitempty" doc:"the task, service, Slurm job or container that it is of"`
+}
+
+func gpusJSON(list *pb.ListGPUsResponse) jsonGPUs {
+	out := jsonGPUs{Down: list.GetDown(), Off: list.GetOff(), Driver: list.GetDriver(), GPUs: []jsonGPU{}}
+	if list.GetAgeMs() >= 0 {
+		out.AgeS = seconds(time.Duration(list.GetAgeMs()) * time.Millisecond)
+	}
+	for _, g := range list.GetGpus() {
+		out.GPUs = append(out.GPUs, gpuJSON(g))
+	}
+	return out
+}
+
+func gpuJSON(g *pb.GPUStatus) jsonGPU {
+	out := jsonGPU{
+		ID: g.GetId(), Kind: g.GetKind(), Model: g.GetModel(), PCI: g.GetPci(), Parent: g.GetParent(), Profile: g.GetProfile(),
+		TotalBytes: g.GetTotalBytes(), UsedBytes: g.UsedBytes, FreeBytes: g.FreeBytes, UsePercent: g.GpuPercent, TemperatureC: g.TemperatureC,
+		PowerMW: g.PowerMw, PowerCapMW: g.PowerCapMw, State: g.GetState(), Because: g.GetBecause(), Since: jsonAt(g.GetSinceMs() * int64(time.Millisecond)),
+		Health: g.GetHealth(), HealthReason: g.GetHealthReason(), Holders: g.GetHolders(), Contended: g.GetContended(),
+	}
+	if g.GetIndex() >= 0 {
+		out.Index = &g.Index
+	}
+	for _, p := range g.GetProcesses() {
+		out.Processes = append(out.Processes, jsonGPUProcess{PID: p.GetPid(), UID: p.GetUid(), Command: p.GetCommand(), UsedBytes: p.UsedBytes, Owner: p.GetOwner()})
+	}
+	return out
+}

@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/gputest"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// newGPUWorld is a world whose machine has GPUs.
+func newGPUWorld(t *testing.T, config string) (*world, *gputest.Machine) {
+	t.Helper()
+	w, m := newWorld(t, binaries.plain), gputest.New(t, config)
+	w.env = append(w.env, m.Env()...)
+	w.configure(gpuConfig(t, filepath.Join(filepath.Dir(w.workspace), "locks")))
+	return w, m
+}
+
+// gpuConfig is a configuration with which the fake driver is read.
+func gpuConfig(t *testing.T, locks string) string {
+	t.Helper()
+	return fmt.Sprintf("grpc_addr = \"none\"\nhttp_addr = \"none\"\n[capacity]\ncpus = 64\n[gpu]\npool = \"on\"\nprobe = %q\nlibrary = %q\nlock_dir = %q\n",
+		gputest.Probe(t), gputest.Library(t, gputest.Newest), locks)
+}
+
+func (w *world) configure(text string) {
+	w.Helper()
+	dir := filepath.Join(filepath.Dir(w.workspace), ".dspy-agent")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		w.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// onGPUs asks for whole GPUs.
+func onGPUs(n int) func(*pb.SubmitTaskRequest) {
+	return func(r *pb.SubmitTaskRequest) { r.Spec.Resources = &pb.Resources{Gpus: int32(n), CpuMillicores: 100} }
+}
+
+func (w *world) why(id string) string {
+	w.Helper()
+	var text string
+	w.persistently(func(ctx context.Context, c *api.Client) error {
+		answer, err := c.ExplainTask(ctx, &pb.ExplainTaskRequest{TaskId: id})
+		text = answer.GetReason()
+		return err
+	})
+	return text
+}
+
+func (w *world) gpus() map[string]*pb.GPUStatus {
+	w.Helper()
+	out := map[string]*pb.GPUStatus{}
+	w.persistently(func(ctx context.Context, c *api.Client) error {
+		answer, err := c.ListGPUs(ctx, &pb.ListGPUsRequest{})
+		for _, g := range answer.GetGpus() {
+			out[g.GetId()] = g
+		}
+		return err
+	})
+	return out
+}
+
+// TestGPUTask: a task gets a GPU, is told which, and what it had is told with its end.
+func TestGPUTask(t *testing.T) {
+	t.Parallel()
+	w, _ := newGPUWorld(t, gputest.GPUs(2)+"util_gpu = 100\n")
+	w.mustStart()
+	out := filepath.Join(w.workspace, "out")
+	print := `echo "$CUDA_DEVICE_ORDER $CUDA_VISIBLE_DEVICES" > ` + out
+	w.submit(
+		submission("two", print+".two", onGPUs(2)),
+		submission("none", `echo "[${CUDA_VISIBLE_DEVICES-unset}]" > `+out+".none"),
+		submission("class", print+".class; sleep 0.2", func(r *pb.SubmitTaskRequest) { r.Class = "gpu_short" }),
+	)
+	for id, want := range map[string]string{"two": "PCI_BUS_ID 0,1", "none": "[]", "class": "PCI_BUS_ID 0"} {
+		if info := w.await(id); info.GetState() != "succeeded" {
+			t.Fatalf("%s: %s", id, info.GetOutcome().GetMessage())
+		}
+		if got, err := os.ReadFile(out + "." + id); err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s was told %q (%v), want %q", id, got, err, want)
+		}
+	}
+	if use := w.task("class").GetOutcome().GetGpu(); use.GetSecondsHeld() < 0.2 {
+		t.Errorf("held: %v", use)
+	}
+}
+
+// TestGPUInUse: a GPU that somebody else uses is not given out, and why says so; when
+// that is over it is.
+func TestGPUInUse(t *testing.T) {
+	t.Parallel()
+	w, _ := newGPUWorld(t, "[gpu 0]\nproc = 1 30GiB c -1 -1 90 40\n[gpu 1]\n")
+	w.mustStart()
+	go1 := filepath.Join(w.workspace, "go")
+	w.submit(submission("one", `while [ ! -e `+go1+` ]; do sleep 0.01; done`, onGPUs(1)))
+	w.eventually(time.Minute, "the first runs", func() bool { return w.task("one").GetState() == "running" })
+	if got := w.task("one").GetGpus(); !slices.Equal(got, []string{gputest.UUID(1)}) {
+		t.Errorf("it has %v", got)
+	}
+	w.submit(submission("two", "true", onGPUs(1)))
+	w.eventually(time.Minute, "a reason", func() bool {
+		why := w.why("two")
+		return strings.Contains(why, "needs 1 GPU: 1 held by task one, 1 in use by ") && strings.Contains(why, "pid 1, 30 GiB) since ")
+	})
+	if err := os.WriteFile(go1, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.await("two"); got.GetState() != "succeeded" {
+		t.Error(got)
+	}
+}
+
+// TestGPULostUnderTask: a task whose GPU falls off the bus is ended and tried on another,
+// and the user's retries are spared.
+func TestGPULostUnderTask(t *testing.T) {
+	t.Parallel()
+	w, m := newGPUWorld(t, gputest.GPUs(2))
+	w.mustStart()
+	w.submit(submission("train", `[ "$DSPY_TASK_ATTEMPT" -gt 1 ] || sleep 300`, onGPUs(1)))
+	w.eventually(time.Minute, "it runs", func() bool { return w.task("train").GetState() == "running" })
+	m.Event("xid 0 79")
+	info := w.await("train")
+	if info.GetState() != "succeeded" || info.GetAttempt() != 2 || len(info.GetPast()) != 1 {
+		t.Fatalf("%v", info)
+	}
+	if o := info.GetPast()[0].GetOutcome(); o.GetFailureClass() != "gpu_lost" {
+		t.Errorf("the first attempt: %v", o)
+	}
+	w.killDaemon()
+	w.mustStart()
+	w.eventually(time.Minute, "it is remembered", func() bool {
+		return w.gpus()[gputest.UUID(0)].GetHealth() == "lost" || w.gpus()[gputest.UUID(0)].GetHealth() == "suspect"
+	})
+}
+
+// TestGPULostBeforeItsTask: a program that ends by itself because its GPU is gone, before
+// anybody has told us of that, is not to blame either.
+func TestGPULostBeforeItsTask(t *testing.T) {
+	t.Parallel()
+	w, m := newGPUWorld(t, gputest.GPUs(2))
+	w.mustStart()
+	go1 := filepath.Join(w.workspace, "go")
+	w.submit(submission("train", `[ "$DSPY_TASK_ATTEMPT" -gt 1 ] || { while [ ! -e `+go1+` ]; do sleep 0.01; done; exit 3; }`, onGPUs(1)))
+	w.eventually(time.Minute, "it runs", func() bool { return w.task("train").GetState() == "running" })
+	m.Set("[gpu 0]\nlost = 1\n[gpu 1]\n")
+	if err := os.WriteFile(go1, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info := w.await("train")
+	if info.GetState() != "succeeded" || len(info.GetPast()) != 1 || info.GetPast()[0].GetOutcome().GetFailureClass() != "gpu_lost" {
+		t.Errorf("%v", info)
+	}
+}
+
+// TestDrainWithGPUs: a run without a daemon looks at the GPUs, too, and does not stay for
+// a task that cannot have one.
+func TestDrainWithGPUs(t *testing.T) {
+	t.Parallel()
+	w, _ := newGPUWorld(t, "[gpu 0]\n[gpu 1]\nproc = 1 30GiB c -1 -1 90 40\n")
+	w.dspyOK("submit", "--workspace", w.workspace, "--id", "one", "--gpus", "1", "--", "true")
+	w.dspyOK("submit", "--workspace", w.workspace, "--id", "two", "--gpus", "2", "--", "true")
+	if out, want := w.dspyOK("drain", "--json"), `"ended":{"succeeded":1},"running":0,"waiting":1,`; !strings.Contains(out, want) {
+		t.Errorf("said %s, want %s", out, want)
+	}
+}
+
+// TestGPUStorm: tasks on eight GPUs write down which they have, from when to when, while
+// the daemon is killed again and again. No GPU is had by two at a time.
+func TestGPUStorm(t *testing.T) {
+	t.Parallel()
+	tasks, kills := rounds(60, 300), rounds(6, 25)
+	w, _ := newGPUWorld(t, gputest.GPUs(8))
+	w.mustStart()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	log := filepath.Join(w.workspace, "log")
+	line := `echo "$DSPY_TASK_ID $CUDA_VISIBLE_DEVICES begin $(date +%s%N)" >> ` + log + `; sleep 0.$(($$ % 4)); ` +
+		`echo "$DSPY_TASK_ID $CUDA_VISIBLE_DEVICES end $(date +%s%N)" >> ` + log
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for sent := 0; sent < tasks; sent++ {
+			if err := w.trySubmit(submission(fmt.Sprint("t", sent), line, onGPUs(1+rnd.IntN(3)))); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	killing := rand.New(rand.NewPCG(seed, 2))
+	for range kills {
+		pauseFor(time.Duration(50+killing.IntN(600)) * time.Millisecond)
+		w.killDaemon()
+		w.mustStart()
+	}
+	wg.Wait()
+	for id, info := range w.settle(5 * time.Minute) {
+		if info.GetState() != "succeeded" {
+			t.Errorf("%s ended as %s: %s", id, info.GetState(), info.GetOutcome().GetMessage())
+		}
+	}
+	uses := usesIn(t, log)
+	for gpu, list := range uses {
+		slices.SortFunc(list, func(a, b use) int { return int(a.from - b.from) })
+		for i := 1; i < len(list); i++ {
+			if list[i].from < list[i-1].to {
+				t.Errorf("GPU %s: %s had it until %d, and %s from %d", gpu, list[i-1].task, list[i-1].to, list[i].task, list[i].from)
+			}
+		}
+	}
+	if len(uses) != 8 {
+		t.Errorf("%d of 8 GPUs were used", len(uses))
+	}
+}
+
+type use struct {
+	task     string
+	from, to int64
+}
+
+// usesIn reads who had which GPU, from the file that the tasks have written.
+func usesIn(t *testing.T, path string) map[string][]use {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, out := map[string]int64{}, map[string][]use{}
+	for line := range bytes.Lines(b) {
+		f := strings.Fields(string(line))
+		if len(f) != 4 {
+			t.Fatalf("a line %q", line)
+		}
+		at, err := strconv.ParseInt(f[3], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f[2] == "begin" {
+			if begun[f[0]] != 0 {
+				t.Errorf("%s ran twice", f[0])
+			}
+			begun[f[0]] = at
+			continue
+		}
+		for gpu := range strings.SplitSeq(f[1], ",") {
+			out[gpu] = append(out[gpu], use{f[0], begun[f[0]], at})
+		}
+	}
+	return out
+}
