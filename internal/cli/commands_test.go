@@ -299,7 +299,7 @@ func TestCompletion(t *testing.T) {
 		"submit -- show ":            "",
 		"submit --after d":           "done\n",
 		"completion z":               "zsh\n",
-		"nonsense ":                  "start\nstop\ndrain\nstatus\nqueue\npause\nresume\nimages\ndoctor\nconfig\naccess\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
+		"nonsense ":                  "start\nstop\ndrain\nstatus\nqueue\npause\nresume\ngpus\nimages\ndoctor\nconfig\naccess\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
 	} {
 		_, out, errs := dspyAgent(t, env, append([]string{"__complete", "--"}, strings.Split(words, " ")...)...)
 		if out != want || errs != "" {

@@ -45,18 +45,20 @@ func TestSubmitFile(t *testing.T) {
 	// A slip anywhere, and nothing is submitted.
 	before := len(f.tasks)
 	for line, want := range map[string]string{
-		`{"argv": ["x"], "prority": 1}`:       `line 1100: unknown key "prority"; did you mean "priority"?`,
-		`{"argv": "x"}`:                       "line 1100: argv: must be an array of strings",
-		`{"argv": ["x"`:                       "line 1100: is not JSON",
-		`["x"]`:                               "line 1100: is not a JSON object",
-		`{"name": "x"}`:                       "line 1100: says nothing to run",
-		`{"id": "first", "argv": ["x"]}`:      "line 1100: id first is that of line 1 already",
-		`{"argv": ["x"], "workdir": "/no"}`:   "line 1100: the task cannot run in /no",
-		`{"argv": ["x"], "id": "a b"}`:        "line 1100: id \"a b\"",
-		`{"argv": ["x"], "retries": 1.5}`:     "line 1100: retries: 1.5 is not a whole number",
-		`{"argv": ["x"], "env": {"A": 1}}`:    "line 1100: env: must be an object of strings",
-		`{"argv": ["x"], "env": {"A B": ""}}`: `line 1100: env: "A B" is no name of a variable`,
-		`{"argv": ["x"], "after": ["a/../"]}`: "line 1100: after: id",
+		`{"argv": ["x"], "prority": 1}`:                     `line 1100: unknown key "prority"; did you mean "priority"?`,
+		`{"argv": "x"}`:                                     "line 1100: argv: must be an array of strings",
+		`{"argv": ["x"`:                                     "line 1100: is not JSON",
+		`["x"]`:                                             "line 1100: is not a JSON object",
+		`{"name": "x"}`:                                     "line 1100: says nothing to run",
+		`{"id": "first", "argv": ["x"]}`:                    "line 1100: id first is that of line 1 already",
+		`{"argv": ["x"], "workdir": "/no"}`:                 "line 1100: the task cannot run in /no",
+		`{"argv": ["x"], "id": "a b"}`:                      "line 1100: id \"a b\"",
+		`{"argv": ["x"], "retries": 1.5}`:                   "line 1100: retries: 1.5 is not a whole number",
+		`{"argv": ["x"], "env": {"A": 1}}`:                  "line 1100: env: must be an object of strings",
+		`{"argv": ["x"], "env": {"A B": ""}}`:               `line 1100: env: "A B" is no name of a variable`,
+		`{"argv": ["x"], "mounts": ["/a"]}`:                 "line 1100: mounts: they need an image",
+		`{"argv": ["x"], "image": "x", "mounts": ["/a:b"]}`: `line 1100: mounts: "/a:b" is not HOST`,
+		`{"argv": ["x"], "after": ["a/../"]}`:               "line 1100: after: id",
 	} {
 		lines[1099] = line
 		write()
@@ -64,7 +66,6 @@ func TestSubmitFile(t *testing.T) {
 	}
 	// What comes later is refused, as it is without a file.
 	for line, want := range map[string]string{
-		`{"argv": ["x"], "image": "x"}`:         "line 1100: image: containers are not in this release yet",
 		`{"argv": ["x"], "class": "gpu_slurm"}`: "line 1100: class gpu_slurm: the Slurm backend",
 	} {
 		lines[1099] = line

@@ -118,12 +118,24 @@ func (r *lineReader) complete(l *lineFields, line []byte) error {
 		req.Name = nameOf(spec.Argv)
 	}
 	spec.Env, spec.AmbientEnv = l.env, r.ambient
-	dir, err := r.s.workdir(l.dir)
-	if err != nil {
+	if err := r.place(l); err != nil {
 		return err
 	}
-	spec.Dir = dir
 	return checkClass(r.cfg, req.Class)
+}
+
+// place says where the program runs: in a folder of this host, or of the container.
+func (r *lineReader) place(l *lineFields) (err error) {
+	spec := l.req.Spec
+	switch {
+	case spec.Image != "":
+		spec.Dir, spec.ContainerDir = r.s.env.Cwd, l.dir
+	case len(spec.Mounts) > 0:
+		err = errors.New("mounts: they need an image; without a container the program sees the host's paths")
+	default:
+		spec.Dir, err = r.s.workdir(l.dir)
+	}
+	return err
 }
 
 // deriveID makes the id of a line that has none. The same line of the same file
@@ -140,7 +152,7 @@ func checkLine(req *pb.SubmitTaskRequest) error {
 	p := req.Spec
 	s := task.Spec{
 		ID: req.Id, Name: req.Name, Class: req.Class, Priority: req.Priority,
-		Argv: p.Argv, Dir: p.Dir, Env: p.Env, Payload: p.PayloadJson,
+		Argv: p.Argv, Dir: p.Dir, Env: p.Env, Payload: p.PayloadJson, Image: p.Image, ContainerDir: p.ContainerDir,
 		Timeout: time.Duration(p.TimeoutMs) * time.Millisecond, Retries: int(p.Retries),
 	}
 	if r := p.Resources; r != nil {
@@ -156,7 +168,7 @@ func checkLine(req *pb.SubmitTaskRequest) error {
 	if s.Class == "" {
 		s.Class = config.DefaultClass
 	}
-	if len(s.Argv) == 0 {
+	if len(s.Argv) == 0 && s.Image == "" {
 		if len(s.Payload) == 0 {
 			return errors.New("says nothing to run; it needs argv, command, or a payload that names a command")
 		}
@@ -213,6 +225,8 @@ var lineKeys = map[string]func(*lineFields, json.RawMessage) error{
 	"gpu_model": func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.resources().GpuModel) },
 	"mig":       func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.resources().Mig) },
 	"after":     (*lineFields).after,
+	"image":     func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Spec.Image) },
+	"mounts":    (*lineFields).mounts,
 }
 
 // lineKeyDocs documents lineKeys; a test holds the two together.
@@ -232,6 +246,8 @@ var lineKeyDocs = []struct{ key, text string }{
 	{"gpu_mem", "memory of one GPU, as a string with its unit such as \"20GiB\", for a part of it"},
 	{"gpu_model", "model of GPU"},
 	{"mig", "profile of a MIG instance"},
+	{"image", "container image to run in; then workdir is a folder of the container"},
+	{"mounts", "array of strings, each HOST[:PATH][:ro]: a path of this host that the container sees"},
 	{"after", "array of strings, each ID or ID:ok, ID:any, ID:notok"},
 }
 
@@ -312,6 +328,21 @@ func (l *lineFields) timeout(v json.RawMessage) error {
 		return errors.New("a task needs some time; leave it out for no limit")
 	}
 	l.req.Spec.TimeoutMs = d.Milliseconds()
+	return nil
+}
+
+func (l *lineFields) mounts(v json.RawMessage) error {
+	var given []string
+	if json.Unmarshal(v, &given) != nil {
+		return errors.New(`must be an array of strings such as ["/data:/data:ro"]`)
+	}
+	for _, text := range given {
+		m, ok := l.session.mount(text)
+		if !ok {
+			return fmt.Errorf("%q is not HOST, HOST:PATH or HOST:PATH:ro, with an absolute PATH in the container", text)
+		}
+		l.req.Spec.Mounts = append(l.req.Spec.Mounts, m)
+	}
 	return nil
 }
 
