@@ -22,6 +22,13 @@ import (
 var bin, run string
 
 func TestMain(m *testing.M) {
+	if at := os.Getenv(serveAtEnv); at != "" {
+		if err := serveFolder(os.Getenv(serveEnv), at); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code, err := scripts(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

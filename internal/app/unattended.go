@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
@@ -144,10 +143,10 @@ type Holder struct {
 	Elsewhere bool
 	// Suspended says that it is on this host, and stopped by a signal (Ctrl-Z, SIGSTOP).
 	Suspended bool
-	// Settled is when a file came or went in the queue's folder, as happens with every
-	// opening for writing, and its end. It tells apart those who have not said yet who
-	// they are.
-	Settled time.Time
+	// Written is when the queue was written last, as it is by every opening for writing.
+	// It tells apart those who have not said yet who they are, and is zero for all others:
+	// on a file server our own tries would change what can be seen of the folder.
+	Written time.Time
 }
 
 // BusyError is returned by OpenUnattended when somebody else has the queue open.
@@ -174,8 +173,8 @@ func busy(err error) error {
 		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand, Elsewhere: err == nil && boot != o.BootID,
 			Suspended: host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}.Suspended()}
 	}
-	if info, err := os.Stat(locked.Dir); err == nil {
-		h.Settled = info.ModTime()
+	if h.PID == 0 {
+		h.Written = queue.Written(locked.Dir)
 	}
 	return &BusyError{Holder: h, Err: err}
 }

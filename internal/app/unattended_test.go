@@ -16,6 +16,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/tryopen"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -258,6 +259,40 @@ func TestWhoHasTheQueueIsNamed(t *testing.T) {
 		t.Errorf("a writer beside a reader: %+v", held)
 	}
 	r.leave(t)
+}
+
+// TestSameHolderForAllTries: what our own tries change in the folder, as the trial on a
+// file server does, makes nobody another holder. Of those who do not say who they are,
+// another is told by what it has written.
+func TestSameHolderForAllTries(t *testing.T) {
+	t.Parallel()
+	conf := testOptions(t).Config
+	openForCalls(t, conf, true).leave(t)
+	holder := func(locked *queue.LockedError) Holder {
+		t.Helper()
+		locked.Dir = conf.QueueDir
+		held, ok := errors.AsType[*BusyError](busy(locked))
+		if !ok {
+			t.Fatal("it is not busy")
+		}
+		return held.Holder
+	}
+	far := &queue.Owner{Host: "login2", BootID: "another", PID: 77, Fence: 9}
+	named, unnamed := holder(&queue.LockedError{Owner: far}), holder(&queue.LockedError{})
+	trial := filepath.Join(conf.QueueDir, tryopen.TrialFile+"1")
+	if err := errors.Join(os.WriteFile(trial, nil, 0o600), os.Chtimes(conf.QueueDir, time.Time{}, time.Now().Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if named != holder(&queue.LockedError{Owner: far}) || unnamed != holder(&queue.LockedError{}) {
+		t.Error("a file that was made beside the queue makes another holder")
+	}
+	openForCalls(t, conf, true).leave(t)
+	if unnamed == holder(&queue.LockedError{}) {
+		t.Error("who has written the queue since is told as the one before")
+	}
+	if named != holder(&queue.LockedError{Owner: far}) {
+		t.Error("what is written makes another holder of one who says who it is")
+	}
 }
 
 // TestUnattendedFailures: what cannot be opened leaves nothing behind that keeps others
