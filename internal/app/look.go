@@ -68,11 +68,23 @@ func ready(q *queue.Queue, conf config.Config, limit time.Duration, classes []st
 }
 
 // OwnedBy says whether an error of Worthwhile or Drain is that somebody else owns the
-// queue, and who, in words for people.
-func OwnedBy(err error) (who string, ok bool) {
-	locked, ok := errors.AsType[*queue.LockedError](err)
-	if !ok {
-		return "", false
+// queue; who is an error that names who.
+func OwnedBy(err error) (who error, ok bool) {
+	if locked, ok := errors.AsType[*queue.LockedError](err); ok {
+		return locked, true
 	}
-	return locked.Error(), true
+	return nil, false
+}
+
+// SignOfLife is how long OwnerLives has to look at one who lives.
+const SignOfLife = queue.SignOfLife
+
+// OwnerLives says whether who OwnedBy has named is seen to be alive, at the latest after
+// that time.
+func OwnerLives(ctx context.Context, who error, within time.Duration) (bool, error) {
+	locked, ok := errors.AsType[*queue.LockedError](who)
+	if !ok {
+		return false, nil
+	}
+	return locked.OwnerLives(ctx, within)
 }

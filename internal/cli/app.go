@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/mounts"
 	"github.com/dspy-agent/dspy-agent/internal/taskid"
@@ -27,6 +28,8 @@ type session struct {
 	reconnectFor time.Duration
 	// commandPatience is how long a command that has the queue is waited for.
 	commandPatience time.Duration
+	// signOfLife is how long an owner on another host is looked at.
+	signOfLife time.Duration
 	// answered are the file systems that have been found to answer.
 	answered []mounts.Mount
 	dial     func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
@@ -41,7 +44,7 @@ func Main(ctx context.Context, env Env) int {
 func newSession(env Env) *session {
 	return &session{
 		env: env, out: newScreen(env.Stdout, env), err: newScreen(env.Stderr, env),
-		now: time.Now, dial: dial, reconnectFor: reconnectFor, commandPatience: commandPatience,
+		now: time.Now, dial: dial, reconnectFor: reconnectFor, commandPatience: commandPatience, signOfLife: app.SignOfLife,
 	}
 }
 

@@ -22,7 +22,7 @@ func (s *session) drainCommand() *cli.Command {
 		Name: cmdDrain, Usage: "start what is ready and follow it, without a daemon", Category: categoryDaemon,
 		Description: "For hosts that allow no daemon, from cron or scrontab. It does what a daemon does, and ends\n" +
 			"with 0 when nothing is left to do, when the time is over, or when somebody else does it\n" +
-			"already. What still runs then runs on, and the next drain or daemon finds it. With nothing\n" +
+			"already and lives. What still runs then runs on, and the next drain or daemon finds it. With nothing\n" +
 			"to do it prints and writes nothing. Its log is that of the daemon: logs/orchestrator.log.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "class", Usage: "start only tasks of this `CLASS`; can be given several times (what runs already is followed in any case)"},
@@ -85,14 +85,23 @@ func (s *session) drain(c *cli.Context) error {
 }
 
 // drainedElsewhere makes an end without a fault of it that somebody else owns the
-// queue: it is being done.
+// queue, if that one lives: it is being done. From cron nobody would hear otherwise that
+// nothing has been done since a host has gone.
 func (s *session) drainedElsewhere(c *cli.Context, cfg config.Config, err error) error {
 	owner, ok := app.OwnedBy(err)
 	if !ok {
 		return err
 	}
+	lives, lookErr := app.OwnerLives(c.Context, owner, s.signOfLife)
+	if lookErr != nil {
+		return lookErr
+	}
+	if !lives {
+		return task.Errorf(task.CodeUnavailable, "%w, and gives no sign of life; nothing was done. Look on that host; if it is gone for good: %s %s %s --take-over begins with a copy of the queue",
+			owner, Program, cmdDrain, shellWords(cfg.Args()))
+	}
 	if c.Bool("json") {
-		return writeJSON(s.out, jsonDrain{Reason: "somebody else does it", Owner: owner, Ended: map[string]int{}})
+		return writeJSON(s.out, jsonDrain{Reason: "somebody else does it", Owner: owner.Error(), Ended: map[string]int{}})
 	}
 	if !c.Bool("quiet") {
 		s.out.printf("nothing done for %s: %s\n", cfg, owner)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,6 +142,55 @@ func TestOwnerElsewhereIsNotFollowedUnasked(t *testing.T) {
 	}
 	if now, err := os.ReadFile(path); err != nil || string(now) != text {
 		t.Errorf("the owner is %s now (%v)", now, err)
+	}
+}
+
+// TestDrainBesideOneElsewhere: who owns the queue on another host does the work only if it
+// shows that it lives. Else a drain says so, since from cron nobody would ever hear of it.
+func TestDrainBesideOneElsewhere(t *testing.T) {
+	env, cfg := unattendedWorkspace(t)
+	const text = `{"role": "daemon", "host": "login2", "machine": "other", "boot_id": "another", "pid": 77, "start_ticks": 5, "fence": 9, "started_at": "2026-03-04T05:06:07Z"}`
+	write(t, filepath.Join(cfg.QueueDir, app.OwnerFile), text)
+	drain := func(within time.Duration, beats bool) (code int, stdout, stderr string) {
+		var out, errs bytes.Buffer
+		env.Args, env.Stdout, env.Stderr = []string{Program, "drain", "--for", "1s"}, &out, &errs
+		s := newSession(env)
+		s.signOfLife = within
+		left := make(chan struct{})
+		var beating sync.WaitGroup
+		if beats {
+			beating.Go(func() { beatUntil(t, cfg, left) })
+		}
+		code = s.run(t.Context())
+		close(left)
+		beating.Wait()
+		return code, out.String(), errs.String()
+	}
+	for range 2 {
+		if code, out, errs := drain(time.Second, false); code != exitNoDaemon || out != "" ||
+			!strings.Contains(errs, "pid 77 (daemon) on host login2") || !strings.Contains(errs, "dspy-agent drain --workspace "+cfg.Workspace+" --take-over") {
+			t.Errorf("of one who is silent: exit %d, %q, %q", code, out, errs)
+		}
+	}
+	if code, out, errs := drain(time.Minute, true); code != exitDone || errs != "" || !strings.Contains(out, "nothing done") {
+		t.Errorf("of one who lives: exit %d, %q, %q", code, out, errs)
+	}
+}
+
+// beatUntil shows that the owner of a queue is alive, as one on another host does.
+func beatUntil(t *testing.T, cfg config.Config, left <-chan struct{}) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		if err := os.WriteFile(filepath.Join(cfg.QueueDir, "owner.beat"), fmt.Appendf(nil, "%020d\n", n), 0o600); err != nil {
+			t.Error(err)
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-left:
+			return
+		}
 	}
 }
 
