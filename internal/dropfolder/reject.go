@@ -39,7 +39,7 @@ func (f *Folder) moveToRejected(from *dir, file, base, ticket, reason string) er
 		if there {
 			continue
 		}
-		if err := f.layout.rejected.write(ticket, name+errorSuffix, f.explain(name, base, reason)); err != nil {
+		if err := f.layout.rejected.write(ticket, name+errorSuffix, f.explain(name, base, reason, f.origin(from))); err != nil {
 			return err
 		}
 		failpoint.Here("dropfolder/after-error")
@@ -56,11 +56,21 @@ func (f *Folder) moveToRejected(from *dir, file, base, ticket, reason string) er
 	return err
 }
 
-// explain is the text beside a rejected file.
-func (f *Folder) explain(name, base, reason string) []byte {
+// origin is where those put a file that was rejected from a directory. A request that is
+// moved to pending/ would be taken for a task.
+func (f *Folder) origin(from *dir) *dir {
+	if from == f.layout.taken {
+		return f.layout.pending
+	}
+	return from
+}
+
+// explain is the text beside a rejected file, which is mended and put back into a
+// directory.
+func (f *Folder) explain(name, base, reason string, back *dir) []byte {
 	return fmt.Appendf(nil, "%s\n\nThis is about the file %q, which was rejected at %s and runs nothing.\nMend it, and move it back:\n\n  mv %s %s\n",
 		reason, base+suffix, f.opts.Now().UTC().Format(time.RFC3339),
-		shellQuote(f.layout.rejected.path+"/"+name+suffix), shellQuote(f.layout.pending.path+"/"+base+suffix))
+		shellQuote(f.layout.rejected.path+"/"+name+suffix), shellQuote(back.path+"/"+base+suffix))
 }
 
 // shellQuote makes one word of any text.

@@ -80,6 +80,9 @@ func TestRequestsThatCannotBeCarriedOut(t *testing.T) {
 		w.rejected("1.json", `{"cancel":"../x"}`, "the request names no task")
 		w.rejected("2.json", `{"cancel":`, "unexpected end")
 		w.rejected("3.json", `{"retry":"a"}`, "unknown field")
+		if text := w.read("rejected", "2.error"); !strings.Contains(text, "'"+w.path("requests", "2.json")+"'") || strings.Contains(text, "pending") {
+			w.Errorf("it is to be moved back elsewhere than where it came from: %s", text)
+		}
 		if n := len(w.names("rejected")); n != 12 {
 			w.Errorf("rejected has %q", w.names("rejected"))
 		}
