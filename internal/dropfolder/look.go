@@ -36,6 +36,8 @@ type look struct {
 	problem string    // why it cannot be taken as it is; "" = it has not been read
 	seen    uint64    // the last scan that saw it
 	retryAt time.Time // not before, after a failure; zero = at once
+	read    bool      // of a request: it was read as it is now
+	order   bool      // of one that was read: it orders a task, and lies there still
 }
 
 // observe compares a file with the last look at it.

@@ -50,11 +50,12 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 	}
 	defer file.Close()
 	req, err := readRequest(content)
+	l.read, l.order = true, req.Order != nil
 	if err != nil {
 		return f.rejectRequest(now, name, err.Error())
 	}
 	if req.Order != nil {
-		return f.order(ctx, now, name, req.Order)
+		return f.order(ctx, now, name, l, req.Order)
 	}
 	err = f.opts.Tasks.Cancel(ctx, req.Cancel, req.By, req.Reason)
 	failpoint.Here("dropfolder/after-cancel")
@@ -75,24 +76,34 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 }
 
 // order submits what another host has ordered.
-func (f *Folder) order(ctx context.Context, now time.Time, name string, order json.RawMessage) error {
+func (f *Folder) order(ctx context.Context, now time.Time, name string, l *look, order json.RawMessage) error {
 	err := f.opts.Tasks.Order(ctx, order)
 	failpoint.Here("dropfolder/after-order")
 	switch task.CodeOf(err) {
 	case task.CodeInvalid, task.CodeConflict, task.CodeUnsupported, task.CodeNotFound:
-		if err != nil {
-			return f.rejectRequest(now, name, err.Error())
+		err = f.rejectRequest(now, name, err.Error())
+	default: // it was done, or may work later
+		if err == nil {
+			err = f.layout.requests.remove(name)
 		}
-	default: // it may work later
 	}
-	if err != nil {
-		return err
-	}
-	return f.layout.requests.remove(name)
+	l.order = err != nil
+	return err
 }
 
-// mayCome says whether there are files that were not submitted yet.
-func (f *Folder) mayCome() bool { return len(f.ready) > 0 || len(f.taken.unsettled) > 0 }
+// mayCome says whether there are files that were not submitted yet, orders among them, or
+// what may be one.
+func (f *Folder) mayCome() bool {
+	if len(f.ready) > 0 || len(f.taken.unsettled) > 0 {
+		return true
+	}
+	for _, l := range f.wishes.looks {
+		if l.order || !l.read && l.problem == "" {
+			return true
+		}
+	}
+	return false
+}
 
 func (f *Folder) rejectRequest(now time.Time, name, reason string) error {
 	base := name[:len(name)-len(suffix)]

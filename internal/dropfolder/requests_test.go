@@ -139,6 +139,31 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A cancel waits as long as an order waits, which may be of its task, also where no other
+// file is on its way.
+func TestCancelOfAnOrderThatWaits(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.ledger.with(func(l *ledger) { l.orderErr = task.Errorf(task.CodeUnavailable, "the disk is full") })
+		must(w, PutOrder(w.dir, []byte(`{"id":"y"}`)))
+		must(w, PutCancel(w.dir, "y", "me", ""))
+		w.pass(10 * time.Minute)
+		w.empty("rejected")
+		w.ledger.with(func(l *ledger) {
+			l.orderErr = nil
+			l.tasks["y"] = &booked{outcome: Outcome{State: task.Pending}}
+		})
+		w.pass(time.Minute)
+		w.empty("requests", "rejected")
+		if len(w.ledger.cancels) != 1 {
+			w.Errorf("cancelled %q", w.ledger.cancels)
+		}
+		must(w, PutCancel(w.dir, "never", "me", "")) // none waits any more
+		must(w, PutCancel(w.dir, "neither", "me", ""))
+		w.pass(2 * time.Minute)
+		w.empty("requests")
+	})
+}
+
 // An order is passed on as it was put; one that is refused is kept with the reason, and
 // one that cannot be stored now is tried again.
 func TestOrderOfAnotherHost(t *testing.T) {
