@@ -31,7 +31,7 @@ type Folder struct {
 	settling bool
 	// wanted are requests that the last scan found.
 	wanted []string
-	// dirty says that files were moved and the moves are not on disk yet.
+	// dirty says that files were moved, or requests removed, and that is not on disk yet.
 	dirty bool
 	// closedUntil is until when nothing is taken, because it could not be dealt with.
 	closedUntil time.Time
@@ -268,11 +268,11 @@ func (f *Folder) hold(now time.Time) {
 	f.closedUntil = now.Add(f.backoff)
 }
 
-// syncMoves puts on disk what was moved between directories.
+// syncMoves puts on disk what was moved between directories, and which requests are done.
 func (f *Folder) syncMoves() {
 	if !f.dirty {
 		return
 	}
-	err := syncAll(f.layout.rejected, f.layout.taken, f.layout.pending)
+	err := f.opts.syncDirs(f.layout.rejected, f.layout.taken, f.layout.pending, f.layout.requests)
 	f.dirty = f.trouble.note("sync", "what was moved in the drop folder is not safe on disk yet", err)
 }

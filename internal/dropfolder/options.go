@@ -27,6 +27,9 @@ type Options struct {
 	Patience time.Duration
 	// MaxFileBytes is how long a file may be. Defaults to DefaultMaxFileBytes.
 	MaxFileBytes int64
+
+	// syncDirs is syncAll, for tests that want to see it.
+	syncDirs func(...*dir) error
 }
 
 // Defaults of Options.
@@ -76,6 +79,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MaxFileBytes <= 0 {
 		o.MaxFileBytes = DefaultMaxFileBytes
+	}
+	if o.syncDirs == nil {
+		o.syncDirs = syncAll
 	}
 	return o, nil
 }

@@ -62,10 +62,10 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 	switch code := task.CodeOf(err); {
 	case err == nil:
 		f.opts.Logger.Info("a task is cancelled on request of another host", "task", req.Cancel, "by", req.By)
-		return f.layout.requests.remove(name)
+		return f.done(name)
 	case code == task.CodeConflict:
 		f.opts.Logger.Info("a task that another host asked to cancel has ended already", "task", req.Cancel, "by", req.By)
-		return f.layout.requests.remove(name)
+		return f.done(name)
 	case code == task.CodeNotFound && (f.mayCome() || !l.givenUp(now, f.opts.Patience)):
 		l.retryAt = now.Add(pollBusy) // the task itself may still be on its way, as a file
 		return nil
@@ -84,10 +84,20 @@ func (f *Folder) order(ctx context.Context, now time.Time, name string, l *look,
 		err = f.rejectRequest(now, name, err.Error())
 	default: // it was done, or may work later
 		if err == nil {
-			err = f.layout.requests.remove(name)
+			err = f.done(name)
 		}
 	}
 	l.order = err != nil
+	return err
+}
+
+// done removes a request that was carried out. That has to be on disk: one that comes back
+// with a power failure might cancel what somebody has retried since.
+func (f *Folder) done(name string) error {
+	err := f.layout.requests.remove(name)
+	if err == nil {
+		f.dirty = true
+	}
 	return err
 }
 

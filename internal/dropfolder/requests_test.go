@@ -3,7 +3,9 @@ package dropfolder
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +138,26 @@ func TestWaiting(t *testing.T) {
 	must(t, os.Chmod(dir+"/pending", 0o777))
 	if _, err := Waiting(dir, nil); !errors.Is(err, ErrUnsafe) {
 		t.Errorf("an unsafe folder: %v", err)
+	}
+}
+
+// That a request was carried out is on disk before the next round.
+func TestDoneRequestsAreSynced(t *testing.T) {
+	m := newFuzzFolder(t)
+	var synced []string
+	m.opts.syncDirs = func(dirs ...*dir) error {
+		for _, d := range dirs {
+			synced = append(synced, filepath.Base(d.path))
+		}
+		return nil
+	}
+	m.ledger.tasks["a"] = &booked{outcome: Outcome{State: task.Pending}}
+	must(t, PutCancel(m.opts.Dir, "a", "me", ""))
+	for range 3 {
+		m.step()
+	}
+	if len(m.ledger.cancels) != 1 || !slices.Contains(synced, "requests") {
+		t.Errorf("cancelled %q, synced %q", m.ledger.cancels, synced)
 	}
 }
 
