@@ -1,6 +1,7 @@
 package dropfolder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -235,6 +236,7 @@ func (f *Folder) scan(now time.Time) {
 	if f.trouble.note("scan_requests", "the requests of other hosts cannot be read", err) {
 		return
 	}
+	f.trouble.note("look", "files of the drop folder cannot be looked at; they are tried again", cmp.Or(files.unseen, wishes.unseen))
 	if f.opts.Network && f.trouble.note("scan_taken", "what lies in taken/ cannot be read", f.recover(now)) {
 		return
 	}

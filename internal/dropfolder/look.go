@@ -2,6 +2,7 @@ package dropfolder
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -104,6 +105,7 @@ type scanned struct {
 	due     []string // names about which something can be done, oldest first
 	settles bool     // some wait only for the second look
 	left    string   // a name that is none of ours; "" = there is none
+	unseen  error    // why some could not be looked at; what is known of them stays
 }
 
 func (s *scanner) scan(d *dir, now time.Time, opts *Options) (scanned, error) {
@@ -133,9 +135,10 @@ func (s *scanner) scan(d *dir, now time.Time, opts *Options) (scanned, error) {
 }
 
 func (s *scanner) see(d *dir, name string, now time.Time, opts *Options, out *scanned) {
-	st, err := d.stat(name)
+	st, err := opts.stat(d, name)
 	if err != nil {
-		return // it is gone
+		s.lose(name, err, out)
+		return
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		out.left = name
@@ -156,6 +159,18 @@ func (s *scanner) see(d *dir, name string, now time.Time, opts *Options, out *sc
 		out.due = append(out.due, name)
 	case now.Sub(l.since) < opts.settle():
 		out.settles = true
+	}
+}
+
+// lose is for a file that cannot be looked at. What a file server cannot say now is not
+// taken for a file that is gone, which would be new when it is seen again.
+func (s *scanner) lose(name string, err error, out *scanned) {
+	if notThere(err) {
+		return
+	}
+	out.unseen = cmp.Or(out.unseen, fmt.Errorf("look at %s: %w", name, err))
+	if l := s.looks[name]; l != nil {
+		l.seen = s.turn
 	}
 }
 

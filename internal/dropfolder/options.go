@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -28,8 +30,9 @@ type Options struct {
 	// MaxFileBytes is how long a file may be. Defaults to DefaultMaxFileBytes.
 	MaxFileBytes int64
 
-	// syncDirs is syncAll, for tests that want to see it.
+	// syncDirs is syncAll, and stat is that of a directory, for tests that want others.
 	syncDirs func(...*dir) error
+	stat     func(d *dir, name string) (unix.Stat_t, error)
 }
 
 // Defaults of Options.
@@ -82,6 +85,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.syncDirs == nil {
 		o.syncDirs = syncAll
+	}
+	if o.stat == nil {
+		o.stat = (*dir).stat
 	}
 	return o, nil
 }

@@ -2,6 +2,7 @@ package dropfolder
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -158,6 +161,23 @@ func TestDoneRequestsAreSynced(t *testing.T) {
 	}
 	if len(m.ledger.cancels) != 1 || !slices.Contains(synced, "requests") {
 		t.Errorf("cancelled %q, synced %q", m.ledger.cancels, synced)
+	}
+}
+
+// A file that cannot be looked at for a while is not taken for one that has come anew,
+// which would be waited for once more, and is told.
+func TestFileThatCannotBeLookedAt(t *testing.T) {
+	m := newFuzzFolder(t)
+	var log logBuffer
+	m.trouble.log = slog.New(slog.NewTextHandler(&log, nil))
+	must(t, os.WriteFile(filepath.Join(m.opts.Dir, "pending", "half.json"), []byte("{"), 0o600))
+	m.step()
+	since := m.pending.looks["half.json"].since
+	m.opts.stat = func(*dir, string) (unix.Stat_t, error) { return unix.Stat_t{}, unix.ESTALE }
+	m.step()
+	m.opts.stat = (*dir).stat
+	if l := m.pending.looks["half.json"]; l == nil || l.since != since || !strings.Contains(log.String(), "look at half.json: stale") {
+		t.Errorf("the look is %+v\n%s", l, &log)
 	}
 }
 
