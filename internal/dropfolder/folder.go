@@ -26,6 +26,7 @@ type Folder struct {
 	// scannedAt is when the last scan was.
 	scannedAt time.Time
 	idle      time.Duration // between the last two scans, where nothing wakes us
+	recovered time.Time     // when taken/ was read last
 	// ready are the names in pending/ that the last scan found due, oldest first.
 	ready []string
 	// settling says that some of what the last scan saw waits for its second look.
@@ -237,7 +238,7 @@ func (f *Folder) scan(now time.Time) {
 		return
 	}
 	f.trouble.note("look", "files of the drop folder cannot be looked at; they are tried again", cmp.Or(files.unseen, wishes.unseen))
-	if f.opts.Network && f.trouble.note("scan_taken", "what lies in taken/ cannot be read", f.recover(now)) {
+	if now.Sub(f.recovered) >= f.opts.recheck() && f.trouble.note("scan_taken", "what lies in taken/ cannot be read", f.recover(now)) {
 		return
 	}
 	if files.left != "" && !f.toldLeft {

@@ -52,6 +52,10 @@ const (
 	// pollBusy and pollIdle lie between two looks at the whole folder.
 	pollBusy = time.Second
 	pollIdle = 5 * time.Second
+	// recheckLocal lies between two looks into taken/ where no other host is known to see
+	// it. A former owner may be one that sees it all the same, as one to whom our disk is
+	// exported does.
+	recheckLocal = time.Minute
 	// retryFirst and retryLast lie between two tries of what failed.
 	retryFirst = time.Second
 	retryLast  = 30 * time.Second
@@ -98,4 +102,13 @@ func (o Options) settle() time.Duration {
 		return settleNetwork
 	}
 	return settleLocal
+}
+
+// recheck is how far apart two looks into taken/ are, where others may have put
+// something: 0 = at every scan.
+func (o Options) recheck() time.Duration {
+	if o.Network {
+		return 0
+	}
+	return recheckLocal
 }

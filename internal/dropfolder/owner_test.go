@@ -3,6 +3,7 @@ package dropfolder
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -51,4 +52,18 @@ func TestFileTakenByTheOwnerBefore(t *testing.T) {
 		w.done("late.json")
 		w.empty("pending", "taken")
 	})
+}
+
+// So it does on a local disk, which that one may see by another way.
+func TestFileTakenByTheOwnerBeforeOnALocalDisk(t *testing.T) {
+	m := newFuzzFolder(t)
+	m.step()
+	const ticket = "01JZ0000000000000000000000"
+	must(t, os.WriteFile(filepath.Join(m.opts.Dir, "taken", ticket+"~late.json"), []byte(`{"payload":{}}`), 0o600))
+	for range 4 {
+		m.step()
+	}
+	if all := m.ledger.all(); len(all) != 1 || all[ticket].times != 1 {
+		t.Errorf("the tasks are %v", all)
+	}
 }

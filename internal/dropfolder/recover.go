@@ -12,10 +12,11 @@ import (
 )
 
 // recover reads taken/: what an earlier Run, or one that was killed, has left
-// there. Entries that are known already stay as they are. On a file system that
-// several hosts see it is done once in a while: an owner that was frozen, and followed
-// by us, may have taken one more file before it noticed.
+// there. Entries that are known already stay as they are. It is done once in a while,
+// more often on a file system that several hosts see: an owner that was frozen, and
+// followed by us, may have taken one more file before it noticed.
 func (f *Folder) recover(now time.Time) error {
+	f.recovered = now
 	there := map[string]bool{}
 	var names []string
 	err := f.layout.taken.each(func(file string) bool {
