@@ -73,6 +73,9 @@ func (q *Queue) replace(ctx context.Context, r *rescuer, what string, progress P
 	if err != nil {
 		return err
 	}
+	if err := markRebuilt(q.opts.Dir, made.QueueID, "queue "+what, q.opts.Now()); err != nil {
+		return err
+	}
 	name, err := q.install(path, what)
 	if err != nil {
 		return q.commitFailed(err)

@@ -142,7 +142,7 @@ func (d dropTasks) ConfirmLease() error { return d.queue.ConfirmLease() }
 // newDropFolder makes the door of files.
 func (a *App) newDropFolder() (*dropfolder.Folder, error) {
 	return dropfolder.New(dropfolder.Options{
-		Dir: a.conf.QueueDir, Tasks: dropTasks{a.server, moverPort{a.engine, a.queue}, a.queue}, Log: logPort{a.queue},
+		Dir: a.conf.QueueDir, Tasks: dropTasks{a.server, moverPort{a.engine, a.queue}, a.queue}, Log: logPort{a.queue}, Origin: a.queue,
 		Logger: a.log.With("component", "dropfolder"), Network: !a.queueMount().Local(),
 	})
 }

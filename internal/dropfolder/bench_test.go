@@ -40,7 +40,7 @@ func rate(b *testing.B, files int) {
 func BenchmarkTake(b *testing.B) {
 	dir, q := benchDir(b, b.N)
 	now := time.Now()
-	f, err := New(Options{Dir: dir, Tasks: q, Log: q, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	f, err := New(Options{Dir: dir, Tasks: q, Log: q, Origin: q, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
 	must(b, err)
 	defer f.close()
 	b.ResetTimer()
@@ -88,7 +88,7 @@ func BenchmarkDeliver(b *testing.B) {
 		must(b, os.WriteFile(filepath.Join(dir, "pending", name(i)+".json"), []byte(content(name(i))), 0o600))
 	}
 	now, l := time.Now(), newLedger()
-	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Origin: l, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
 	must(b, err)
 	defer f.close()
 	for len(f.taken.byID) < b.N {
@@ -109,7 +109,7 @@ func BenchmarkIdle(b *testing.B) {
 	dir := b.TempDir()
 	must(b, os.Chmod(dir, 0o700))
 	now, l := time.Now(), newLedger()
-	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Origin: l, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
 	must(b, err)
 	defer f.close()
 	for b.Loop() {

@@ -96,7 +96,7 @@ func scenario(dir string) error {
 		return err
 	}
 	now := time.Now()
-	f, err := New(Options{Dir: drop, Tasks: q, Log: q, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	f, err := New(Options{Dir: drop, Tasks: q, Log: q, Origin: q, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
 	if err != nil {
 		return err
 	}

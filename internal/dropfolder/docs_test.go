@@ -70,7 +70,7 @@ func TestDocs(t *testing.T) {
 // runBusily runs a Folder whose tasks end as soon as they have come.
 func runBusily(t *testing.T, dir string, l *ledger) (stop func()) {
 	t.Helper()
-	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Logger: slog.New(slog.DiscardHandler)})
+	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Origin: l, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)

@@ -29,6 +29,7 @@ type ledger struct {
 	orderErr  error
 	cancelErr error
 	leaseErr  error
+	rebuilt   bool
 }
 
 // booked is a task of the ledger.
@@ -160,6 +161,19 @@ func (l *ledger) ConfirmLease() error {
 	return l.leaseErr
 }
 
+func (l *ledger) Rebuilt() (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rebuilt, nil
+}
+
+func (l *ledger) ForgetRebuilt() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rebuilt = false
+	return nil
+}
+
 func (l *ledger) Cancel(_ context.Context, id, by, reason string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -228,7 +242,7 @@ func newFuzzFolder(t testing.TB) *fuzzFolder {
 	t.Helper()
 	dir := inMemory(t)
 	m := &fuzzFolder{ledger: newLedger(), now: time.Unix(1_800_000_000, 0), t: t}
-	f, err := New(Options{Dir: dir, Tasks: m.ledger, Log: m.ledger, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return m.now }})
+	f, err := New(Options{Dir: dir, Tasks: m.ledger, Log: m.ledger, Origin: m.ledger, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return m.now }})
 	must(t, err)
 	m.Folder = f
 	m.step()

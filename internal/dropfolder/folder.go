@@ -27,6 +27,7 @@ type Folder struct {
 	scannedAt time.Time
 	idle      time.Duration // between the last two scans, where nothing wakes us
 	recovered time.Time     // when taken/ was read last
+	rebuilt   bool          // see distrust
 	// ready are the names in pending/ that the last scan found due, oldest first.
 	ready []string
 	// settling says that some of what the last scan saw waits for its second look.
@@ -157,6 +158,7 @@ func (f *Folder) round(ctx context.Context) time.Duration {
 	f.submit(ctx, now, b)
 	f.carryOut(ctx, now)
 	f.syncMoves()
+	f.endDistrust(now)
 	return f.pause(now)
 }
 
@@ -218,7 +220,10 @@ func (f *Folder) reopen(now time.Time) (err error) {
 		f.layout = nil
 		return err
 	}
-	return f.recover(now)
+	if err := f.recover(now); err != nil {
+		return err
+	}
+	return f.distrust()
 }
 
 // scan looks at pending/ and requests/, when it is time and what was found before
@@ -246,6 +251,9 @@ func (f *Folder) scan(now time.Time) {
 		f.opts.Logger.Info("files of the drop folder whose names are hidden or do not end in .json, and folders, are left alone", "example", files.left)
 	}
 	f.ready, f.wanted, f.settling = files.due, wishes.due, files.settles || wishes.settles
+	if f.rebuilt {
+		f.ready, f.wanted = nil, nil // those in taken/ come first
+	}
 	switch {
 	case f.settling:
 		f.idle, f.scanAt = 0, now.Add(f.opts.settle())

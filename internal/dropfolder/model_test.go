@@ -68,7 +68,7 @@ func (m *machine) path(parts ...string) string {
 }
 
 func (m *machine) begin(t *rapid.T) {
-	f, err := New(Options{Dir: m.dir, Tasks: m.ledger, Log: m.ledger, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return m.now }})
+	f, err := New(Options{Dir: m.dir, Tasks: m.ledger, Log: m.ledger, Origin: m.ledger, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return m.now }})
 	check(t, err)
 	f.cursor = m.ledger.LastIndex()
 	m.folder = f

@@ -17,6 +17,8 @@ type Options struct {
 	Dir   string
 	Tasks Tasks
 	Log   Log
+	// Origin says whether what lies in taken/ is to be trusted.
+	Origin Origin
 	// Logger gets what an operator should know.
 	Logger *slog.Logger
 	// Now is the clock. Defaults to time.Now.
@@ -75,8 +77,8 @@ const (
 )
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Dir == "" || o.Tasks == nil || o.Log == nil || o.Logger == nil {
-		return o, errors.New("dropfolder: Dir, Tasks, Log and Logger are required")
+	if o.Dir == "" || o.Tasks == nil || o.Log == nil || o.Origin == nil || o.Logger == nil {
+		return o, errors.New("dropfolder: Dir, Tasks, Log, Origin and Logger are required")
 	}
 	if o.Now == nil {
 		o.Now = time.Now

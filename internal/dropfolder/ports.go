@@ -29,6 +29,14 @@ type Tasks interface {
 	ConfirmLease() error
 }
 
+// Origin is what the folder needs to know of where the queue comes from.
+type Origin interface {
+	// Rebuilt says whether the queue was restored or repaired, so that tasks may be missing
+	// that it had accepted, and ForgetRebuilt was not called since.
+	Rebuilt() (bool, error)
+	ForgetRebuilt() error
+}
+
 // Log is what the folder needs of the event log, which tells it that tasks ended.
 type Log interface {
 	// Records returns at most limit records with an Index of at least from, in order.

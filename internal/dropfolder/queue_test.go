@@ -113,7 +113,7 @@ func TestWithTheRealQueue(t *testing.T) {
 	q, err := openQueue(dir)
 	must(t, err)
 	defer q.Close()
-	f, err := New(Options{Dir: filepath.Join(dir, "queue"), Tasks: q, Log: q, Logger: slog.New(slog.DiscardHandler)})
+	f, err := New(Options{Dir: filepath.Join(dir, "queue"), Tasks: q, Log: q, Origin: q, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

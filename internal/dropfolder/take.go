@@ -263,6 +263,14 @@ func (f *Folder) judge(e *entry, now time.Time, content []byte, b *batch) {
 	if sub.ID == "" {
 		sub.ID = e.ticket
 	}
+	switch unknown, err := f.unknown(e, sub.ID); {
+	case err != nil:
+		f.postpone(e, now, err)
+		return
+	case unknown:
+		f.reject(e, now, whyUnknown)
+		return
+	}
 	b.entries = append(b.entries, e)
 	b.subs = append(b.subs, Submission{Submission: sub, Ticket: e.ticket})
 	b.bytes += len(content)

@@ -16,6 +16,7 @@ type entry struct {
 	// endedAt is from when on its outcome is to be written; zero = it has not ended,
 	// as far as we know.
 	endedAt time.Time
+	before  bool // it lay there when the queue was made anew, and is not settled
 	written bool // its outcome is in done/, but maybe not on disk
 }
 

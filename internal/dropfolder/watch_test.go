@@ -57,7 +57,7 @@ func TestRunOnRealTime(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o700))
 	l := newLedger()
-	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Logger: slog.New(slog.DiscardHandler)})
+	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Origin: l, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -86,7 +86,7 @@ func TestRunEndsWithItsEventLog(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o700))
 	l := newLedger()
-	f, err := New(Options{Dir: dir, Tasks: l, Log: brokenLog{l}, Logger: slog.New(slog.DiscardHandler)})
+	f, err := New(Options{Dir: dir, Tasks: l, Log: brokenLog{l}, Origin: l, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	if err := f.Run(t.Context()); !errors.Is(err, errBroken) {
 		t.Errorf("it ended with %v", err)
@@ -97,7 +97,7 @@ func TestRunEndsWithItsEventLog(t *testing.T) {
 // what becomes a task is whole, no version becomes two, and the last becomes one.
 func TestWriterThatReplacesItsFile(t *testing.T) {
 	dir, l := inMemory(t), newLedger()
-	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Logger: slog.New(slog.DiscardHandler)})
+	f, err := New(Options{Dir: dir, Tasks: l, Log: l, Origin: l, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	must(t, os.Mkdir(filepath.Join(dir, "pending"), 0o700))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -81,7 +81,7 @@ func bubble(t *testing.T, dir string, test func(w *world)) {
 func newWorld(t *testing.T, dir string) *world {
 	w := &world{T: t, dir: dir, ledger: newLedger(), log: &logBuffer{}}
 	w.opts = Options{
-		Dir: dir, Tasks: w.ledger, Log: w.ledger, Network: true,
+		Dir: dir, Tasks: w.ledger, Log: w.ledger, Origin: w.ledger, Network: true,
 		Logger: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	return w
