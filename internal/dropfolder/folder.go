@@ -166,7 +166,7 @@ func (f *Folder) round(ctx context.Context) time.Duration {
 func (f *Folder) pause(now time.Time) time.Duration {
 	settle := f.opts.settle()
 	more := len(f.wanted) > 0 || f.taken.endDue(now) ||
-		!f.closed(now) && (len(f.ready) > 0 || f.taken.settleDue(now, settle, f.opts.Patience))
+		!f.closed(now) && (len(f.ready) > 0 || f.taken.settleDue(now, &f.opts))
 	settles := f.taken.settles(now, settle)
 	f.busy.Store(more || settles || f.settling)
 	f.through.Store(f.cursor)
@@ -232,6 +232,7 @@ func (f *Folder) scan(now time.Time) {
 	if len(f.ready) > 0 || len(f.wanted) > 0 || now.Before(f.scanAt) {
 		return
 	}
+	f.setClock(now)
 	f.scannedAt, f.idle = now, min(f.idle+pollBusy, pollIdle)
 	f.scanAt = now.Add(f.idle)
 	files, err := f.pending.scan(f.layout.pending, now, &f.opts)

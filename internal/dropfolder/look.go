@@ -77,18 +77,17 @@ func strangeness(st *unix.Stat_t, maxBytes int64) string {
 }
 
 // givenUp says whether nobody can be writing the file any more.
-func (l *look) givenUp(now time.Time, patience time.Duration) bool {
-	changed := time.Unix(l.id.ctime.Unix())
-	return now.Sub(l.since) >= patience || now.Sub(changed) >= stalePatiences*patience
+func (l *look) givenUp(now time.Time, opts *Options) bool {
+	return now.Sub(l.since) >= opts.Patience || opts.clock.age(l.id.ctime, now) >= stalePatiences*opts.Patience
 }
 
 // due says whether something can be done about the file.
-func (l *look) due(now time.Time, settle, patience time.Duration) bool {
+func (l *look) due(now time.Time, opts *Options) bool {
 	switch {
-	case now.Sub(l.since) < settle || now.Before(l.retryAt):
+	case now.Sub(l.since) < opts.settle() || now.Before(l.retryAt):
 		return false
 	case l.problem != "":
-		return l.givenUp(now, patience)
+		return l.givenUp(now, opts)
 	default:
 		return true
 	}
@@ -155,7 +154,7 @@ func (s *scanner) see(d *dir, name string, now time.Time, opts *Options, out *sc
 	l.seen = s.turn
 	l.observe(&st, now, opts.MaxFileBytes)
 	switch {
-	case l.due(now, opts.settle(), opts.Patience):
+	case l.due(now, opts):
 		out.due = append(out.due, name)
 	case now.Sub(l.since) < opts.settle():
 		out.settles = true

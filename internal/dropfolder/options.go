@@ -32,6 +32,8 @@ type Options struct {
 	// MaxFileBytes is how long a file may be. Defaults to DefaultMaxFileBytes.
 	MaxFileBytes int64
 
+	// clock is what the last look at the file system's clock has found.
+	clock fileClock
 	// syncDirs is syncAll, and stat is that of a directory, for tests that want others.
 	syncDirs func(...*dir) error
 	stat     func(d *dir, name string) (unix.Stat_t, error)
@@ -62,8 +64,8 @@ const (
 	retryFirst = time.Second
 	retryLast  = 30 * time.Second
 	// stalePatiences is after how many times the patience a file counts as given up
-	// by its age alone. Who comes from cron does not stay for the patience; the
-	// clocks of two hosts may differ by less than this.
+	// by its age alone, by the clock of the file system that stamped it. Who comes from
+	// cron does not stay for the patience.
 	stalePatiences = 5
 
 	// maxBatch and maxBatchBytes bound what is read and submitted at once.

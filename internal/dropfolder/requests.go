@@ -66,7 +66,7 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 	case code == task.CodeConflict:
 		f.opts.Logger.Info("a task that another host asked to cancel has ended already", "task", req.Cancel, "by", req.By)
 		return f.done(name)
-	case code == task.CodeNotFound && (f.mayCome() || !l.givenUp(now, f.opts.Patience)):
+	case code == task.CodeNotFound && (f.mayCome() || !l.givenUp(now, &f.opts)):
 		l.retryAt = now.Add(pollBusy) // the task itself may still be on its way, as a file
 		return nil
 	case code == task.CodeNotFound, code == task.CodeInvalid, code == task.CodeUnsupported:

@@ -288,7 +288,7 @@ func (f *Folder) settleTaken(now time.Time, b *batch) {
 			f.taken.unsettled = append(f.taken.unsettled, list[i:]...)
 			return
 		}
-		if !e.look.due(now, f.opts.settle(), f.opts.Patience) && (e.look.problem == "" || now.Before(e.look.retryAt)) {
+		if !e.look.due(now, &f.opts) && (e.look.problem == "" || now.Before(e.look.retryAt)) {
 			f.taken.unsettled = append(f.taken.unsettled, e)
 			continue
 		}
@@ -309,9 +309,9 @@ func (f *Folder) settle(e *entry, now time.Time, b *batch) {
 	}
 	e.look.observe(&st, now, f.opts.MaxFileBytes)
 	switch {
-	case e.look.problem == "" && e.look.due(now, f.opts.settle(), f.opts.Patience):
+	case e.look.problem == "" && e.look.due(now, &f.opts):
 		f.settleContent(e, now, b)
-	case e.look.problem != "" && e.look.givenUp(now, f.opts.Patience):
+	case e.look.problem != "" && e.look.givenUp(now, &f.opts):
 		f.reject(e, now, e.look.problem)
 	default:
 		f.again(e, now)

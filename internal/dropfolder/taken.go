@@ -108,8 +108,8 @@ func (t *taken) earlier(e *entry) []*entry {
 func (t *taken) failed() bool { return len(t.ended) > 0 || len(t.unsettled) > 0 }
 
 // settleDue says whether something can be done about an unsettled entry.
-func (t *taken) settleDue(now time.Time, settle, patience time.Duration) bool {
-	return slices.ContainsFunc(t.unsettled, func(e *entry) bool { return e.look.due(now, settle, patience) })
+func (t *taken) settleDue(now time.Time, opts *Options) bool {
+	return slices.ContainsFunc(t.unsettled, func(e *entry) bool { return e.look.due(now, opts) })
 }
 
 // endDue says whether an outcome can be written.
