@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,15 @@ func TestHangingFileServer(t *testing.T) {
 		dir := t.TempDir()
 		saysWhatHangs(t, dir, dir, nil, "ps", "the workspace, "+dir, "looking at the folder")
 	})
+	t.Run("queue below the current folder", func(t *testing.T) {
+		t.Parallel()
+		work := t.TempDir()
+		dir := filepath.Join(work, "logs", "env_queue")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		saysWhatHangs(t, dir, "", nil, "ps", "the folder of a queue, "+dir, "looking at the folder")
+	})
 	t.Run("log of the daemon", func(t *testing.T) {
 		t.Parallel()
 		work := t.TempDir()
@@ -68,13 +78,21 @@ func TestHangingFileServer(t *testing.T) {
 	})
 }
 
-// saysWhatHangs runs a command where a folder hangs.
+// saysWhatHangs runs a command where a folder hangs, in a workspace or, if it names none,
+// two folders above.
 func saysWhatHangs(t *testing.T, hangs, workspace string, environ []string, args string, wants ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "unshare", append([]string{"-m", "--propagation", "private", "bash", "-e", "-c", hangingFolder, "bash", hangs,
-		filepath.Join(bin, "dspy-agent"), "--workspace", workspace}, strings.Fields(args)...)...)
+	named := []string{"--workspace", workspace}
+	if workspace == "" {
+		named = nil
+	}
+	cmd := exec.CommandContext(ctx, "unshare", slices.Concat([]string{"-m", "--propagation", "private", "bash", "-e", "-c", hangingFolder, "bash", hangs,
+		filepath.Join(bin, "dspy-agent")}, named, strings.Fields(args))...)
+	if workspace == "" {
+		cmd.Dir = filepath.Dir(filepath.Dir(hangs))
+	}
 	cmd.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "XDG_RUNTIME_DIR=" + run}, environ...)
 	cmd.WaitDelay = time.Second // for what it left behind, which must not hold our pipe
 	var said bytes.Buffer

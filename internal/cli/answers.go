@@ -28,7 +28,11 @@ func (s *session) settings(c *cli.Context) (config.Config, error) {
 	if err := s.answers(c.Context, "the home folder", s.env.getenv("HOME")); err != nil {
 		return config.Config{}, err
 	}
-	return config.Load(s.given(c))
+	given, err := s.given(c)
+	if err != nil {
+		return config.Config{}, err
+	}
+	return config.Load(given)
 }
 
 // config loads the configuration for the workspace that is meant: the one that is

@@ -182,7 +182,7 @@ func (c *completion) arguments() []string {
 func (c *completion) config() config.Config {
 	given := config.Given{WorkspaceFlag: c.workspace, ConfigFlag: c.file, Cwd: c.s.env.Cwd, Lookup: c.s.env.getenv}
 	if c.workspace == "" {
-		given.Found = c.s.nearestWorkspace()
+		given.Found, _ = c.s.nearestWorkspace(c.ctx) // what hangs is not completed
 	}
 	cfg, err := config.Load(given)
 	if err != nil {

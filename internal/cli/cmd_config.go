@@ -130,7 +130,11 @@ func (s *session) configInit(c *cli.Context) error {
 	if c.Bool("json") {
 		return usagef("config init prints no JSON")
 	}
-	path, err := config.FileFor(s.given(c))
+	given, err := s.given(c)
+	if err != nil {
+		return err
+	}
+	path, err := config.FileFor(given)
 	if err != nil {
 		return err
 	}
@@ -144,7 +148,10 @@ func (s *session) configInit(c *cli.Context) error {
 // configCheck looks at a file alone when one is named, else at all that would be
 // read, the environment included.
 func (s *session) configCheck(c *cli.Context, file string) error {
-	given := s.given(c)
+	given, err := s.given(c)
+	if err != nil {
+		return err
+	}
 	if file != "" {
 		given.ConfigFlag = file
 		given.Lookup = s.homeOnly

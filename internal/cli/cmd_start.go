@@ -68,7 +68,7 @@ func (s *session) start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s.tellOtherWorkspace(c.String("workspace"), cfg)
+	s.tellOtherWorkspace(c.Context, c.String("workspace"), cfg)
 	if c.Bool("foreground") {
 		argv := append(append([]string{program}, daemonArgs(c, cfg)...), "--foreground")
 		if err := s.env.Exec(program, argv, s.env.Environ); err != nil {

@@ -18,13 +18,16 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 	return doctor.Patient{
 		UID: os.Geteuid(), Environ: s.env.Environ, Now: s.now, Version: version.String(),
 		SupervisorSocket: s.env.SupervisorSocket,
-		Load:             func() doctor.Loaded { return loadAnyway(s.given(c)) },
-		Orchestrator:     s.findDaemon,
-		Start:            startHint,
-		Owner:            ownerForDoctor,
-		Holder:           app.HolderPID,
-		Health:           s.healthForDoctor,
-		DropFolder:       app.DropFolderTrouble,
+		Load: func() doctor.Loaded {
+			given, _ := s.given(c) // what hangs is found by the checks
+			return loadAnyway(given)
+		},
+		Orchestrator: s.findDaemon,
+		Start:        startHint,
+		Owner:        ownerForDoctor,
+		Holder:       app.HolderPID,
+		Health:       s.healthForDoctor,
+		DropFolder:   app.DropFolderTrouble,
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -11,35 +12,40 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// given is what the configuration is loaded from.
-func (s *session) given(c *cli.Context) config.Given {
+// given is what the configuration is loaded from. With an error, which says what hangs, it
+// is the current folder's.
+func (s *session) given(c *cli.Context) (_ config.Given, err error) {
 	g := config.Given{
 		WorkspaceFlag: c.String("workspace"), ConfigFlag: c.String(cmdConfig), Cwd: s.env.Cwd, Lookup: s.env.getenv,
 	}
 	if g.WorkspaceFlag == "" && c.Command.Name != cmdStart {
-		g.Found = s.nearestWorkspace()
+		g.Found, err = s.nearestWorkspace(c.Context)
 	}
-	return g
+	return g, err
 }
 
 // nearestWorkspace returns the nearest folder from the current one up that has a
 // queue of ours; "" if there is none. It does not look above the home folder, where
-// a look may mount something.
-func (s *session) nearestWorkspace() string {
+// a look may mount something, nor into what does not answer: that is the error.
+func (s *session) nearestWorkspace(ctx context.Context) (string, error) {
 	queue := config.Default("").QueueDir
 	if given := s.env.getenv("ENV_QUEUE_DIR"); given != "" {
 		queue = given
 	}
 	if filepath.IsAbs(queue) {
-		return "" // one queue, wherever we are
+		return "", nil // one queue, wherever we are
 	}
 	home := filepath.Clean(s.env.getenv("HOME"))
 	for dir := s.env.Cwd; ; dir = filepath.Dir(dir) {
+		at := filepath.Join(dir, queue)
+		if err := s.answers(ctx, "the folder of a queue", at); err != nil {
+			return "", err
+		}
 		switch {
-		case holdsQueue(filepath.Join(dir, queue)):
-			return dir
+		case holdsQueue(at):
+			return dir, nil
 		case dir == home || dir == filepath.Dir(dir):
-			return ""
+			return "", nil
 		}
 	}
 }
@@ -61,12 +67,12 @@ func holdsQueue(dir string) bool {
 
 // tellOtherWorkspace says, where a queue is about to be made below another one, how
 // to start that instead.
-func (s *session) tellOtherWorkspace(named string, cfg config.Config) {
+func (s *session) tellOtherWorkspace(ctx context.Context, named string, cfg config.Config) {
 	if named != "" || holdsQueue(cfg.QueueDir) {
 		return
 	}
-	above := s.nearestWorkspace()
-	if above == "" {
+	above, err := s.nearestWorkspace(ctx)
+	if err != nil || above == "" {
 		return
 	}
 	given := config.Given{WorkspaceFlag: above, Cwd: s.env.Cwd, Lookup: s.env.getenv}
