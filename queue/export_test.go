@@ -25,3 +25,12 @@ func (o Options) WithTerms(t Terms) Options {
 
 // BootTime is CLOCK_BOOTTIME.
 func BootTime() int64 { return bootTime() }
+
+// OnApproach calls f when the queue directory is looked at before it is locked.
+func (o Options) OnApproach(f func()) Options {
+	o.mountOf = func(dir string) (mounts.Mount, error) {
+		f()
+		return mountOf(dir)
+	}
+	return o
+}

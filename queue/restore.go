@@ -45,12 +45,12 @@ func Restore(ctx context.Context, opts Options, path string, how RestoreOptions,
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return Repaired{}, task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", opts.Dir, err)
 	}
-	q, placeholder, err := holdPlace(ctx, opts, how.Replace)
+	q, empty, err := holdPlace(ctx, opts, how.Replace)
 	if err != nil {
 		return Repaired{}, err
 	}
-	out, err := q.restore(ctx, src, how, placeholder, progress)
-	if err == nil && placeholder {
+	out, err := q.restore(ctx, src, how, empty, progress)
+	if err == nil && empty {
 		err = os.Remove(q.path)
 	}
 	return out, errors.Join(err, q.letGo(q.file.Close))
@@ -73,29 +73,37 @@ func openBackup(ctx context.Context, opts Options, path string) (*Queue, error) 
 }
 
 // holdPlace locks the database in use, or, where there is none, an empty file in its
-// place, so that nobody makes a queue there meanwhile.
-func holdPlace(ctx context.Context, opts Options, replace bool) (q *Queue, placeholder bool, err error) {
-	path, err := currentPath(opts.Dir)
-	switch {
-	case task.CodeOf(err) == task.CodeNotFound:
-		f, err := os.OpenFile(filepath.Join(opts.Dir, firstGeneration), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return nil, false, task.Errorf(task.CodeUnavailable, "make a queue in %s: %w", opts.Dir, err)
-		}
-		if err := f.Close(); err != nil {
-			return nil, false, err
-		}
-		placeholder = true
-	case err != nil && !replace:
+// place, so that nobody makes a queue there meanwhile. What is in the place is known only
+// under the lock: somebody may have made a queue there while we waited for it.
+func holdPlace(ctx context.Context, opts Options, replace bool) (q *Queue, empty bool, err error) {
+	_, err = currentPath(opts.Dir)
+	if task.CodeOf(err) == task.CodeNotFound {
+		err = makePlace(filepath.Join(opts.Dir, firstGeneration))
+	}
+	if err != nil {
 		return nil, false, err
-	case err == nil && !replace && fileSize(path) > 0:
-		return nil, false, task.Errorf(task.CodeConflict, "%w in %s; restore into another workspace, or with --force in its place (it is kept, beside the restored one)", ErrNotEmpty, opts.Dir)
 	}
-	q, err = holdFile(ctx, opts)
-	if err == nil && !placeholder && fileSize(q.path) == 0 {
-		placeholder = true // an earlier restoration has left it
+	if q, err = holdFile(ctx, opts); err != nil {
+		return nil, false, err
 	}
-	return q, placeholder, err
+	empty = fileSize(q.path) == 0
+	if !empty && !replace {
+		err := task.Errorf(task.CodeConflict, "%w in %s; restore into another workspace, or with --force in its place (it is kept, beside the restored one)", ErrNotEmpty, opts.Dir)
+		return nil, false, errors.Join(err, q.letGo(q.file.Close))
+	}
+	return q, empty, nil
+}
+
+// makePlace makes an empty file, or leaves one that is there.
+func makePlace(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return task.Errorf(task.CodeUnavailable, "make a queue in %s: %w", filepath.Dir(path), err)
+	}
+	return nil
 }
 
 func (q *Queue) restore(ctx context.Context, src *Queue, how RestoreOptions, fresh bool, progress Progress) (Repaired, error) {
