@@ -80,9 +80,7 @@ func New(opts Options) (*Backend, error) {
 	}
 	present, former := spools(opts.SpoolDir, id)
 	shared := onServer(opts.SpoolDir)
-	if shared {
-		former = slices.DeleteFunc(former, func(dir string) bool { return ofTwin(dir, id) })
-	}
+	former = slices.DeleteFunc(former, func(dir string) bool { return ofTwin(dir, id) })
 	return &Backend{
 		opts: opts, layout: taskfiles.Layout{Dir: opts.TasksDir}, id: id, spool: present, former: former,
 		down:  connecting,

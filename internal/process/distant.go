@@ -44,13 +44,14 @@ func toldOf(s task.State) told {
 
 // far says whether no supervisor of this host can know of an attempt with that handle.
 // A machine that was restarted under another name and a twin of it, made from the same
-// image, look alike: where a twin could see the folder, what ran there is not lost.
+// image, look alike. What runs on a twin is not lost, and it may see the folder though it
+// is on a disk of ours, which we serve to it.
 func (b *Backend) far(h handle) bool {
 	switch h.where(b.id) {
 	case elsewhere, otherPIDs:
 		return true
 	case beforeBoot:
-		return b.shared && h.Host != b.id.Name
+		return h.Host != b.id.Name
 	default:
 		return false
 	}

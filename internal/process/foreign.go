@@ -185,8 +185,8 @@ func spoolBoot(dir string) string {
 }
 
 // ofTwin says whether a spool that bears the id of this machine is that of another
-// one, which was made from the same image. Where others can see the folder that has to
-// be thought of.
+// one, which was made from the same image. A folder on a disk of ours is seen by others
+// where we serve it to them.
 func ofTwin(dir string, id host.Identity) bool {
 	c, err := readCard(dir)
 	return err == nil && c.Host != id.Name && c.Boot != id.Boot

@@ -208,23 +208,22 @@ func TestForeignSpools(t *testing.T) {
 	}
 }
 
-// A machine with our id, another boot and another name may be a twin of ours where it
-// could see the folder. Elsewhere it is ours, and was restarted.
+// A machine with our id, another boot and another name may be a twin of ours, also where
+// the folder is on a disk of ours: it may be served to others.
 func TestTwinMachine(t *testing.T) {
 	id := host.Identity{Machine: "m", Boot: "b", PIDs: 7, Name: "n"}
 	for what, c := range map[string]struct {
-		h      handle
-		shared bool
-		want   bool
+		h    handle
+		want bool
 	}{
-		"a twin":               {handle{Machine: "m", Boot: "x", Host: "other"}, true, true},
-		"renamed, on a disk":   {handle{Machine: "m", Boot: "x", Host: "other"}, false, false},
-		"restarted":            {handle{Machine: "m", Boot: "x", Host: "n"}, true, false},
-		"another machine":      {handle{Machine: "x", Boot: "x", Host: "n"}, false, true},
-		"here":                 {handle{Machine: "m", Boot: "b", PIDs: 7, Host: "n"}, true, false},
-		"in another container": {handle{Machine: "m", Boot: "b", PIDs: 8, Host: "n"}, false, true},
+		"a twin, or renamed":   {handle{Machine: "m", Boot: "x", Host: "other"}, true},
+		"restarted":            {handle{Machine: "m", Boot: "x", Host: "n"}, false},
+		"another machine":      {handle{Machine: "x", Boot: "x", Host: "n"}, true},
+		"here":                 {handle{Machine: "m", Boot: "b", PIDs: 7, Host: "n"}, false},
+		"renamed, not started": {handle{Machine: "m", Boot: "b", PIDs: 7, Host: "other"}, false},
+		"in another container": {handle{Machine: "m", Boot: "b", PIDs: 8, Host: "n"}, true},
 	} {
-		if got := (&Backend{id: id, shared: c.shared}).far(c.h); got != c.want {
+		if got := (&Backend{id: id}).far(c.h); got != c.want {
 			t.Errorf("%s: %v", what, got)
 		}
 	}

@@ -94,24 +94,25 @@ func launchedAs(t *testing.T, seq task.Seq, h handle) task.Task {
 	return apply(t, assigned(t, seq, sh("true")), task.Event{Kind: task.EventLaunched, Attempt: 1, Handle: h.encode()})
 }
 
-// What ran before the machine was restarted is lost, under whatever name it has
-// now. What runs on another machine of the same name is left alone, and said.
+// What ran before the machine was restarted is lost. What runs on another machine of the
+// same name, or under another name on one with our id, is left alone, and said.
 func TestRestartedMachineIsSaid(t *testing.T) {
 	p := newPlace(t)
 	opts := p.options("q")
 	id, err := host.This()
 	must(t, err)
-	before := launchedAs(t, 1, handle{Host: "old-name", Machine: id.Machine, Boot: "another", PID: 1})
+	before := launchedAs(t, 1, handle{Host: id.Name, Machine: id.Machine, Boot: "another", PID: 1})
 	version1 := launchedAs(t, 2, handle{Host: id.Name, Boot: "another", PID: 1})
 	twin := launchedAs(t, 3, handle{Host: id.Name, Machine: "another", Boot: "another", PID: 1})
 	container := launchedAs(t, 4, handle{Host: "c", Machine: "another", Boot: id.Boot, PIDs: id.PIDs + 1, PID: 1})
-	d := p.daemon(t, opts, before, version1, twin, container)
+	image := launchedAs(t, 5, handle{Host: "of-one-image", Machine: id.Machine, Boot: "another", PID: 1})
+	d := p.daemon(t, opts, before, version1, twin, container, image)
 	for _, tk := range []task.Task{before, version1} {
 		if ev := d.end(tk.Ref()).Event; ev.Kind != task.EventVanished || !strings.Contains(ev.Text, "restarted") {
 			t.Fatalf("event %+v", ev)
 		}
 	}
-	for _, tk := range []task.Task{twin, container} {
+	for _, tk := range []task.Task{twin, container, image} {
 		if ev := d.await(tk.Ref(), task.EventNoted).Event; !strings.Contains(ev.Text, "left alone") {
 			t.Fatalf("event %+v", ev)
 		}
