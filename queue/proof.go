@@ -14,9 +14,9 @@ const (
 	dead verdict = iota
 	// deadIfSilent: it is dead unless its heartbeat is seen.
 	deadIfSilent
-	// replaceableIfSilent: it is dead, unless its heartbeat is seen, and may be replaced by
-	// someone who goes on with a copy of the database: whom it followed may still write into
-	// the old one.
+	// replaceableIfSilent: it is most likely dead, unless its heartbeat is seen, and may be
+	// replaced by someone who goes on with a copy of the database: if it is frozen, or whom
+	// it followed is, that one may still write into the old one.
 	replaceableIfSilent
 	// unproven: it may well be alive.
 	unproven
@@ -49,14 +49,18 @@ func (w witness) judgeAlone(o *Owner) verdict {
 	case o == nil && w.mount.Local():
 		return dead
 	case o == nil:
-		return deadIfSilent
+		return replaceableIfSilent // it is not dead for being silent: it may be frozen in a commit
 	case o.BootID == w.here.Boot:
 		return w.judgeNeighbour(o)
 	case o.Generation < w.generation:
 		// It was followed already, and wrote its name once more before it noticed.
 		return deadIfSilent
-	case w.mount.Local() && (o.Machine == w.here.Machine || o.Machine == "" && o.Host == w.here.Name):
+	case w.mount.Local() && o.Host == w.here.Name && (o.Machine == w.here.Machine || o.Machine == ""):
 		return dead // this machine was started anew since
+	case w.mount.Local() && o.Machine == w.here.Machine:
+		// It has another name since, as containers that are given its machine id do. Or it
+		// was a machine of the same image, to which we serve this disk.
+		return replaceableIfSilent
 	case !w.mount.Local() && o.Machine == w.here.Machine && o.Host == w.here.Name:
 		return deadIfSilent // started anew, unless both were cloned from one image
 	default:
@@ -79,7 +83,7 @@ func (w witness) judgeNeighbour(o *Owner) verdict {
 	case sameTable:
 		return dead
 	case w.mount.FUSE():
-		return deadIfSilent // its locks are what a program says they are
+		return replaceableIfSilent // its locks are what a program says they are
 	default:
 		return unproven
 	}

@@ -25,7 +25,7 @@ func TestJudge(t *testing.T) {
 		want  verdict
 	}{
 		{"nobody is named, and we have a lock that is true", "ext4", nil, false, dead},
-		{"nobody is named on a server", "nfs4", nil, false, deadIfSilent},
+		{"nobody is named on a server", "nfs4", nil, false, replaceableIfSilent},
 		{"our kernel grants its lock once", "ext4", &us, true, dead}, // the folder was copied while it was open
 		{"our kernel grants its lock once, on a server as well", "nfs4", &us, true, dead},
 		{"a process that is gone", "fuse.x", &us, false, dead},
@@ -34,10 +34,12 @@ func TestJudge(t *testing.T) {
 		{"one that held another database", "ext4", but(func(o *Owner) { o.Generation = 2 }), false, dead},
 		{"one that died before its copy was in use", "nfs4", but(func(o *Owner) { o.Generation = 2 }), false, replaceableIfSilent},
 		{"another container, without the lock", "ext4", container, false, dead},
-		{"another container, and a lock that a program granted", "fuse.x", container, false, deadIfSilent},
+		{"another container, and a lock that a program granted", "fuse.x", container, false, replaceableIfSilent},
 		{"another container, with another database", "ext4", but(func(o *Owner) { o.PIDs, o.Generation = 2, 2 }), false, unproven},
 		{"before this machine was started anew", "ext4", rebooted, false, dead},
 		{"an older release, before this machine was started anew", "ext4", but(func(o *Owner) { o.BootID, o.Machine, o.PIDs = "earlier", "", 0 }), false, dead},
+		{"this machine under another name, or one of its image that we serve our disk to", "ext4", but(func(o *Owner) { o.BootID, o.Host = "other", "g" }), false, replaceableIfSilent},
+		{"a name of ours, on another machine", "ext4", but(func(o *Owner) { o.BootID, o.Machine = "other", "n" }), false, unproven},
 		{"this machine, or one of its image", "nfs4", rebooted, false, deadIfSilent},
 		{"a clone with a name of its own", "nfs4", but(func(o *Owner) { o.BootID, o.Host = "other", "g" }), false, unproven},
 		{"another machine on our disk", "ext4", elsewhere, false, unproven},
