@@ -83,7 +83,7 @@ func TestCareNeedsNoOwner(t *testing.T) {
 	_, repair := queue.Repair(ctx, opts, nil)
 	_, compact := queue.Compact(ctx, opts, nil)
 	_, verify := queue.Verify(ctx, opts, nil)
-	_, backup := queue.Backup(ctx, opts, filepath.Join(t.TempDir(), "b"), nil)
+	_, _, backup := queue.Backup(ctx, opts, filepath.Join(t.TempDir(), "b"), nil)
 	for name, err := range map[string]error{"repair": repair, "compact": compact, "verify": verify, "backup": backup} {
 		if !errors.Is(err, queue.ErrLocked) {
 			t.Errorf("%s: %v", name, err)
@@ -266,7 +266,7 @@ func TestRestore(t *testing.T) {
 	was := verifySound(t, dir)
 	want := snapshotOf(t, dir)
 	file := filepath.Join(t.TempDir(), "backup.db")
-	if _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
+	if _, _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -294,6 +294,32 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// TestBackupOfDamaged: a backup that is damaged does not take the place of an earlier one.
+func TestBackupOfDamaged(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := mixedQueue(t)
+	file := filepath.Join(t.TempDir(), "backup.db")
+	if _, kept, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil || !kept.Sound || kept.Path != file {
+		t.Fatalf("the backup is %+v (%v)", kept, err)
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoilRecord(t, dir, "mixed-007")
+	_, kept, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil)
+	if err != nil || kept.Sound || kept.Path != file+".damaged" {
+		t.Errorf("the damaged backup is %+v (%v)", kept, err)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the earlier backup has changed (%v)", err)
+	}
+	if v, err := queue.VerifyFile(ctx, kept.Path, queue.Options{}, nil); err != nil || v.Sound() {
+		t.Errorf("beside it is %+v (%v)", v, err)
+	}
+}
+
 // TestOwnersAreFollowed: what is restored or repaired goes on behind the owners that
 // the database had, each of which has left records under a number of its own.
 func TestOwnersAreFollowed(t *testing.T) {
@@ -308,7 +334,7 @@ func TestOwnersAreFollowed(t *testing.T) {
 		closeQueue(t, q)
 	}
 	file, restored := filepath.Join(t.TempDir(), "backup.db"), filepath.Join(t.TempDir(), "new")
-	if _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
+	if _, _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := queue.Restore(ctx, queue.Options{Dir: restored}, file, queue.RestoreOptions{}, nil); err != nil {

@@ -124,7 +124,7 @@ func init() {
 func TestCareFailpoints(t *testing.T) {
 	t.Parallel()
 	made := mixedQueue(t)
-	if _, err := queue.Backup(context.Background(), queue.Options{Dir: made}, filepath.Join(made, "backup"), nil); err != nil {
+	if _, _, err := queue.Backup(context.Background(), queue.Options{Dir: made}, filepath.Join(made, "backup"), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range failpoint.Names() {

@@ -14,7 +14,7 @@ import (
 func backupOf(t *testing.T, dir string) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "backup.db")
-	if _, err := queue.Backup(context.Background(), queue.Options{Dir: dir}, file, nil); err != nil {
+	if _, _, err := queue.Backup(context.Background(), queue.Options{Dir: dir}, file, nil); err != nil {
 		t.Fatal(err)
 	}
 	return file

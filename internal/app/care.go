@@ -66,8 +66,8 @@ func (c Care) Repair(ctx context.Context) (queue.Repaired, error) {
 	return queue.Repair(ctx, c.options(), c.Progress)
 }
 
-// Backup writes a copy of the database into a file.
-func (c Care) Backup(ctx context.Context, path string) (queue.Copied, error) {
+// Backup writes a copy of the database into a file, and looks at all of it.
+func (c Care) Backup(ctx context.Context, path string) (queue.Copied, queue.Kept, error) {
 	return queue.Backup(ctx, c.options(), path, c.Progress)
 }
 

@@ -19,7 +19,7 @@ import (
 
 // jsonBackup is the answer of queue backup.
 type jsonBackup struct {
-	File    string `json:"file" doc:"the copy"`
+	File    string `json:"file" doc:"the copy; beside the name that was asked for if it is not sound"`
 	Bytes   int64  `json:"bytes" doc:"its size"`
 	QueueID string `json:"queue_id" doc:"the queue that it is of"`
 	Sound   bool   `json:"sound" doc:"nothing is wrong with it"`
@@ -38,12 +38,6 @@ func (s *session) queueBackup(c *cli.Context, args []string) error {
 		return usagef("queue backup: %s is the queue's own folder, where a file could take the place of the database; choose another", filepath.Dir(path))
 	}
 	j, err := s.backup(c.Context, care, cfg, path)
-	if err == nil {
-		var v app.Verified
-		if v, err = care.VerifyFile(c.Context, path); err == nil {
-			j.Sound = v.Sound()
-		}
-	}
 	s.endProgress()
 	if err != nil {
 		return err
@@ -54,7 +48,7 @@ func (s *session) queueBackup(c *cli.Context, args []string) error {
 		s.out.printf("backed up: %s, %s\n", oneLine(j.File), humanize.IBytes(uint64(j.Bytes)))
 	}
 	if err == nil && !j.Sound {
-		return &exitError{code: exitFailed, msg: fmt.Sprintf("the backup is as damaged as the queue is; %s queue verify says what is wrong", Program)}
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("the backup is as damaged as the queue is, so it is in %s, and no earlier one was replaced; %s queue verify says what is wrong", oneLine(j.File), Program)}
 	}
 	return err
 }
@@ -70,10 +64,10 @@ func sameFolder(a, b string) bool {
 
 // backup has the daemon make the copy if there is one.
 func (s *session) backup(ctx context.Context, care app.Care, cfg config.Config, path string) (jsonBackup, error) {
-	j := jsonBackup{File: path}
+	var j jsonBackup
 	if cfg.GRPCAddr == "" && liveOwner(cfg.QueueDir) == nil {
-		done, err := care.Backup(ctx, path)
-		j.Bytes, j.QueueID = done.Bytes, done.QueueID
+		done, kept, err := care.Backup(ctx, path)
+		j.Bytes, j.QueueID, j.File, j.Sound = done.Bytes, done.QueueID, kept.Path, kept.Sound
 		return j, err
 	}
 	cl, err := s.dial(ctx, cfg, false)
@@ -90,8 +84,9 @@ func (s *session) backup(ctx context.Context, care app.Care, cfg config.Config, 
 	if err != nil {
 		return j, err
 	}
-	j.Bytes, j.QueueID = last.GetSize(), last.GetQueueId()
-	return j, f.Commit()
+	kept, err := f.Keep(ctx, s.careProgress())
+	j.Bytes, j.QueueID, j.File, j.Sound = last.GetSize(), last.GetQueueId(), kept.Path, kept.Sound
+	return j, err
 }
 
 // download takes a copy of the database from the daemon, and returns the last chunk.
