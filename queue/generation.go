@@ -76,11 +76,19 @@ func readCurrent(dir string) (string, error) {
 		return "", task.Errorf(task.CodeInternal, "%s names %q, which is not a queue database; write the name of the newest queue-*.db file into it", filepath.Join(dir, currentFile), name)
 	}
 	if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-		return "", task.Errorf(task.CodeInternal,
-			"%s names %s, which is not there; put it back from a backup, or write the name of the newest queue-*.db file into CURRENT (to begin anew with an empty queue, move %s out of the way)",
-			filepath.Join(dir, currentFile), name, dir)
+		return "", task.Errorf(task.CodeInternal, "%w", &goneError{path: filepath.Join(dir, name)})
 	}
 	return name, nil
+}
+
+// goneError is for a database in use that is not there.
+type goneError struct{ path string }
+
+// Error says what can be done.
+func (e *goneError) Error() string {
+	dir, name := filepath.Split(e.path)
+	return fmt.Sprintf("%s names %s, which is not there; put it back, restore a backup with --force, or write the name of the newest queue-*.db file into CURRENT (to begin anew with an empty queue, move %s out of the way)",
+		filepath.Join(dir, currentFile), name, filepath.Clean(dir))
 }
 
 // writeCurrent makes name the database in use, if it is not already.

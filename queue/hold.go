@@ -73,7 +73,7 @@ func holdFile(ctx context.Context, opts Options) (*Queue, error) {
 			return nil, q.openFailed(err)
 		}
 		again, err := currentPath(opts.Dir)
-		if err == nil && again == path {
+		if err == nil && again == path && isNamed(q.file, path) {
 			return q, nil
 		}
 		if err := errors.Join(err, q.letGo(q.file.Close)); err != nil {
@@ -171,6 +171,13 @@ func giveName(path, name string) error {
 	default:
 		return err
 	}
+}
+
+// isNamed says whether the file is the one of that name, and not one that was removed.
+func isNamed(f *os.File, name string) bool {
+	x, errX := f.Stat()
+	y, errY := os.Stat(name)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 func sameFile(a, b string) bool {

@@ -24,7 +24,7 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 			return task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", q.opts.Dir, err)
 		}
 	}
-	for {
+	for moved := 0; ; moved++ {
 		name, err := readCurrent(q.opts.Dir)
 		if err != nil {
 			return err
@@ -32,7 +32,7 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 		q.path = filepath.Join(q.opts.Dir, name)
 		err = q.openBolt(ctx)
 		switch {
-		case errors.Is(err, errMoved):
+		case errors.Is(err, errMoved) && moved < maxMoved:
 			continue
 		case q.mustTakeOver(err):
 			return q.openFailed(q.takeOver(ctx))
@@ -59,6 +59,10 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 		}
 	}
 }
+
+// maxMoved is how often the database may turn out to be another one: far more often than
+// that happens on a file system that can be relied on.
+const maxMoved = 100
 
 func (q *Queue) movedOn(name string) bool {
 	again, err := readCurrent(q.opts.Dir)
@@ -116,6 +120,11 @@ func (q *Queue) openFile(ctx context.Context, path string, flag int, mode os.Fil
 	if err = q.lock(ctx, f); err == nil {
 		err = q.acquire(ctx)
 	}
+	if err == nil && !q.apart && !isNamed(f, path) {
+		// A restoration that was refused had only taken its place, and has removed it.
+		q.lease.release()
+		q.lease, err = nil, errMoved
+	}
 	if err == nil {
 		err = q.examine(f)
 	}
@@ -160,8 +169,11 @@ func (q *Queue) examine(f *os.File) error {
 	if info.Size() > 0 {
 		return inspect(f, q.opts.wholeBytes)
 	}
-	if q.known {
+	switch {
+	case q.known:
 		return fileError("it is empty, and there was a queue in it; something has cut it down to nothing")
+	case q.opts.ReadOnly && !q.apart:
+		return noQueue(q.opts.Dir) // the place of one that was to be restored
 	}
 	return nil
 }

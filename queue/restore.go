@@ -45,15 +45,23 @@ func Restore(ctx context.Context, opts Options, path string, how RestoreOptions,
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return Repaired{}, task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", opts.Dir, err)
 	}
-	q, empty, err := holdPlace(ctx, opts, how.Replace)
+	q, empty, made, err := holdPlace(ctx, opts, how.Replace)
 	if err != nil {
 		return Repaired{}, err
 	}
 	out, err := q.restore(ctx, src, how, empty, progress)
-	if err == nil && empty {
-		err = os.Remove(q.path)
+	if empty && (err == nil || made) {
+		err = errors.Join(err, q.removeEmpty())
 	}
 	return out, errors.Join(err, q.letGo(q.file.Close))
+}
+
+// removeEmpty removes the place that was taken, which is locked.
+func (q *Queue) removeEmpty() error {
+	if fileSize(q.path) > 0 || !isNamed(q.file, q.path) {
+		return nil // somebody has put a database there
+	}
+	return removeIfThere(q.path)
 }
 
 func openBackup(ctx context.Context, opts Options, path string) (*Queue, error) {
@@ -73,25 +81,33 @@ func openBackup(ctx context.Context, opts Options, path string) (*Queue, error) 
 }
 
 // holdPlace locks the database in use, or, where there is none, an empty file in its
-// place, so that nobody makes a queue there meanwhile. What is in the place is known only
-// under the lock: somebody may have made a queue there while we waited for it.
-func holdPlace(ctx context.Context, opts Options, replace bool) (q *Queue, empty bool, err error) {
+// place, so that nobody makes a queue there meanwhile. made says that nothing but such a
+// file was ever there. What is in the place is known only under the lock: somebody may
+// have made a queue there while we waited for it.
+func holdPlace(ctx context.Context, opts Options, replace bool) (q *Queue, empty, made bool, err error) {
 	_, err = currentPath(opts.Dir)
-	if task.CodeOf(err) == task.CodeNotFound {
+	gone, lost := errors.AsType[*goneError](err)
+	switch {
+	case task.CodeOf(err) == task.CodeNotFound:
 		err = makePlace(filepath.Join(opts.Dir, firstGeneration))
+	case lost && replace:
+		// Under its own name: until there is a new one, whoever opens the queue finds that
+		// its database is empty and was not, and leaves it alone.
+		err = makePlace(gone.path)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	if q, err = holdFile(ctx, opts); err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	empty = fileSize(q.path) == 0
 	if !empty && !replace {
 		err := task.Errorf(task.CodeConflict, "%w in %s; restore into another workspace, or with --force in its place (it is kept, beside the restored one)", ErrNotEmpty, opts.Dir)
-		return nil, false, errors.Join(err, q.letGo(q.file.Close))
+		return nil, false, false, errors.Join(err, q.letGo(q.file.Close))
 	}
-	return q, empty, nil
+	_, err = os.Lstat(filepath.Join(opts.Dir, currentFile))
+	return q, empty, lost || errors.Is(err, fs.ErrNotExist), nil
 }
 
 // makePlace makes an empty file, or leaves one that is there.
