@@ -122,13 +122,9 @@ func (l *lease) take(line []seat) error {
 		return err
 	}
 	failpoint.Here("lease/placed")
-	if err := l.syncDir(); err != nil {
+	if err := l.seeNamed(); err != nil {
+		l.release() // it may name us, who are not going to be the owner
 		return err
-	}
-	l.noteNamed()
-	// A server may have answered one thing and done another.
-	if s, err := readSeat(filepath.Join(l.dir, OwnerFile)); err != nil || s.key != l.id {
-		return errors.Join(errTaken, err)
 	}
 	l.sweepClaims()
 	failpoint.Here("lease/swept")
@@ -139,6 +135,19 @@ func (l *lease) take(line []seat) error {
 	failpoint.Here("lease/beating")
 	l.seen.Store(&now)
 	l.until.Store(boot + int64(l.terms.confirm))
+	return nil
+}
+
+// seeNamed makes sure that owner.json is ours: a server may have answered one thing and
+// done another.
+func (l *lease) seeNamed() error {
+	if err := l.syncDir(); err != nil {
+		return err
+	}
+	l.noteNamed()
+	if s, err := readSeat(filepath.Join(l.dir, OwnerFile)); err != nil || s.key != l.id {
+		return errors.Join(errTaken, err)
+	}
 	return nil
 }
 
