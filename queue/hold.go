@@ -33,6 +33,7 @@ func hold(ctx context.Context, opts Options) (*Queue, error) {
 	if _, err := currentPath(opts.Dir); err != nil {
 		return nil, err
 	}
+	q.careful = true
 	if err := q.openDatabase(ctx); err != nil {
 		q.lease.release()
 		return nil, err
@@ -40,11 +41,11 @@ func hold(ctx context.Context, opts Options) (*Queue, error) {
 	return q, nil
 }
 
-// letGo ends what hold or holdFile began; closing lets go of the file.
+// letGo ends what hold or holdFile began; closing lets go of the file. The name goes
+// first: without the lock it may be another's that we remove.
 func (q *Queue) letGo(closing func() error) error {
-	err := closing()
 	q.lease.release()
-	return err
+	return closing()
 }
 
 // holdFile locks the database in use without opening it, whatever is in it.

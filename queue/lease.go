@@ -244,10 +244,17 @@ func (l *lease) publish(change func(*Owner)) error {
 		return err
 	}
 	s, err := readSeat(filepath.Join(l.dir, OwnerFile))
-	if err == nil && s.key != l.id {
+	switch {
+	case err != nil:
+	case s.owner == nil && l.local:
+		// We have the lock, which is true here: a look leaves it at that, but people go by it.
+		if err = l.deposition.Err(); err == nil {
+			err = l.restore(s)
+		}
+		return errors.Join(err, os.Remove(path))
+	case s.key != l.id:
 		return errors.Join(l.lookNow(), os.Remove(path)) // it puts that right, or we leave
-	}
-	if err == nil {
+	default:
 		err = os.Rename(path, filepath.Join(l.dir, OwnerFile))
 	}
 	if err != nil {

@@ -361,3 +361,49 @@ func TestHeartbeatOnAFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestNameIsAnnounced: who has the queue on a disk of its own is in owner.json again, if
+// that was removed or spoiled, once it has something to announce.
+func TestNameIsAnnounced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, queue.Options{Dir: dir})
+	path := filepath.Join(dir, "owner.json")
+	for i, harm := range []func() error{
+		func() error { return os.Remove(path) },
+		func() error { return os.WriteFile(path, []byte(`{"pid": 12`), 0o600) },
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		addr := fmt.Sprint("g:", i)
+		if err := q.Announce(addr, ""); err != nil {
+			t.Fatal(err)
+		}
+		if o, ok := readOwnerFile(t, dir); !ok || o.GRPC != addr || o.PID != os.Getpid() {
+			t.Errorf("owner.json has %+v", o)
+		}
+	}
+	closeQueue(t, q)
+	if left, _ := filepath.Glob(filepath.Join(dir, "*owner*")); len(left) > 0 {
+		t.Errorf("after closing there are %v", left)
+	}
+}
+
+// TestCareFollowsNobody: whoever looks after a queue does not take it over unasked, from
+// one who may still write into the database.
+func TestCareFollowsNobody(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
+	if err := os.WriteFile(filepath.Join(dir, "owner.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts := queue.Options{Dir: dir, LockTimeout: 30 * time.Millisecond}.OnMount("nfs4").WithTerms(quick)
+	if _, err := queue.Compact(context.Background(), opts, nil); !errors.Is(err, queue.ErrLocked) {
+		t.Errorf("compact: %v", err)
+	}
+	if left := databases(t, dir); len(left) != 1 || left[0] != dbPath(dir) {
+		t.Errorf("there are %v", left)
+	}
+}

@@ -34,6 +34,8 @@ func (q *Queue) openDatabase(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errMoved) && moved < maxMoved:
 			continue
+		case q.careful && errors.Is(err, errCopy):
+			return q.openFailed(q.locked()) // that one may still write into it
 		case q.mustTakeOver(err):
 			return q.openFailed(q.takeOver(ctx))
 		case err != nil:
@@ -121,14 +123,14 @@ func (q *Queue) openFile(ctx context.Context, path string, flag int, mode os.Fil
 		err = q.acquire(ctx)
 	}
 	if err == nil && !q.apart && !isNamed(f, path) {
-		// A restoration that was refused had only taken its place, and has removed it.
-		q.lease.release()
-		q.lease, err = nil, errMoved
+		err = errMoved // a restoration that was refused had only taken its place, and has removed it
 	}
 	if err == nil {
 		err = q.examine(f)
 	}
 	if err != nil {
+		q.lease.release() // under the lock, without which it may be another's name that goes
+		q.lease = nil
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

@@ -19,16 +19,17 @@ import (
 
 // Queue is an open queue. Its methods may be called by any number of goroutines.
 type Queue struct {
-	opts  Options
-	db    *bolt.DB
-	path  string   // of the database
-	file  *os.File // bbolt's, which closes it
-	known bool     // there was a database before this opening
-	id    string
-	fence uint64
-	mount mounts.Mount // what the directory is on; zero = nobody knows
-	lease *lease       // nil = this process only reads
-	apart bool         // it is looked at by itself: nobody writes it
+	opts    Options
+	db      *bolt.DB
+	path    string   // of the database
+	file    *os.File // bbolt's, which closes it
+	known   bool     // there was a database before this opening
+	id      string
+	fence   uint64
+	mount   mounts.Mount // what the directory is on; zero = nobody knows
+	lease   *lease       // nil = this process only reads
+	apart   bool         // it is looked at by itself: nobody writes it
+	careful bool         // it is looked after: nobody is followed with a copy for that
 	// listed says that the list index is true. It is not where an older release
 	// had the queue last, and this process only reads.
 	listed bool
@@ -64,9 +65,7 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 		return nil, err
 	}
 	if err := q.start(); err != nil {
-		err = errors.Join(err, q.closeDatabase())
-		q.lease.release()
-		return nil, err
+		return nil, errors.Join(err, q.letGo(q.closeDatabase))
 	}
 	return q, nil
 }
@@ -159,8 +158,7 @@ func (q *Queue) Close() error {
 			}
 		}
 		q.log.close()
-		q.closed = errors.Join(q.closed, q.closeDatabase())
-		q.lease.release() // last: whoever comes next finds all that was written
+		q.closed = errors.Join(q.closed, q.letGo(q.closeDatabase)) // whoever comes next finds all that was written
 	})
 	return q.closed
 }
