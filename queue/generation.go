@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,11 +63,12 @@ func unusedGeneration(dir string) (int, error) {
 
 // readCurrent returns the name of the database in use. Without CURRENT it is the
 // first: the queue is new, or its making was cut short. With CURRENT there has been
-// a database, and if that is gone an empty one must not take its place in silence.
+// a database, and if that is gone an empty one must not take its place in silence; nor
+// may an outdated one where CURRENT is gone.
 func readCurrent(dir string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, currentFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return firstGeneration, nil
+		return firstGeneration, onlyFirst(dir)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read which database is in use: %w", err)
@@ -81,6 +83,27 @@ func readCurrent(dir string) (string, error) {
 	return name, nil
 }
 
+// onlyFirst returns an error if there is another database than the first. One that was
+// being put in use in the place of none is not counted: with an empty file in the first
+// place a restoration was cut short.
+func onlyFirst(dir string) error {
+	names, err := generations(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find out which database is in use: %w", err)
+	}
+	newest := slices.MaxFunc(append(names, firstGeneration), func(a, b string) int { return generationOf(a) - generationOf(b) })
+	info, err := os.Stat(filepath.Join(dir, firstGeneration))
+	if newest == firstGeneration || err == nil && info.Size() == 0 {
+		return nil
+	}
+	return task.Errorf(task.CodeInternal,
+		"%s is not there, and without it nobody knows which database is in use; if nobody has put an older one there, that is %s, the newest: write its name into CURRENT",
+		filepath.Join(dir, currentFile), newest)
+}
+
 // goneError is for a database in use that is not there.
 type goneError struct{ path string }
 
@@ -91,11 +114,12 @@ func (e *goneError) Error() string {
 		filepath.Join(dir, currentFile), name, filepath.Clean(dir))
 }
 
-// writeCurrent makes name the database in use, if it is not already.
+// writeCurrent makes name the database in use, if it is not already. That it says so does
+// not mean that it was made durable: whoever wrote it may have died before.
 func writeCurrent(dir, name string) error {
 	path := filepath.Join(dir, currentFile)
 	if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == name {
-		return nil
+		return syncDir(dir) // the content is synced before it gets the name
 	}
 	return writeFileAtomic(path, []byte(name+"\n"))
 }

@@ -187,6 +187,19 @@ func sameFile(a, b string) bool {
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
+// nameCurrent writes CURRENT where the one who made the queue died before: the first
+// database needs no CURRENT, but only as long as it is the only one.
+func (q *Queue) nameCurrent(path string) error {
+	_, err := os.Lstat(filepath.Join(q.opts.Dir, currentFile))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if fileSize(path) == 0 {
+		return nil // nobody has made one
+	}
+	return q.lease.putInUse(filepath.Base(path))
+}
+
 // install puts a database that is whole and on disk in use: under a name of its own
 // first, then by CURRENT. A crash before the last step leaves the one before in use.
 func (q *Queue) install(path, what string) (name string, err error) {
@@ -196,6 +209,9 @@ func (q *Queue) install(path, what string) (name string, err error) {
 		return "", err
 	}
 	name = generationName(generation)
+	if err := q.nameCurrent(q.path); err != nil {
+		return "", err
+	}
 	crashIn(what, "before-rename")
 	if err := giveName(path, filepath.Join(dir, name)); err != nil {
 		return "", err
@@ -205,6 +221,9 @@ func (q *Queue) install(path, what string) (name string, err error) {
 	}
 	crashIn(what, "before-current")
 	if err := q.lease.putInUse(name); err != nil {
+		if errors.Is(err, ErrDeposed) { // then it is certain that it is not in use
+			err = errors.Join(err, removeIfThere(filepath.Join(dir, name)))
+		}
 		return "", err
 	}
 	crashIn(what, "after-current")
