@@ -45,6 +45,12 @@ func dieInSuccession(t *testing.T, name, hit string) {
 	if err == nil && hit == "" {
 		t.Fatal("the child never came there")
 	}
+	if b, err := os.ReadFile(filepath.Join(dir, "CURRENT")); err == nil && !strings.HasPrefix(name, "lease/") {
+		all := databases(t, dir)
+		if newest := filepath.Base(all[len(all)-1]); newest != strings.TrimSpace(string(b)) {
+			t.Errorf("%s looks like the newest database, and was never in use", newest)
+		}
+	}
 	opts := queue.Options{Dir: dir, TakeOver: true}.OnMount("nfs4").WithTerms(quick)
 	q := openQueue(t, opts)
 	for id := range strings.FieldsSeq(string(out)) {

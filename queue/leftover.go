@@ -11,12 +11,15 @@ import (
 // whoever opens the queue next for writing removes them: under the lock they are
 // nobody's, but for a copy that the owner before has made.
 
-const trialFile = "trial"
+const (
+	trialFile = "trial"
+	copyFile  = "copy"
+)
 
 // tempPattern is what os.CreateTemp makes the name out of.
 func tempPattern(of string) string { return "." + of + ".*" }
 
-var leftoverName = regexp.MustCompile(`^\.(CURRENT|owner\.json|owner\.beat|trial|try-open|verify\.db)\.[0-9]+$`)
+var leftoverName = regexp.MustCompile(`^\.(CURRENT|owner\.json|owner\.beat|trial|copy|try-open|verify\.db)\.[0-9]+(\.renamed)?$`)
 
 // removeLeftovers removes them. That it works is not needed for anything.
 func (q *Queue) removeLeftovers() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +23,7 @@ type Queue struct {
 	path    string   // of the database
 	file    *os.File // bbolt's, which closes it
 	known   bool     // there was a database before this opening
+	unnamed string   // where a copy is that is no database yet; see takeOver
 	id      string
 	fence   uint64
 	mount   mounts.Mount // what the directory is on; zero = nobody knows
@@ -65,7 +65,7 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 		return nil, err
 	}
 	if err := q.start(); err != nil {
-		return nil, errors.Join(err, q.letGo(q.closeDatabase))
+		return nil, errors.Join(err, q.dropCopy(), q.letGo(q.closeDatabase))
 	}
 	return q, nil
 }
@@ -101,7 +101,7 @@ func (q *Queue) start() error {
 		return q.startFailed(err)
 	}
 	failpoint.Here("takeover/fenced")
-	if err := q.lease.putInUse(filepath.Base(q.path)); err != nil {
+	if err := q.putInUse(); err != nil {
 		return q.commitFailed(err)
 	}
 	failpoint.Here("takeover/moved")

@@ -28,8 +28,8 @@ import (
 //  3. terms.grace later it believes nothing any more that it saw before step 2.
 //     What it has answered to anybody is in the database by now, and it will
 //     answer nothing more.
-//  4. The database is copied to the next generation, read from end to end, and
-//     given a higher fence. Then CURRENT is moved. What the former owner still
+//  4. The database is copied, read from end to end, given a higher fence, and only
+//     then the name of the next generation. Then CURRENT is moved. What the former owner still
 //     writes goes into a file that nobody reads; it is kept.
 //
 // A crash before CURRENT is moved leaves the former generation in use.
@@ -57,19 +57,69 @@ func (q *Queue) takeOver(ctx context.Context) error {
 		return err
 	}
 	from := filepath.Join(q.opts.Dir, name)
-	to := filepath.Join(q.opts.Dir, generationName(q.lease.owner.Generation))
 	q.path = from
-	if err := copyDatabase(ctx, from, to); err != nil {
-		return errors.Join(fmt.Errorf("copy %s: %w", from, err), removeIfThere(to))
+	if err := q.nameCurrent(from); err != nil {
+		return err
+	}
+	if q.unnamed, err = copyAside(ctx, from); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
 	}
 	failpoint.Here("takeover/copied")
-	q.path = to
+	q.path = q.unnamed
 	if err := q.openCopy(ctx, from); err != nil {
-		return errors.Join(err, removeIfThere(q.path))
+		return errors.Join(err, q.dropCopy())
 	}
 	failpoint.Here("takeover/checked")
-	q.opts.Logger.Warn("the queue was taken over; the former database is kept", "former", from, "database", q.path)
+	q.opts.Logger.Warn("the queue was taken over; the former database is kept", "former", from, "copy", q.path)
 	return nil
+}
+
+// copyAside copies a database to a name that no database has: until it is put in use it
+// must not be taken for one that was.
+func copyAside(ctx context.Context, from string) (path string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(from), tempPattern(copyFile))
+	if err != nil {
+		return "", err
+	}
+	if err = f.Close(); err == nil {
+		err = copyDatabase(ctx, from, f.Name())
+	}
+	if err != nil {
+		return "", errors.Join(err, removeIfThere(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// dropCopy removes a copy that was not put in use.
+func (q *Queue) dropCopy() error {
+	if q.unnamed == "" {
+		return nil
+	}
+	return removeIfThere(q.unnamed)
+}
+
+// putInUse makes our database the one in use; a copy gets the name of a database just
+// before, and loses it again if the queue is another's by now.
+func (q *Queue) putInUse() error {
+	if q.unnamed == "" {
+		return q.lease.putInUse(filepath.Base(q.path))
+	}
+	if err := q.lease.look(); err != nil {
+		return err
+	}
+	path := filepath.Join(q.opts.Dir, generationName(q.lease.owner.Generation))
+	if err := giveName(q.unnamed, path); err != nil {
+		return err
+	}
+	if err := errors.Join(removeIfThere(q.unnamed), syncDir(q.opts.Dir)); err != nil {
+		return err
+	}
+	q.path, q.unnamed = path, ""
+	err := q.lease.putInUse(filepath.Base(path))
+	if errors.Is(err, ErrDeposed) {
+		err = errors.Join(err, removeIfThere(path))
+	}
+	return err
 }
 
 // replaceOwner takes the place of a silent owner.
@@ -178,13 +228,24 @@ func copyOnce(ctx context.Context, from, to string) (err error) {
 	if err := copyBytes(ctx, dst, src, int64(before.high)*int64(before.page)); err != nil {
 		return err
 	}
-	if after, ok := readMeta(src); !ok || after != before {
+	if after, ok := readMetaAnew(from); !ok || after != before {
 		return errUnsteady
 	}
 	if err := dst.Sync(); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(to))
+}
+
+// readMetaAnew opens the file for it: a client of a file server asks what has changed when
+// a file is opened, and may answer from memory as long as it is open.
+func readMetaAnew(path string) (m meta, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return m, false
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	return readMeta(f)
 }
 
 // copyBytes copies n bytes, a few at a time so that it can be ended.

@@ -79,7 +79,7 @@ func TestTroubleEndsWithACommit(t *testing.T) {
 func TestLeftoversAreRemoved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	leftovers := []string{".CURRENT.123", ".owner.json.9", ".trial.77", ".verify.db.1"}
+	leftovers := []string{".CURRENT.123", ".owner.json.9", ".trial.77", ".verify.db.1", ".copy.5", ".try-open.8", ".try-open.8.renamed"}
 	others := []string{".CURRENT.mine", "owner.json.9", ".notes.1", ".trial."}
 	for _, name := range append(leftovers, others...) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
