@@ -41,7 +41,7 @@ func generationOf(name string) int {
 
 // currentGeneration returns the generation in use, without a look at its database.
 func currentGeneration(dir string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(dir, currentFile))
+	b, err := readSmall(filepath.Join(dir, currentFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 1, nil
 	}
@@ -66,7 +66,7 @@ func unusedGeneration(dir string) (int, error) {
 // a database, and if that is gone an empty one must not take its place in silence; nor
 // may an outdated one where CURRENT is gone.
 func readCurrent(dir string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, currentFile))
+	b, err := readSmall(filepath.Join(dir, currentFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return firstGeneration, onlyFirst(dir)
 	}
@@ -118,7 +118,7 @@ func (e *goneError) Error() string {
 // not mean that it was made durable: whoever wrote it may have died before.
 func writeCurrent(dir, name string) error {
 	path := filepath.Join(dir, currentFile)
-	if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == name {
+	if b, err := readSmall(path); err == nil && strings.TrimSpace(string(b)) == name {
 		return syncDir(dir) // the content is synced before it gets the name
 	}
 	return writeFileAtomic(path, []byte(name+"\n"))

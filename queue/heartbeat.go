@@ -93,7 +93,7 @@ func (h *heartbeat) stop() {
 
 // readBeat returns what the heartbeat says now; "" = there is none.
 func readBeat(dir string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, beatFile))
+	b, err := readSmall(filepath.Join(dir, beatFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

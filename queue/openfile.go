@@ -20,8 +20,8 @@ import (
 // openDatabase opens and locks the database that CURRENT names.
 func (q *Queue) openDatabase(ctx context.Context) error {
 	if !q.opts.ReadOnly {
-		if err := os.MkdirAll(q.opts.Dir, 0o700); err != nil {
-			return task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", q.opts.Dir, err)
+		if err := makeFolder(q.opts.Dir); err != nil {
+			return err
 		}
 	}
 	for moved := 0; ; moved++ {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -99,7 +98,7 @@ var leaseID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 // readSeat reads such a file. That it cannot be read is an error; that it says
 // nothing sensible is not.
 func readSeat(path string) (seat, error) {
-	b, err := os.ReadFile(path)
+	b, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return seat{}, nil
 	}

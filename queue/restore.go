@@ -42,8 +42,8 @@ func Restore(ctx context.Context, opts Options, path string, how RestoreOptions,
 	if err := newQueue(opts).approach(ctx); err != nil { // before anything here could hang
 		return Repaired{}, err
 	}
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return Repaired{}, task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", opts.Dir, err)
+	if err := makeFolder(opts.Dir); err != nil {
+		return Repaired{}, err
 	}
 	q, empty, made, err := holdPlace(ctx, opts, how.Replace)
 	if err != nil {

@@ -1,0 +1,65 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+)
+
+// makeFolder makes the queue directory, if it is not there, so that a power failure does
+// not take it away again, with the tasks that were accepted in it.
+func makeFolder(dir string) error {
+	var missing []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, d)
+	}
+	err := os.MkdirAll(dir, 0o700)
+	for _, d := range missing {
+		if err == nil {
+			err = syncDir(filepath.Dir(d))
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = nil // one may make a folder where one may not look
+		}
+	}
+	if err != nil {
+		return task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// maxSmall bounds what is read of the files that say who has the queue and which database
+// is in use: none has a kilobyte.
+const maxSmall = 64 << 10
+
+// readSmall reads such a file. Whatever else lies under its name is not waited for, not
+// followed and not read into memory.
+func readSmall(path string) (b []byte, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	b, err = io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err == nil && len(b) > maxSmall {
+		err = fmt.Errorf("%s is larger than any that this program writes", path)
+	}
+	return b, err
+}
