@@ -30,6 +30,18 @@ func (e *inconsistency) Error() string {
 	return fmt.Sprintf("%s: task %d %s", ErrInconsistent, e.seq, e.text)
 }
 
+// pagesError says that the pages of the database disagree.
+type pagesError struct{ cause error }
+
+func (e *pagesError) reason() string { return fmt.Sprint("database pages: ", e.cause) }
+
+func (e *pagesError) Error() string { return fmt.Sprintf("%s: %s", ErrInconsistent, e.reason()) }
+
+func (e *pagesError) Unwrap() error { return e.cause }
+
+// Is makes errors.Is(err, ErrInconsistent) true.
+func (e *pagesError) Is(target error) bool { return target == ErrInconsistent }
+
 // Is makes errors.Is(err, ErrInconsistent) true.
 func (e *inconsistency) Is(target error) bool { return target == ErrInconsistent }
 
@@ -89,7 +101,7 @@ func (q *Queue) checkPagesNow() error {
 	var found []error
 	for err := range tx.Check() { // to its end: a goroutine of bbolt's fills the channel
 		if len(found) < maxFindings {
-			found = append(found, fmt.Errorf("%w: database pages: %w", ErrInconsistent, err))
+			found = append(found, &pagesError{err})
 		}
 	}
 	return errors.Join(found...)

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -198,8 +197,10 @@ func (q *Queue) verifyFailed(v *Verified, err error) (broken bool, failed error)
 		reason = bad.Reason
 	} else if bad, ok := errors.AsType[fileError](err); ok {
 		reason = string(bad)
-	} else if errors.Is(err, ErrInconsistent) {
-		reason = strings.TrimPrefix(err.Error(), ErrInconsistent.Error()+": ")
+	} else if pages, ok := errors.AsType[*pagesError](err); ok {
+		reason = pages.reason()
+	} else if e, ok := errors.AsType[*inconsistency](err); ok {
+		reason = e.text
 	}
 	if reason == "" {
 		return false, q.openFailed(err)
