@@ -35,6 +35,22 @@ func makeFolder(dir string) error {
 	if err != nil {
 		return task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", dir, err)
 	}
+	return mine(dir)
+}
+
+// mine refuses a folder in which others could put tasks for us to run: they would run
+// with our rights. Root is somebody else, too.
+func mine(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return task.Errorf(task.CodeUnavailable, "look at queue directory %s: %w", dir, err)
+	}
+	switch {
+	case int(st.Uid) != os.Geteuid():
+		return task.Errorf(task.CodeConflict, "the queue in %s belongs to uid %d, and you are uid %d; become that user first", dir, st.Uid, os.Geteuid())
+	case st.Mode&0o022 != 0:
+		return task.Errorf(task.CodeConflict, "others can write to the queue's folder %s (mode %04o), and could have their programs run as you; run: chmod go-w %s", dir, st.Mode&0o7777, dir)
+	}
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (l *lease) keep() {
 		case <-l.beats.quit:
 			return
 		}
-		if err := l.look(); errors.Is(err, ErrDeposed) {
+		if err := l.look(); errors.Is(err, ErrDeposed) || errors.Is(err, ErrUnlinked) {
 			return
 		} else if err != nil {
 			l.logger.Warn("cannot make sure that the queue is ours", "dir", l.dir, "error", err)

@@ -54,6 +54,11 @@ func holdFile(ctx context.Context, opts Options) (*Queue, error) {
 	if err := q.approach(ctx); err != nil {
 		return nil, err
 	}
+	if !opts.ReadOnly {
+		if err := mine(opts.Dir); err != nil {
+			return nil, err
+		}
+	}
 	for {
 		path, err := currentPath(opts.Dir)
 		if err != nil {

@@ -60,6 +60,8 @@ type lease struct {
 	seen       atomic.Pointer[time.Time] // when owner.json was last known to be ours
 	until      atomic.Int64              // see Queue.LeaseUntil
 	deposition deposition
+
+	database atomic.Pointer[os.File] // bbolt's, which closes it; nil = it is not open yet
 }
 
 func newLeaseID() string {
@@ -87,10 +89,13 @@ func (l *lease) confirm() error {
 	if l == nil {
 		return nil
 	}
-	if seen := l.seen.Load(); seen != nil && within(*seen, l.clock(), l.terms.confirm) {
-		return l.deposition.Err()
+	if seen := l.seen.Load(); seen == nil || !within(*seen, l.clock(), l.terms.confirm) {
+		return l.look()
 	}
-	return l.look()
+	if err := l.deposition.Err(); err != nil {
+		return err
+	}
+	return l.stillThere()
 }
 
 // within says whether less than d has passed, by both clocks. The monotonic one
@@ -116,6 +121,9 @@ func (l *lease) look() error {
 // lookNow is look, with the mutex held.
 func (l *lease) lookNow() error {
 	if err := l.deposition.Err(); err != nil {
+		return err
+	}
+	if err := l.stillThere(); err != nil {
 		return err
 	}
 	now, boot := l.clock(), bootTime() // before it is read: it is true of no later moment

@@ -76,6 +76,7 @@ func (q *Queue) start() error {
 	if q.opts.ReadOnly {
 		return q.startReading()
 	}
+	q.lease.database.Store(q.file)
 	now := task.At(q.opts.Now())
 	err := q.update(func(tx *bolt.Tx) error {
 		fresh, err := q.checkVersion(tx)

@@ -30,7 +30,7 @@ func TestRebuiltIsMarked(t *testing.T) {
 	}
 	rebuilt(false, false)
 	file, mark := filepath.Join(t.TempDir(), "backup.db"), filepath.Join(dir, "REBUILT")
-	if _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
+	if _, _, err := queue.Backup(ctx, queue.Options{Dir: dir}, file, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := queue.Restore(ctx, queue.Options{Dir: dir}, file, queue.RestoreOptions{Replace: true}, nil); err != nil {

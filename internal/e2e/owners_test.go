@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -203,4 +204,30 @@ func TestDaemonTakesFromDrain(t *testing.T) {
 	if n := w.runs()["long"]; n != 1 {
 		t.Errorf("it ran %d times", n)
 	}
+}
+
+// The folder of the queue is removed under a daemon ("rm -rf logs"): nothing more is
+// acknowledged into nothing, and the daemon leaves and says why.
+func TestFolderRemovedUnderDaemon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, binaries.plain)
+	w.mustStart()
+	w.dspyOK("submit", "--id", "before", "--wait", "--", "true")
+	if err := os.RemoveAll(filepath.Dir(w.queueDir)); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.dspy("submit", "--id", "after", "--", "true"); a.code == exitDone {
+		t.Errorf("a submission is acknowledged: %q %q", a.out, a.err)
+	}
+	select {
+	case <-w.daemon().dead:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the daemon stays")
+	}
+	if said := tail(filepath.Join(w.runtime, "daemon.out"), 5); !strings.Contains(said, "was removed while it was in use") {
+		t.Errorf("it said %q", said)
+	}
+	w.mustStart() // anew
+	w.dspyOK("submit", "--id", "after", "--wait", "--", "true")
+	w.endDaemon()
 }
