@@ -19,12 +19,15 @@ func TestFolderOfOthers(t *testing.T) {
 	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
 	refused := func(word string) {
 		t.Helper()
-		_, err := queue.Open(ctx, queue.Options{Dir: dir})
-		if task.CodeOf(err) != task.CodeConflict || !strings.Contains(err.Error(), word) {
-			t.Errorf("it is opened: %v", err)
-		}
-		if _, err := queue.Repair(ctx, queue.Options{Dir: dir}, nil); task.CodeOf(err) != task.CodeConflict || !strings.Contains(err.Error(), word) {
-			t.Errorf("it is repaired: %v", err)
+		_, opened := queue.Open(ctx, queue.Options{Dir: dir})
+		_, repaired := queue.Repair(ctx, queue.Options{Dir: dir}, nil)
+		for _, err := range []error{opened, repaired} {
+			if task.CodeOf(err) != task.CodeConflict {
+				t.Fatalf("it is used: %v", err)
+			}
+			if msg := err.Error(); !strings.Contains(msg, word) {
+				t.Errorf("it says %q", msg)
+			}
 		}
 	}
 	for _, mode := range []os.FileMode{0o777, 0o775, os.ModeSticky | 0o757} {

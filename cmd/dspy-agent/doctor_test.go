@@ -25,9 +25,8 @@ func doctor(t *testing.T, argv ...string) map[string]finding {
 	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "XDG_RUNTIME_DIR=" + run}
 	cmd.WaitDelay = time.Second // for what it left behind, which must not hold our pipe
 	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Fatalf("%v, want exit code 1\n%s", err, out)
+	if code := cmd.ProcessState.ExitCode(); code != 0 && code != 1 { // 1: it found a problem
+		t.Fatalf("%v, want exit code 0 or 1\n%s", err, out)
 	}
 	var all []finding
 	if err := json.Unmarshal(out, &all); err != nil {
@@ -40,8 +39,8 @@ func doctor(t *testing.T, argv ...string) map[string]finding {
 	return found
 }
 
-// TestDoctorOnAHangingFile: owner.json is a FIFO, which hangs for whoever reads it.
-func TestDoctorOnAHangingFile(t *testing.T) {
+// TestDoctorOnAFIFO: owner.json is a FIFO, which would hang for whoever reads it as a file.
+func TestDoctorOnAFIFO(t *testing.T) {
 	t.Parallel()
 	work := t.TempDir()
 	dir := filepath.Join(work, "logs", "env_queue")
@@ -49,16 +48,8 @@ func TestDoctorOnAHangingFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := doctor(t, filepath.Join(bin, "dspy-agent"), "--workspace", work, "doctor")
-	if f := found["owner"]; f.Status != "problem" || !strings.Contains(f.Text, "no answer within 5s from the file system of the queue ("+dir+")") {
+	if f := found["owner"]; f.Status != "warning" || !strings.Contains(f.Text, "is not a file") {
 		t.Errorf("%+v", f)
-	}
-	if f, ok := found["socket"]; ok {
-		t.Errorf("what waits for another check is not to blame: %+v", f)
-	}
-	for _, name := range []string{"configuration", "workspace", "space", "access", "kernel"} {
-		if f, ok := found[name]; !ok || f.Status == "problem" {
-			t.Errorf("%s: %+v", name, f)
-		}
 	}
 	if left := mentioning(work); len(left) > 0 {
 		t.Errorf("pids %v are left", left)
@@ -69,7 +60,7 @@ func TestDoctorOnAHangingFile(t *testing.T) {
 func TestDoctorOnAHangingFileServer(t *testing.T) {
 	t.Parallel()
 	if !mayMount(t) {
-		return // TestDoctorOnAHangingFile stands for it
+		t.Skip("a file system that hangs takes namespaces, and those root: run the tests as root")
 	}
 	dir := t.TempDir()
 	found := doctor(t, "unshare", "-m", "--propagation", "private", "bash", "-e", "-c", hangingFolder, "bash", dir,

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,13 @@ func TestKilledAtRandom(t *testing.T) {
 		pause := time.NewTimer(time.Duration(rng.IntN(2000)) * time.Millisecond)
 		<-pause.C // polls: it is the time at which something is killed
 		which := rng.IntN(3)
+		if which != 0 && !full() {
+			// An engine that is killed in the middle of a start leaves a container half made,
+			// which Engine 20.10 can neither start nor find again. The long run has that, too.
+			poll(t, "all are started", func() bool {
+				return !slices.ContainsFunc(tasks, func(tk task.Task) bool { return d.get(tk.Ref()).State() < task.Running })
+			})
+		}
 		if which != 0 {
 			must(t, e.Kill())
 		}
