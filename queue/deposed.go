@@ -80,11 +80,11 @@ func (d *deposition) Err() error {
 
 // depose notes that the lease is somebody else's.
 func (l *lease) depose(by *Owner) error {
-	return l.lose(&DeposedError{Dir: l.dir, By: by}, "the queue was taken over by another process; it is left alone from here on", "by", by)
+	return l.lose(&DeposedError{Dir: l.dir, By: by})
 }
 
 // lose ends the lease.
-func (l *lease) lose(why error, text string, more ...any) error {
+func (l *lease) lose(why error) error {
 	d := &l.deposition
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -92,7 +92,7 @@ func (l *lease) lose(why error, text string, more ...any) error {
 		return err
 	}
 	d.err = task.Errorf(task.CodeUnavailable, "%w; this process changes nothing in it any more. Running tasks go on", why)
-	l.logger.Error(text, append([]any{"dir", l.dir}, more...)...)
+	l.logger.Error("the queue is lost to this process, which leaves it alone from here on", "dir", l.dir, "error", why)
 	close(d.done)
 	return d.err
 }
@@ -109,5 +109,5 @@ func (l *lease) stillThere() error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink > 0 {
 		return nil //nolint:nilerr // it was closed; and whether the disk can be read others find out
 	}
-	return l.lose(&UnlinkedError{Path: f.Name()}, "the database was removed while it was in use", "path", f.Name())
+	return l.lose(&UnlinkedError{Path: f.Name()})
 }

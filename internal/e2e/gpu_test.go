@@ -81,11 +81,11 @@ func TestGPUTask(t *testing.T) {
 	w, _ := newGPUWorld(t, gputest.GPUs(2)+"util_gpu = 100\n")
 	w.mustStart()
 	out := filepath.Join(w.workspace, "out")
-	print := `echo "$CUDA_DEVICE_ORDER $CUDA_VISIBLE_DEVICES" > ` + out
+	show := `echo "$CUDA_DEVICE_ORDER $CUDA_VISIBLE_DEVICES" > ` + out
 	w.submit(
-		submission("two", print+".two", onGPUs(2)),
+		submission("two", show+".two", onGPUs(2)),
 		submission("none", `echo "[${CUDA_VISIBLE_DEVICES-unset}]" > `+out+".none"),
-		submission("class", print+".class; sleep 0.2", func(r *pb.SubmitTaskRequest) { r.Class = "gpu_short" }),
+		submission("class", show+".class; sleep 0.2", func(r *pb.SubmitTaskRequest) { r.Class = "gpu_short" }),
 	)
 	for id, want := range map[string]string{"two": "PCI_BUS_ID 0,1", "none": "[]", "class": "PCI_BUS_ID 0"} {
 		if info := w.await(id); info.GetState() != "succeeded" {
@@ -194,7 +194,7 @@ func TestGPUStorm(t *testing.T) {
 		`echo "$DSPY_TASK_ID $CUDA_VISIBLE_DEVICES end $(date +%s%N)" >> ` + log
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for sent := 0; sent < tasks; sent++ {
+		for sent := range tasks {
 			if err := w.trySubmit(submission(fmt.Sprint("t", sent), line, onGPUs(1+rnd.IntN(3)))); err != nil {
 				t.Error(err)
 				return

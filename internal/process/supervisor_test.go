@@ -43,6 +43,7 @@ func TestPool(t *testing.T) {
 	if got := d.count(task.EventStarted); got != 1 {
 		t.Fatalf("%d run, want 1", got)
 	}
+	poll(t, "the first word of the first", func() bool { return fileSize(order) > 0 })
 	limit = 3
 	d.launch(tasks[0]) // a repeat starts nothing and brings the new limit
 	d.await(tasks[1].Ref(), task.EventStarted)
