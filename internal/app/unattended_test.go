@@ -278,7 +278,7 @@ func TestSameHolderForAllTries(t *testing.T) {
 		return held.Holder
 	}
 	far := &queue.Owner{Host: "login2", BootID: "another", PID: 77, Fence: 9}
-	named, unnamed := holder(&queue.LockedError{Owner: far}), holder(&queue.LockedError{})
+	named := holder(&queue.LockedError{Owner: far})
 	trial := filepath.Join(conf.QueueDir, tryopen.TrialFile+"1")
 	if err := errors.Join(os.WriteFile(trial, nil, 0o600), os.Chtimes(conf.QueueDir, time.Time{}, time.Now().Add(time.Hour))); err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestSameHolderForAllTries(t *testing.T) {
 	if named != holder(&queue.LockedError{Owner: far}) {
 		t.Error("a file that was made beside the queue makes another holder")
 	}
-	unnamed = holder(&queue.LockedError{}) // on a local disk, where nobody tries, the folder tells as well
+	unnamed := holder(&queue.LockedError{}) // on a local disk, where nobody tries, the folder tells as well
 	openForCalls(t, conf, true).leave(t)
 	if unnamed == holder(&queue.LockedError{}) {
 		t.Error("who has written the queue since is told as the one before")
