@@ -147,10 +147,11 @@ bench: toolcheck-build setup-tests ## All benchmarks there are, small ones inclu
 	set -x; go test -run '^$$' -bench . -benchmem -timeout 60m $(GOTEST) $$pkgs
 
 .PHONY: bench-line
-bench-line: toolcheck-build ## From submit to running; /bin/true beside a bare loop; a drain with nothing to do; all costs at 1,000, 200,000 and a million waiting tasks
+bench-line: toolcheck-build ## From submit to running; /bin/true beside a bare loop; a drain with nothing to do; restart and all costs at 1,000, 200,000 and a million waiting tasks
 	$(BENCH) -bench '^BenchmarkSubmitToRunning$$' ./internal/e2e
 	$(BENCH) -bench '^BenchmarkTrue$$' -benchtime 5x ./internal/e2e
 	$(BENCH) -bench '^BenchmarkDrainOfNothing$$' ./internal/e2e
+	$(BENCH) -bench '^BenchmarkRestart$$' ./internal/e2e
 	DSPY_BENCH_MILLION=1 $(BENCH) -bench '^Benchmark(Backlog|Memory)$$' ./queue
 
 .PHONY: bench-submit

@@ -41,7 +41,7 @@ const (
 // larger one they are those that lead to others, about one in a hundred: opening
 // must not take longer the more there is. The others are met by whoever reads
 // them; see guard.go.
-const maxWhole = 64 << 20
+const maxWhole = 8 << 20
 
 var native = binary.NativeEndian
 
@@ -219,8 +219,10 @@ type image struct {
 	// whole says that every page is looked at, and not only those that lead to
 	// others.
 	whole bool
-	// leafRoom is room for the elements of one leaf after another.
-	leafRoom []element
+	// leafRoom is room for the elements of one leaf after another, and branchRoom for
+	// those of branches, one for each that is not being looked at.
+	leafRoom   []element
+	branchRoom [][]element
 }
 
 func (im *image) check() error {
@@ -374,10 +376,15 @@ func (im *image) node(id uint64, keys keyRange, depth int) (last []byte, err err
 }
 
 func (im *image) branch(p treePage, keys keyRange, depth int) (last []byte, err error) {
-	all, err := p.elements(nil)
+	var room []element
+	if n := len(im.branchRoom); n > 0 {
+		room, im.branchRoom = im.branchRoom[n-1], im.branchRoom[:n-1]
+	}
+	all, err := p.elements(room)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { im.branchRoom = append(im.branchRoom, all) }()
 	last = keys.first
 	for i, e := range all {
 		below := keyRange{e.key, keys.end}
