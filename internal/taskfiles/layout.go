@@ -32,6 +32,9 @@ func (l Layout) ResultPath(r task.Ref) string { return l.path(r, ".result.json")
 // is remembered about it while it is there.
 func (l Layout) ContainerDir(r task.Ref) string { return l.path(r, ".container") }
 
+// JobDir is where a Slurm job's own files are: what it reads, and what it noted.
+func (l Layout) JobDir(r task.Ref) string { return l.path(r, ".slurm") }
+
 // Files are all the files that an attempt may have.
 func (l Layout) Files(r task.Ref) []string {
 	return []string{l.LogPath(r), l.LogPath(r) + cutsSuffix, l.PayloadPath(r), l.ResultPath(r)}

@@ -1,0 +1,215 @@
+package slurm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Errors of Client.
+var (
+	// ErrMissing: Slurm's commands are not on PATH.
+	ErrMissing = errors.New("slurm is not installed here")
+	// ErrUnanswered: the controller did not answer, or not in time. What was asked of it
+	// may have been done.
+	ErrUnanswered = errors.New("the slurm controller does not answer")
+)
+
+// Client calls Slurm's commands, without a shell and with a time limit.
+type Client struct {
+	// Dir is where the commands are; "" = on PATH.
+	Dir string
+	// Env is what they are given beside LC_ALL and the format of times. Nil = of this
+	// process, what says where Slurm and the user's things are.
+	Env []string
+	// Patience is how long a command may take; 0 = DefaultPatience.
+	Patience time.Duration
+}
+
+// DefaultPatience is more than twice the time that Slurm's commands give a controller
+// unless they are told otherwise (MessageTimeout, 10 s).
+const DefaultPatience = 25 * time.Second
+
+// kept are the variables that commands, and through sbatch jobs, have from us. Those that
+// begin with SBATCH_ are not among them: they would win over what a script says.
+var kept = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER", "KRB5CCNAME"}
+
+// said is what a command printed.
+type said struct{ out, err string }
+
+// run calls a command. An error is an *exec.ExitError with what it printed to stderr, or
+// matches ErrMissing or ErrUnanswered.
+func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...string) (said, error) {
+	patience := c.Patience
+	if patience <= 0 {
+		patience = DefaultPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	path := name
+	if c.Dir != "" {
+		path = c.Dir + "/" + name
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = c.environ()
+	cmd.Dir = "/"
+	cmd.WaitDelay = time.Second
+	if stdin != nil {
+		cmd.Stdin = bytes.NewReader(stdin)
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	s := said{out.String(), strings.TrimSpace(errs.String())}
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return s, fmt.Errorf("%w: there is no %s on PATH", ErrMissing, name)
+	case ctx.Err() != nil:
+		return s, fmt.Errorf("%w: %s took longer than %s", ErrUnanswered, name, patience)
+	default:
+		return s, fmt.Errorf("%s: %w: %s", name, err, lastLine(s.err))
+	}
+}
+
+func (c *Client) environ() []string {
+	env := c.Env
+	if env == nil {
+		for _, k := range kept {
+			if v, ok := os.LookupEnv(k); ok {
+				env = append(env, k+"="+v)
+			}
+		}
+	}
+	// Times as seconds since 1970: every other format is without a zone.
+	return append(env[:len(env):len(env)], "LC_ALL=C", "SLURM_TIME_FORMAT=%s")
+}
+
+func lastLine(text string) string {
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// Submit calls sbatch with a script and returns the number of the job. An error that
+// matches *Refusal is an answer; any other leaves open whether there is a job.
+func (c *Client) Submit(ctx context.Context, script []byte, args ...string) (job string, err error) {
+	s, err := c.run(ctx, script, "sbatch", append([]string{"--parsable"}, args...)...)
+	if err != nil {
+		if r := refusalIn(s.err); r != nil {
+			return "", r
+		}
+		return "", err
+	}
+	job, _, _ = strings.Cut(strings.TrimSpace(lastLine(strings.TrimSpace(s.out))), ";") // ID, or ID;CLUSTER
+	if _, err := strconv.ParseUint(job, 10, 64); err != nil {
+		return "", fmt.Errorf("sbatch answered %q, which is no number of a job", s.out)
+	}
+	return job, nil
+}
+
+// Queue returns the user's jobs whose names begin with prefix: all that Slurm still
+// knows, those that ended a short while ago included.
+func (c *Client) Queue(ctx context.Context, prefix string) ([]Job, error) {
+	s, err := c.run(ctx, nil, "squeue", "--me", "--noheader", "--states=all", "--format="+queueFormat)
+	if err != nil {
+		return nil, unanswered(err)
+	}
+	var jobs []Job
+	for line := range strings.Lines(s.out) {
+		j, ok := parseJob(strings.TrimSuffix(line, "\n"))
+		if ok && strings.HasPrefix(j.Name, prefix) {
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs, nil
+}
+
+// unanswered makes ErrUnanswered of every failure of a command that only asks: it has
+// nothing else to say.
+func unanswered(err error) error {
+	if errors.Is(err, ErrMissing) || errors.Is(err, ErrUnanswered) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnanswered, err)
+}
+
+// Cancel ends jobs. Those that have ended, or are not known, are no error.
+func (c *Client) Cancel(ctx context.Context, jobs ...string) error {
+	s, err := c.run(ctx, nil, "scancel", append([]string{"--quiet"}, jobs...)...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && s.err == "" {
+		return nil // --quiet is about jobs that are over; scancel ends with 1 all the same
+	}
+	return err
+}
+
+// Settings are what a Slurm says about itself.
+type Settings struct {
+	Cluster        string
+	Version        string
+	MessageTimeout time.Duration // how long a message to it may take
+	MinJobAge      time.Duration // how long it remembers a job that has ended
+	KillWait       time.Duration // between SIGTERM and SIGKILL
+}
+
+// Settings asks for them.
+func (c *Client) Settings(ctx context.Context) (Settings, error) {
+	s, err := c.run(ctx, nil, "scontrol", "show", "config")
+	if err != nil {
+		return Settings{}, unanswered(err)
+	}
+	return parseSettings(s.out), nil
+}
+
+func parseSettings(text string) Settings {
+	values := map[string]string{}
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(line, "="); ok {
+			values[strings.TrimSpace(k)] = strings.TrimSpace(v)
+		}
+	}
+	seconds := func(key string, otherwise time.Duration) time.Duration {
+		word, _, _ := strings.Cut(values[key], " ") // "10 sec"
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 0 {
+			return otherwise
+		}
+		return time.Duration(n) * time.Second
+	}
+	return Settings{
+		Cluster: values["ClusterName"], Version: values["SLURM_VERSION"],
+		MessageTimeout: seconds("MessageTimeout", 10*time.Second),
+		MinJobAge:      seconds("MinJobAge", 300*time.Second),
+		KillWait:       seconds("KillWait", 30*time.Second),
+	}
+}
+
+// ExitCode asks for the exit code of a batch script and the signal that ended it, of a
+// job that Slurm still knows.
+func (c *Client) ExitCode(ctx context.Context, job string) (code, signal int, err error) {
+	s, err := c.run(ctx, nil, "scontrol", "--oneliner", "show", "job", job)
+	if err != nil {
+		return 0, 0, unanswered(err)
+	}
+	for field := range strings.FieldsSeq(s.out) {
+		v, ok := strings.CutPrefix(field, "ExitCode=")
+		if !ok {
+			continue
+		}
+		a, b, _ := strings.Cut(v, ":")
+		code, err = strconv.Atoi(a)
+		if err != nil {
+			return 0, 0, fmt.Errorf("scontrol says that job %s ended with %q", job, v)
+		}
+		signal, err = strconv.Atoi(b)
+		return code, signal, err
+	}
+	return 0, 0, fmt.Errorf("scontrol says nothing about the end of job %s", job)
+}

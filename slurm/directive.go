@@ -1,0 +1,48 @@
+package slurm
+
+import (
+	"fmt"
+	"strings"
+)
+
+// CheckValue says whether a text may be the value of a directive. sbatch reads directives
+// word by word, and takes quotes, backslashes and # for its own.
+func CheckValue(v string) error {
+	if v == "" || len(v) > 256 {
+		return fmt.Errorf("%q is empty or longer than 256 characters", v)
+	}
+	for _, c := range v {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune("_.,:;+-@%/=()[]&|*!", c):
+		default:
+			return fmt.Errorf("%q has %q in it, which no value of a directive may have", v, c)
+		}
+	}
+	if v[0] == '-' {
+		return fmt.Errorf("%q begins with a dash", v)
+	}
+	return nil
+}
+
+// reserved are options by which a job is found and told apart: they are ours.
+var reserved = map[string]bool{
+	"--job-name": true, "--comment": true, "--output": true, "--error": true, "--input": true, "--export": true, "--array": true,
+	"--parsable": true, "--wrap": true, "--open-mode": true, "--chdir": true, "--wait": true, "--export-file": true, "--dependency": true,
+}
+
+// CheckDirective says whether a line may be a directive: --name, or --name=value.
+func CheckDirective(line string) error {
+	name, value, has := strings.Cut(line, "=")
+	if !strings.HasPrefix(name, "--") || len(name) < 4 || strings.Trim(name[2:], "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return fmt.Errorf("directive %q: write --name=value or --name, without #SBATCH", line)
+	}
+	if reserved[name] {
+		return fmt.Errorf("directive %q: %s is set by the scheduler, which finds the job by it", line, name)
+	}
+	if has {
+		if err := CheckValue(value); err != nil {
+			return fmt.Errorf("directive %q: %w", line, err)
+		}
+	}
+	return nil
+}
