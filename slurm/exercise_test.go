@@ -46,9 +46,6 @@ func newPlace(t testing.TB, c *slurmtest.Cluster) *place {
 		Slurm:  &Client{Env: c.Env()},
 		Logger: slog.New(slog.NewTextHandler(logWriter{t, &sync.Mutex{}}, nil)),
 	}}
-	if err := os.MkdirAll(p.opts.TasksDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { p.clear(t) })
 	return p
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -23,6 +24,9 @@ const mostNews = 1 << 20
 
 // create makes the file, before the first job is to add to it.
 func (n *newsReader) create() error {
+	if err := os.MkdirAll(filepath.Dir(n.path), 0o700); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(n.path, os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err

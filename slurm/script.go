@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/directive"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -61,7 +62,7 @@ func directives(t task.Task, site Site) ([]string, error) {
 		if value == "" {
 			return nil
 		}
-		if err := CheckValue(value); err != nil {
+		if err := directive.Value(value); err != nil {
 			return fmt.Errorf("--%s: %w", key, err)
 		}
 		out = append(out, "--"+key+"="+value)
@@ -77,7 +78,7 @@ func directives(t task.Task, site Site) ([]string, error) {
 		}
 	}
 	for _, d := range site.Directives {
-		if err := CheckDirective(d); err != nil {
+		if err := directive.Line(d); err != nil {
 			return nil, err
 		}
 		out = append(out, d)

@@ -41,7 +41,10 @@ func (b *Backend) settle(j *job) {
 	row, there := j.row()
 	if there {
 		j.tellLaunched(row.ID)
-		j.tellNote(reasonText(row, j.record.Job != "", b.opts.Now()))
+		// What squeue said may be older than the record.
+		if begun := j.record.Job != ""; !begun || row.State.phase() == works {
+			j.tellNote(reasonText(row, begun, b.opts.Now()))
+		}
 	}
 	if !j.isOver() {
 		j.over = time.Time{}

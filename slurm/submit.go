@@ -3,6 +3,7 @@ package slurm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -56,14 +57,14 @@ var errUnprepared = errors.New("the folder of the job cannot be written")
 func (b *Backend) submit(ctx context.Context, t task.Task) (id string, err error) {
 	f := folder{b.layout, t.Ref()}
 	if err := b.news.create(); err != nil {
-		return "", errors.Join(errUnprepared, err)
+		return "", fmt.Errorf("%w: %w", errUnprepared, err)
 	}
 	text, err := f.write(t, b.opts.Site(t.Spec.Class), b.news.path)
 	if err != nil {
-		return "", errors.Join(errUnprepared, err)
+		return "", fmt.Errorf("%w: %w", errUnprepared, err)
 	}
 	if err := f.intend(b.opts.Now()); err != nil {
-		return "", errors.Join(errUnprepared, err)
+		return "", fmt.Errorf("%w: %w", errUnprepared, err)
 	}
 	failpoint.Here("slurm/before-sbatch")
 	name := nameOf(b.opts.QueueID, t.Ref())

@@ -55,7 +55,7 @@ func (s service) gpus(ctx context.Context, spec *task.Spec, class Class) error {
 	if problem := ask.Problem(); problem != "" {
 		return task.Errorf(task.CodeInvalid, "%s", problem)
 	}
-	if s.opts.GPUs == nil {
+	if s.opts.GPUs == nil || class.Elsewhere {
 		return nil // whoever runs the queue knows
 	}
 	if missing := s.opts.GPUs.Missing(ctx); missing != "" {

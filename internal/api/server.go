@@ -79,6 +79,8 @@ type Class struct {
 	Name string // an alias resolved
 	// GPUs is how many tasks of the class get that do not say what they need.
 	GPUs int
+	// Elsewhere says that its tasks may run on other machines than this one.
+	Elsewhere bool
 	// Timeout ends tasks of the class that name none; 0 = nothing does.
 	Timeout time.Duration
 }

@@ -155,7 +155,11 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err := a.newGPUs(o.Environ); err != nil {
 		return err
 	}
-	if err := a.newEngine(asProcess(a.process), asContainer(containers)); err != nil {
+	jobs, err := a.newSlurm()
+	if err != nil {
+		return err
+	}
+	if err := a.newEngine(asProcess(a.process), asContainer(containers), asSlurm(jobs, a.conf.Slurm.MaxJobs)); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {

@@ -59,8 +59,8 @@ func ready(q *queue.Queue, conf config.Config, limit time.Duration, classes []st
 		return true, nil
 	}
 	for class := range w.Ready {
-		k, known := conf.Classes[class]
-		if known && k.Later == "" && (len(classes) == 0 || slices.Contains(classes, class)) {
+		_, known := conf.Classes[class]
+		if known && (len(classes) == 0 || slices.Contains(classes, class)) {
 			return true, nil
 		}
 	}

@@ -7,11 +7,12 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/slurm"
 )
 
 // restingAll are those in the places of all backends.
 func restingAll(down string) []engine.Registration {
-	return []engine.Registration{asProcess(resting{process.Name, down}), asContainer(resting{container.Name, down})}
+	return []engine.Registration{asProcess(resting{process.Name, down}), asContainer(resting{container.Name, down}), asSlurm(resting{slurm.Name, down}, 0)}
 }
 
 func asProcess(b engine.Backend) engine.Registration {
@@ -20,6 +21,10 @@ func asProcess(b engine.Backend) engine.Registration {
 
 func asContainer(b engine.Backend) engine.Registration {
 	return engine.Registration{Backend: b, Local: true, Image: true}
+}
+
+func asSlurm(b engine.Backend, most int) engine.Registration {
+	return engine.Registration{Backend: b, NoImage: true, Most: most}
 }
 
 // resting stands for a backend where nobody runs tasks. It takes nothing

@@ -12,9 +12,9 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/payload"
 	"github.com/dspy-agent/dspy-agent/internal/process"
-	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/version"
 	"github.com/dspy-agent/dspy-agent/queue"
+	"github.com/dspy-agent/dspy-agent/slurm"
 )
 
 // This file translates the configuration into what each part wants to know.
@@ -41,7 +41,7 @@ func (a *App) classes() map[string]engine.Class {
 		if err != nil {
 			continue // no configuration is loaded with a name that leads nowhere
 		}
-		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends, Limit: c.Limit, Shut: a.drain.shut(c.Name)}
+		k := engine.Class{Name: n, Parallel: c.Parallel, Short: c.Short, Backends: c.Backends, Patience: c.Patience, Limit: c.Limit, Shut: a.drain.shut(c.Name)}
 		if c.Name != n {
 			k.Of = c.Name
 		}
@@ -65,17 +65,13 @@ func baseEnv(environ []string) []string {
 	return out
 }
 
-// class resolves the class of a submission, and refuses one whose part is not
-// in this release.
+// class resolves the class of a submission.
 func (a *App) class(name string) (api.Class, error) {
 	c, err := a.conf.Class(name)
 	if err != nil {
 		return api.Class{}, err
 	}
-	if c.Later != "" {
-		return api.Class{}, task.Errorf(task.CodeUnsupported, "class %s: %s", c.Name, c.Later)
-	}
-	out := api.Class{Name: c.Name, GPUs: c.GPUs}
+	out := api.Class{Name: c.Name, GPUs: c.GPUs, Elsewhere: slices.Contains(c.Backends, slurm.Name)}
 	if c.Enforce {
 		out.Timeout = c.Limit
 	}
@@ -89,7 +85,7 @@ func (a *App) info() api.Info {
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
-			"docker": "ok", "slurm": notYet, "gpu": a.gpuStatus(), "env-manager": notYet, "kafka": notYet,
+			"docker": "ok", "slurm": "ok", "gpu": a.gpuStatus(), "env-manager": notYet, "kafka": notYet,
 		},
 		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
@@ -99,7 +95,7 @@ func (a *App) info() api.Info {
 	} else if bad := a.queue.Damaged(); len(bad) > 0 {
 		info.Services["queue"] = damageText(bad)
 	}
-	for name, service := range map[string]string{process.Name: "process", container.Name: "docker"} {
+	for name, service := range map[string]string{process.Name: "process", container.Name: "docker", slurm.Name: "slurm"} {
 		if down := a.backends[name].Down(); down != "" {
 			info.Services[service] = "down: " + down
 		}

@@ -35,7 +35,7 @@ var parts = []string{
 
 // leaves are small packages that every part may stand on: they know none of the
 // parts and decide nothing for them.
-var leaves = []string{"internal/envelope", "internal/failpoint", "internal/host", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskfiles", "internal/taskid", "internal/tryopen"}
+var leaves = []string{"internal/directive", "internal/envelope", "internal/failpoint", "internal/host", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskfiles", "internal/taskid", "internal/tryopen"}
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
@@ -86,7 +86,7 @@ var rules = []rule{
 
 	{pkg: "proto/...", may: []string{"proto/..."}, why: "generated: the contract"},
 	{pkg: "internal/access", may: []string{"internal/task"}, why: "who may come in over TCP, for servers and clients of both daemons; it knows none of them"},
-	{pkg: "internal/config", may: []string{"internal/task", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
+	{pkg: "internal/config", may: []string{"internal/task", "internal/directive", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
 	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/docker", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},
@@ -101,6 +101,8 @@ var rules = []rule{
 	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},
+	{pkg: "internal/directive", why: "leaf: the alphabet of #SBATCH lines; the configuration refuses what the backend would"},
+	{pkg: "internal/slurmtest", helper: true, why: "clusters of a test's own"},
 	{pkg: "internal/dockertest", helper: true, why: "engines, images and a registry of a test's own"},
 	{pkg: "internal/dockertest/standin", why: "the program in containers of tests"},
 	{pkg: "internal/gputest", helper: true, why: "a machine with GPUs, for tests on machines without"},

@@ -93,9 +93,6 @@ func statsGrid() *grid {
 func (s *session) showStats(cfg config.Config, cl *client, stats *pb.QueueStats) {
 	g := statsGrid()
 	for _, k := range stats.GetClasses() {
-		if nothingIn(k) && cfg.Classes[k.GetName()].Later != "" {
-			continue // nothing can be in it yet
-		}
 		row := []string{oneLine(k.GetName())}
 		for _, col := range statsColumns {
 			row = append(row, col.cell(s.out.tty, k))

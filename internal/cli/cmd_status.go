@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -153,14 +154,20 @@ var queueColumns = []struct {
 	{"LOST", []task.State{task.Lost}},
 }
 
+// onlySlurm says that tasks of a class run in Slurm and nowhere else.
+func onlySlurm(cfg config.Config, class string) bool {
+	k, err := cfg.Class(class)
+	return err == nil && slices.Equal(k.Backends, []string{config.BackendSlurm})
+}
+
 func (s *session) showQueue(cfg config.Config, h *pb.HealthResponse) {
 	g := grid{header: []string{"CLASS"}, right: []int{1, 2, 3, 4, 5, 6}}
 	for _, col := range queueColumns {
 		g.header = append(g.header, col.title)
 	}
 	for _, k := range h.GetClasses() {
-		if cfg.Classes[k.GetClass()].Later != "" && sumStates(k, task.States) == 0 && !k.GetPaused() {
-			continue // nothing can be in it yet
+		if onlySlurm(cfg, k.GetClass()) && strings.HasPrefix(h.GetServices()["slurm"], "down") && sumStates(k, task.States) == 0 && !k.GetPaused() {
+			continue // nothing is in it, and nothing would run
 		}
 		cells := []string{k.GetClass()}
 		for _, col := range queueColumns {

@@ -9,7 +9,7 @@ import (
 
 // laterParts are the parts of later releases that a daemon names; doctor says what
 // there is of them.
-var laterParts = []string{"env-manager", "kafka", "slurm"}
+var laterParts = []string{"env-manager", "kafka"}
 
 // laterFlags are options of submit whose part is not in this release. They are
 // refused with the reason: running a task without the GPU that it asked for
@@ -36,15 +36,10 @@ func refuseLater(c *cli.Context) error {
 	return nil
 }
 
-// checkClass refuses an unknown class with the known ones, and one whose part
-// comes later with that reason.
+// checkClass refuses an unknown class with the known ones.
 func checkClass(cfg config.Config, name string) error {
-	k, err := cfg.Class(name)
-	switch {
-	case err != nil:
+	if _, err := cfg.Class(name); err != nil {
 		return usagef("%s%s", err, hint(nearest(name, cfg.ClassNames())))
-	case k.Later != "":
-		return task.Errorf(task.CodeUnsupported, "class %s: %s", name, k.Later)
 	}
 	return nil
 }

@@ -28,8 +28,10 @@ type Class struct {
 	Backends []string
 	// AliasOf is the class that this one is another name of; all else is empty then.
 	AliasOf string
-	// Later says which part, not yet there, the class waits for.
-	Later string
+	// Patience is how long a task waits for room on this machine before Slurm may have it.
+	Patience time.Duration
+	// Slurm is what its jobs are like; what is empty is as in Config.Slurm.
+	Slurm SlurmJob
 }
 
 // Names of the classes that every queue has.
@@ -56,13 +58,8 @@ const (
 	BackendSlurm     = "slurm"
 )
 
-// laterBackends has every backend that there will be, and for those that are
-// not in this release the reason why a class cannot use them.
-var laterBackends = map[string]string{
-	BackendProcess:   "",
-	BackendContainer: "",
-	BackendSlurm:     "the Slurm backend is not in this release yet; use cpu_short or cpu_long",
-}
+// knownBackends are all that a class may list.
+var knownBackends = []string{BackendContainer, BackendProcess, BackendSlurm}
 
 var className = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 
@@ -88,6 +85,30 @@ var classFields = []field[Class]{
 	}),
 	at("gpus", integer(0, 1024), func(c *Class) *int { return &c.GPUs }, Setting{
 		Meaning: "GPUs that a task of the class gets unless it says otherwise", Example: `2`,
+	}),
+	at("patience", duration(task.MaxDuration), func(c *Class) *time.Duration { return &c.Patience }, Setting{
+		Meaning: "how long a task waits for room on this machine before Slurm may have it, where backends has slurm behind process or container", Zero: "not at all", Example: `"10m"`,
+	}),
+	at("partition", textual(slurmValue, isSlurmValue), func(c *Class) *string { return &c.Slurm.Partition }, Setting{
+		Meaning: "Slurm's partition for tasks of the class", Zero: "as in [slurm]", Example: `"gpu"`,
+	}),
+	at("account", textual(slurmValue, isSlurmValue), func(c *Class) *string { return &c.Slurm.Account }, Setting{
+		Meaning: "the account that Slurm charges", Zero: "as in [slurm]", Example: `"ada"`,
+	}),
+	at("qos", textual(slurmValue, isSlurmValue), func(c *Class) *string { return &c.Slurm.QOS }, Setting{
+		Meaning: "Slurm's quality of service", Zero: "as in [slurm]", Example: `"high"`,
+	}),
+	at("constraint", textual(slurmValue, isSlurmValue), func(c *Class) *string { return &c.Slurm.Constraint }, Setting{
+		Meaning: "features that nodes must have", Zero: "as in [slurm]", Example: `"a100&nvlink"`,
+	}),
+	at("walltime", duration(task.MaxDuration), func(c *Class) *time.Duration { return &c.Slurm.Walltime }, Setting{
+		Meaning: "the time limit of jobs whose task has none", Zero: "as in [slurm]", Example: `"12h"`,
+	}),
+	at("directives", directives(), func(c *Class) *[]string { return &c.Slurm.Directives }, Setting{
+		Meaning: "more #SBATCH lines for jobs of the class, behind those of [slurm]", Zero: "none", Example: `["--exclusive"]`,
+	}),
+	at("setup", texts(), func(c *Class) *[]string { return &c.Slurm.Setup }, Setting{
+		Meaning: "lines that bash reads in a job before the task, behind those of [slurm]", Zero: "none", Example: `["module load cuda/12.4"]`,
 	}),
 	at(keyAliasOf, textual("the name of a class, or \"\"", classOrNone), func(c *Class) *string { return &c.AliasOf }, Setting{
 		Meaning: "the class is another name of this one, and has no other keys; \"\" makes a class of its own out of one that was another name",
@@ -139,16 +160,10 @@ func (c Config) ClassNames() []string {
 	return out
 }
 
-// withLater fills in the names, and for each class the part that it waits for; one
-// that is another name is looked at under its own.
-func withLater(classes map[string]Class) map[string]Class {
+// named fills in the names.
+func named(classes map[string]Class) map[string]Class {
 	for name, c := range classes {
-		c.Name, c.Later = name, ""
-		for _, b := range c.Backends {
-			if c.Later = laterBackends[b]; c.Later == "" {
-				break
-			}
-		}
+		c.Name = name
 		classes[name] = c
 	}
 	return classes

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/gpu"
@@ -46,6 +48,7 @@ type Config struct {
 	Retention  Retention
 	Output     Output
 	Containers Containers
+	Slurm      Slurm
 	Limits     Limits
 
 	// The rest is read from the environment for parts of a later release.
@@ -127,6 +130,36 @@ type Containers struct {
 	PIDs         int   // 0 = no limit
 }
 
+// Slurm says what jobs are like, and how many there may be.
+type Slurm struct {
+	SlurmJob
+	MaxJobs int // at a time, for all classes; 0 = any number
+}
+
+// SlurmJob is what a site's Slurm wants to be told. "" and 0 = nothing.
+type SlurmJob struct {
+	Partition, Account, QOS, Constraint string
+	Walltime                            time.Duration // of jobs whose task has no time limit
+	Directives                          []string
+	Setup                               []string // lines for bash
+}
+
+// SlurmJob returns what jobs of a class are like.
+func (c Config) SlurmJob(class string) SlurmJob {
+	j := c.Slurm.SlurmJob
+	k, err := c.Class(class)
+	if err != nil {
+		return j // no task of it is placed
+	}
+	own := k.Slurm
+	j.Partition, j.Account = cmp.Or(own.Partition, j.Partition), cmp.Or(own.Account, j.Account)
+	j.QOS, j.Constraint = cmp.Or(own.QOS, j.QOS), cmp.Or(own.Constraint, j.Constraint)
+	j.Walltime = cmp.Or(own.Walltime, j.Walltime)
+	j.Directives = slices.Concat(j.Directives, own.Directives)
+	j.Setup = slices.Concat(j.Setup, own.Setup)
+	return j
+}
+
 // Limits protect the queue from its own user's loops.
 type Limits struct {
 	// MaxWaiting is how many tasks may wait at once; more are refused. 0 = no bound.
@@ -158,7 +191,7 @@ func Default(workspace string) Config {
 		LogDir:     filepath.Join(workspace, "logs"),
 		GRPCListen: "127.0.0.1:50052",
 		HTTPListen: "127.0.0.1:9097",
-		Classes: withLater(map[string]Class{
+		Classes: named(map[string]Class{
 			ClassCPUShort: {Limit: time.Minute, Short: true, Backends: []string{BackendProcess, BackendContainer}},
 			ClassCPULong:  {Backends: []string{BackendProcess, BackendContainer}},
 			ClassGPUShort: {Limit: 5 * time.Minute, GPUs: 1, Backends: []string{BackendProcess, BackendContainer}},
@@ -172,6 +205,7 @@ func Default(workspace string) Config {
 		},
 		Output:     Output{MaxLogBytes: 1 << 30, MaxResultBytes: 4 << 20},
 		Containers: Containers{Network: "none", ShmBytes: 0, PIDs: 16384},
+		Slurm:      Slurm{SlurmJob: SlurmJob{Walltime: day}, MaxJobs: 1000},
 		Limits:     Limits{MaxConnections: 512},
 		GPU:        GPU{Pool: PoolAuto, Sharers: gpu.DefaultSharers, Visible: VisibleIndex},
 

@@ -103,6 +103,6 @@ func (b *builder) complainedAbout(prefix string) bool {
 // finish fills in what follows from the rest.
 func (b *builder) finish() Config {
 	b.conf.home = b.base.home
-	b.conf.Classes = withLater(maps.Clone(b.conf.Classes))
+	b.conf.Classes = named(maps.Clone(b.conf.Classes))
 	return b.conf
 }

@@ -14,7 +14,7 @@ const (
 	durations = `write a duration with its unit, such as "90s", "10m", "1h30m" or "7d", at most "36500d"`
 	sizes     = `write a size with its unit, such as "12GiB" (of 1024) or "500MB" (of 1000)`
 	addresses = `write HOST:PORT such as "127.0.0.1:50052", with a port from 0 (any free one) to 65535, or "none"`
-	tables    = `there are [capacity], [gpu], [retention], [output], [containers], [limits], [access], [classes], [types]`
+	tables    = `there are [capacity], [gpu], [retention], [output], [containers], [slurm], [limits], [access], [classes], [types]`
 	known     = `which is no class; there are cpu_short, cpu_long, gpu_short, gpu_long, gpu, gpu_slurm`
 	notTOML   = `; texts stand in quotes, as in key = "text"`
 )

@@ -3,6 +3,8 @@ package config
 import (
 	"math"
 	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // Keys and flags that other code of this package has to know.
@@ -136,6 +138,31 @@ var configFields = []field[Config]{
 		Meaning: "how many processes and threads a container may have", Zero: "no limit of its own", Example: `4096`,
 	}),
 
+	at("slurm.partition", textual(slurmValue, isSlurmValue), func(c *Config) *string { return &c.Slurm.Partition }, Setting{
+		Meaning: "the partition of jobs", Zero: "Slurm's default", Example: `"gpu"`,
+	}),
+	at("slurm.account", textual(slurmValue, isSlurmValue), func(c *Config) *string { return &c.Slurm.Account }, Setting{
+		Meaning: "the account that Slurm charges", Zero: "Slurm's default", Example: `"ada"`,
+	}),
+	at("slurm.qos", textual(slurmValue, isSlurmValue), func(c *Config) *string { return &c.Slurm.QOS }, Setting{
+		Meaning: "the quality of service", Zero: "Slurm's default", Example: `"normal"`,
+	}),
+	at("slurm.constraint", textual(slurmValue, isSlurmValue), func(c *Config) *string { return &c.Slurm.Constraint }, Setting{
+		Meaning: "features that nodes must have", Zero: "none", Example: `"a100|h100"`,
+	}),
+	at("slurm.walltime", duration(task.MaxDuration), func(c *Config) *time.Duration { return &c.Slurm.Walltime }, Setting{
+		Meaning: "the time limit of jobs whose task has none", Zero: "the partition's", Example: `"12h"`,
+	}),
+	at("slurm.directives", directives(), func(c *Config) *[]string { return &c.Slurm.Directives }, Setting{
+		Meaning: "more #SBATCH lines for all jobs", Zero: "none", Example: `["--mail-type=FAIL"]`,
+	}),
+	at("slurm.setup", texts(), func(c *Config) *[]string { return &c.Slurm.Setup }, Setting{
+		Meaning: "lines that bash reads in a job before the task", Zero: "none", Example: `["source ~/.venv/bin/activate"]`,
+	}),
+	at("slurm.max_jobs", integer(0, 1_000_000), func(c *Config) *int { return &c.Slurm.MaxJobs }, Setting{
+		Meaning: "how many jobs may be in Slurm at a time; more tasks wait here, where they can be put into another order", Zero: "any number", Example: `200`,
+	}),
+
 	at("limits.max_waiting", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
 		Meaning: "how many tasks may wait at once; more are refused", Zero: "2,000,000", Example: `100000`,
 	}),
@@ -186,6 +213,7 @@ var sections = []struct{ name, about string }{
 	{"retention", "How long the past is kept. 0 = for ever."},
 	{"output", "How much of a task's output is kept."},
 	{"containers", "What tasks with an image may do and see."},
+	{"slurm", "What jobs of Slurm are like. [classes.NAME] has the same keys for one class."},
 	{"limits", "Bounds that keep a loop in a script from filling the queue."},
 	{"access", "Who may use the TCP addresses, beside the programs of the user whose queue it is."},
 	{tableClasses, "Classes of tasks, [classes.NAME]. A name that is not here makes a new class, in which what is left out is as in cpu_long; in a class that is here, what is left out stays as it is."},

@@ -2,13 +2,14 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/directive"
 )
 
 // typ is a type of settings: how a value of it is read and written.
@@ -190,10 +191,8 @@ func list[T comparable](name, allowed string, each func(value) (T, bool), litera
 
 // backends is a list of at least one backend.
 func backends() typ[[]string] {
-	known := slices.Sorted(maps.Keys(laterBackends))
-	t := list("list of texts", "a list, best first and none twice, of "+strings.Join(known, ", "), func(v value) (string, bool) {
-		_, ok := laterBackends[v.text]
-		return v.text, v.kind == kindText && ok
+	t := list("list of texts", "a list, best first and none twice, of "+strings.Join(knownBackends, ", "), func(v value) (string, bool) {
+		return v.text, v.kind == kindText && slices.Contains(knownBackends, v.text)
 	}, quote)
 	read := t.read
 	t.read = func(v value, b base) ([]string, bool) {
@@ -201,6 +200,24 @@ func backends() typ[[]string] {
 		return got, ok && len(got) > 0
 	}
 	return t
+}
+
+const slurmValue = "a value of an #SBATCH line: letters, digits and _.,:;+-@%/=()[]&|*!, not beginning with -"
+
+func isSlurmValue(s string) bool { return s == "" || directive.Value(s) == nil }
+
+// directives is a list of #SBATCH lines.
+func directives() typ[[]string] {
+	return list("list of texts", `a list of --name=value or --name, none twice, without those by which jobs are found (--job-name, --comment, --output, --export, --array and the like)`, func(v value) (string, bool) {
+		return v.text, v.kind == kindText && directive.Line(v.text) == nil
+	}, quote)
+}
+
+// texts is a list of lines.
+func texts() typ[[]string] {
+	return list("list of texts", `a list of lines, none twice`, func(v value) (string, bool) {
+		return v.text, v.kind == kindText && v.text != "" && !strings.ContainsAny(v.text, "\x00\n")
+	}, quote)
 }
 
 // hosts is a list of host names without ports.

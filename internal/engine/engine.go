@@ -20,6 +20,7 @@ type Registration struct {
 	Local   bool // it uses this machine's capacity
 	Image   bool // it runs container images
 	NoImage bool // it runs tasks without an image
+	Most    int  // how many tasks it may have at a time; 0 = any number
 }
 
 // Options are the parts and settings of an Engine. All are required but those that say
@@ -54,6 +55,9 @@ type Class struct {
 	// longer is told of, and left alone.
 	Limit    time.Duration
 	Backends []string
+	// Patience is how long a task waits for room on this machine before a backend that is
+	// elsewhere may have it.
+	Patience time.Duration
 	// Of is the class that this is another name of; "" = it is one by itself. It is
 	// paused with that one.
 	Of string
@@ -97,9 +101,10 @@ type Engine struct {
 	last     time.Time    // of the last commit
 	demanded uint64       // the version of the list of images that backends know
 
-	late      []late // reports that wait for a look at the GPUs
-	gpusDirty bool   // the inventory is to be told who holds what
-	gpusSoon  bool   // a task waits for a GPU, and what is in its way may be over soon
+	late      []late       // reports that wait for a look at the GPUs
+	gpusDirty bool         // the inventory is to be told who holds what
+	impatient task.Instant // when a waiting task may go elsewhere; 0 = none does
+	gpusSoon  bool         // a task waits for a GPU, and what is in its way may be over soon
 
 	unconfirmed bool // it is not known whether the queue still is ours
 

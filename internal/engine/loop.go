@@ -295,7 +295,7 @@ func (e *Engine) rest(again bool) time.Duration {
 		return 0
 	}
 	d := time.Minute
-	for _, at := range []task.Instant{e.due, e.slow} {
+	for _, at := range []task.Instant{e.due, e.slow, e.impatient} {
 		if at != 0 {
 			d = min(d, max(0, at.Sub(task.At(e.now()))))
 		}

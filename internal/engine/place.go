@@ -17,6 +17,7 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 	s.Least = e.store.Least()
 	p := scheduler.NewPlanner(s)
 	e.gpusSoon = false
+	e.impatient = 0
 	if p.Full() {
 		return nil, false, nil
 	}
@@ -35,6 +36,7 @@ func (e *Engine) plan(y tally) (changes []task.Change, again bool, err error) {
 		return nil, false, err
 	}
 	d := p.Decision()
+	e.impatient = d.Next
 	if e.gpusSoon = d.Soon; d.Look && e.gpus != nil {
 		e.gpus.Look()
 	}
@@ -62,6 +64,7 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 		Capacity: e.capacity,
 		Used:     y.used,
 		Running:  y.running,
+		On:       y.on,
 		Ahead:    y.ahead,
 		Uneven:   y.uneven,
 		GPUs:     e.see(y),
@@ -69,11 +72,11 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 	paused := e.store.Paused()
 	for n, c := range e.classes {
 		s.Classes[n] = scheduler.Class{
-			Name: c.Name, Parallel: c.Parallel, Backends: c.Backends, Paused: pauseOf(paused, n, c.Of), Shut: c.Shut, AheadPerSlot: e.aheadPerSlot(c),
+			Name: c.Name, Parallel: c.Parallel, Backends: c.Backends, Patience: c.Patience, Paused: pauseOf(paused, n, c.Of), Shut: c.Shut, AheadPerSlot: e.aheadPerSlot(c),
 		}
 	}
 	for n, r := range e.backends {
-		b := scheduler.Backend{Name: n, Down: r.Backend.Down(), Local: r.Local, Image: r.Image, NoImage: r.NoImage}
+		b := scheduler.Backend{Name: n, Down: r.Backend.Down(), Local: r.Local, Image: r.Image, NoImage: r.NoImage, Most: r.Most}
 		if f, ok := r.Backend.(Fetcher); ok {
 			b.Images = f.Images()
 		}

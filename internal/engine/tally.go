@@ -12,17 +12,18 @@ import (
 type tally struct {
 	used    scheduler.Usage
 	running map[string]int         // by class, those placed ahead excepted
+	on      map[string]int         // by backend, those placed ahead excepted
 	ahead   map[string]int         // by class
 	uneven  int                    // local ones that hold more or less than one CPU, or run in a container
 	gpus    map[task.Seq]task.Task // local ones that hold GPUs
 }
 
 func newTally() tally {
-	return tally{running: make(map[string]int), ahead: make(map[string]int), gpus: make(map[task.Seq]task.Task)}
+	return tally{running: make(map[string]int), on: make(map[string]int), ahead: make(map[string]int), gpus: make(map[task.Seq]task.Task)}
 }
 
 func (y tally) clone() tally {
-	return tally{used: y.used, uneven: y.uneven, running: maps.Clone(y.running), ahead: maps.Clone(y.ahead), gpus: maps.Clone(y.gpus)}
+	return tally{used: y.used, uneven: y.uneven, running: maps.Clone(y.running), on: maps.Clone(y.on), ahead: maps.Clone(y.ahead), gpus: maps.Clone(y.gpus)}
 }
 
 // add counts the task in (sign 1) or out (sign -1). Only tasks on a local
@@ -35,6 +36,7 @@ func (y *tally) add(t task.Task, local bool, sign int) {
 		return
 	}
 	y.running[class] += sign
+	y.on[t.Status().Backend] += sign
 	if local {
 		if l.CPUMilli != 1000 || t.Spec.Image != "" {
 			y.uneven += sign

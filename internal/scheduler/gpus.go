@@ -131,3 +131,26 @@ func (w whyOf) String() string {
 	}
 	return text
 }
+
+// noGPUs says that the task needs GPUs, and this machine has none to give.
+func (p *Planner) noGPUs(h Head) bool {
+	if h.Resources.GPURequest().None() {
+		return false
+	}
+	g := p.gpusNow()
+	return g.Down != "" && !g.Soon
+}
+
+// kept is for whom devices are kept free; keep sets it back.
+func (p *Planner) kept() *keeping {
+	if p.gpus == nil {
+		return nil
+	}
+	return p.gpus.kept
+}
+
+func (p *Planner) keep(k *keeping) {
+	if p.gpus != nil {
+		p.gpus.kept = k
+	}
+}

@@ -52,19 +52,25 @@ const (
 // depends on what it is given and on nothing else. It gives no reasons.
 type Planner struct {
 	Snapshot
+	line
 	free      Usage // what is left of the capacity
 	running   map[string]int
+	on        map[string]int // by backend
 	ahead     map[string]int
-	reserved  *Head // the first that waits for room, once it has waited long
-	uneven    int   // local tasks that hold more or less than one CPU, or are in a container
-	short     bool  // somebody earlier in the line waits for room
-	elsewhere bool  // a backend that does not use this machine is up
-	here      bool  // a local backend is up
-	explain   bool  // the reasons are wanted
-	looked    bool  // full is known
-	full      bool  // what Full says
+	uneven    int  // local tasks that hold more or less than one CPU, or are in a container
+	elsewhere bool // a backend that does not use this machine is up
+	here      bool // a local backend is up
+	explain   bool // the reasons are wanted
+	looked    bool // full is known
+	full      bool // what Full says
 	gpus      *gpuPlan
 	decision  Decision
+}
+
+// line is who waits for room on this machine.
+type line struct {
+	reserved *Head // the first, once it has waited long
+	short    bool  // somebody does
 }
 
 // NewPlanner begins with the snapshot. Its Heads are not looked at.
@@ -73,6 +79,7 @@ func NewPlanner(s Snapshot) *Planner {
 		Snapshot: s,
 		free:     free(s),
 		running:  cloneCounts(s.Running),
+		on:       cloneCounts(s.On),
 		ahead:    cloneCounts(s.Ahead),
 		uneven:   s.Uneven,
 		decision: Decision{Waits: make(map[string]Wait)},
@@ -125,26 +132,64 @@ func (p *Planner) consider(h Head) (done bool) {
 		p.wait(h, class.Shut)
 		return false
 	}
-	b, why := p.backend(h, class)
+	backends, why := p.candidates(h, class)
 	if why != "" {
 		p.wait(h, why)
 		return false
 	}
-	switch image := imageOf(h, b); {
-	case image.Bad:
-		p.refuse(h, task.ImageTrouble, fmt.Sprintf("its image %s %s", h.Image, image.Why))
-		return true
-	case !image.Ready:
-		p.wait(h, p.say("its image %s %s", h.Image, image.Why))
+	return p.consult(h, class, backends)
+}
+
+// consult asks the backends that can take the head one after the other. Whoever comes
+// behind this machine gets it only when it has waited for room here, or there can be none.
+func (p *Planner) consult(h Head, class Class, backends []Backend) (done bool) {
+	var whys []string
+	for i, b := range backends {
+		switch image := imageOf(h, b); {
+		case image.Bad:
+			p.refuse(h, task.ImageTrouble, fmt.Sprintf("its image %s %s", h.Image, image.Why))
+			return true
+		case !image.Ready:
+			p.wait(h, p.say("its image %s %s", h.Image, image.Why))
+			return false
+		}
+		before, kept := p.line, p.kept()
+		lease, why := p.room(h, class, b)
+		if why == "" {
+			p.place(h, b, lease)
+			return true
+		}
+		whys = append(whys, why)
+		if i+1 == len(backends) || p.atLimit(class) {
+			break
+		}
+		if next := backends[i+1]; b.Local && !next.Local && !p.never(h) && p.patient(h, class) {
+			whys = append(whys, p.say("if there is none by then, %s gets it at %s", next.Name, h.Since.Add(class.Patience).Time().Format(time.TimeOnly)))
+			break
+		}
+		p.line = before // it does not stand in the way of others here
+		p.keep(kept)
+	}
+	p.wait(h, strings.Join(whys, "; "))
+	return false
+}
+
+// patient says that a task has still to wait for room on this machine, and notes until
+// when.
+func (p *Planner) patient(h Head, class Class) bool {
+	until := h.Since.Add(class.Patience)
+	if until <= p.Now {
 		return false
 	}
-	lease, why := p.room(h, class, b)
-	if why != "" {
-		p.wait(h, why)
-		return false
+	if p.decision.Next == 0 || until < p.decision.Next {
+		p.decision.Next = until
 	}
-	p.place(h, b, lease)
 	return true
+}
+
+// never says that this machine does not have what the task needs, busy or not.
+func (p *Planner) never(h Head) bool {
+	return h.Resources.CPU() > p.Capacity.CPUMilli || p.Capacity.MemBytes > 0 && h.Resources.MemBytes > p.Capacity.MemBytes || p.noGPUs(h)
 }
 
 // say makes a reason. Where nobody asked for reasons it only has to be one.
@@ -177,9 +222,9 @@ func (p *Planner) wait(h Head, reason string) {
 	}
 }
 
-// backend chooses the first of the task's or the class's backends that can take
-// the task now.
-func (p *Planner) backend(h Head, class Class) (Backend, string) {
+// candidates are those of the task's or the class's backends that are able to take the
+// task, the best first.
+func (p *Planner) candidates(h Head, class Class) (out []Backend, why string) {
 	names := h.Backends
 	if len(names) == 0 {
 		names = class.Backends
@@ -197,13 +242,17 @@ func (p *Planner) backend(h Head, class Class) (Backend, string) {
 		case b.Down != "":
 			whys = append(whys, p.say("backend %s is down: %s", n, b.Down))
 		default:
-			return b, ""
+			out = append(out, b)
 		}
 	}
-	if len(whys) == 0 {
-		return Backend{}, p.say("class %s has no backend", class.Name)
+	switch {
+	case len(out) > 0:
+		return out, ""
+	case len(whys) == 0:
+		return nil, p.say("class %s has no backend", class.Name)
+	default:
+		return nil, strings.Join(whys, "; ")
 	}
-	return Backend{}, strings.Join(whys, "; ")
 }
 
 // room says what the task would hold, or why there is no room for it.
@@ -211,6 +260,9 @@ func (p *Planner) room(h Head, class Class, b Backend) (task.Lease, string) {
 	need := task.Lease{CPUMilli: h.Resources.CPU(), MemBytes: h.Resources.MemBytes}
 	if p.atLimit(class) {
 		return need, p.say("class %s is at its limit of %d at a time", class.Name, class.Parallel)
+	}
+	if b.Most > 0 && p.on[b.Name] >= b.Most {
+		return need, p.say("backend %s has as many tasks as it may (%d)", b.Name, b.Most)
 	}
 	if !b.Local {
 		return need, ""
@@ -281,6 +333,7 @@ func (p *Planner) place(h Head, b Backend, lease task.Lease) {
 		return
 	}
 	p.running[h.Class]++
+	p.on[b.Name]++
 	if b.Local {
 		if lease.CPUMilli != 1000 || h.Image != "" {
 			p.uneven++

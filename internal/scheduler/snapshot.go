@@ -18,6 +18,8 @@ type Snapshot struct {
 	Running map[string]int
 	// Ahead counts, by class, the tasks that are placed ahead of a free slot.
 	Ahead map[string]int
+	// On counts the active tasks of each backend.
+	On map[string]int
 	// Uneven counts the active local tasks that hold more or less than one CPU, or run
 	// in a container, those placed ahead excepted.
 	Uneven int
@@ -38,7 +40,10 @@ type Class struct {
 	// Parallel is how many tasks of the class may be active; 0 = only the
 	// machine's capacity bounds it.
 	Parallel int
-	Backends []string    // best first
+	Backends []string // best first
+	// Patience is how long a task waits for room on this machine before a backend that
+	// is elsewhere, and comes later in Backends, may have it.
+	Patience time.Duration
 	Paused   *task.Pause // nil = it is not paused
 	// Shut says why this owner of the queue places nothing of the class; "" = it does.
 	Shut string
@@ -54,6 +59,7 @@ type Backend struct {
 	Local   bool   // uses this machine's Capacity
 	Image   bool   // runs container images
 	NoImage bool   // runs tasks without an image
+	Most    int    // how many tasks it may have at a time; 0 = any number
 	// Images is how it stands with the images that waiting tasks need, by name; nil =
 	// it needs no image to be fetched before a task is placed.
 	Images map[string]Image
@@ -115,6 +121,8 @@ type Decision struct {
 	Look bool
 	// Soon: a task waits for a GPU, and what is in its way may be over in seconds.
 	Soon bool
+	// Next is when the patience of a task is over, and somebody else may have it; 0 = of none.
+	Next task.Instant
 }
 
 // Wait is why the first task of a shape waits.

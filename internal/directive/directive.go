@@ -1,13 +1,16 @@
-package slurm
+// Package directive knows what may stand in the #SBATCH lines of a batch script. sbatch reads
+// them word by word and has an idea of quotes of its own, so that what is put there is
+// checked against an alphabet instead of being quoted. Everything in it is a function.
+package directive
 
 import (
 	"fmt"
 	"strings"
 )
 
-// CheckValue says whether a text may be the value of a directive. sbatch reads directives
+// Value says whether a text may be the value of a directive. sbatch reads directives
 // word by word, and takes quotes, backslashes and # for its own.
-func CheckValue(v string) error {
+func Value(v string) error {
 	if v == "" || len(v) > 256 {
 		return fmt.Errorf("%q is empty or longer than 256 characters", v)
 	}
@@ -30,8 +33,8 @@ var reserved = map[string]bool{
 	"--parsable": true, "--wrap": true, "--open-mode": true, "--chdir": true, "--wait": true, "--export-file": true, "--dependency": true,
 }
 
-// CheckDirective says whether a line may be a directive: --name, or --name=value.
-func CheckDirective(line string) error {
+// Line says whether a line may be a directive: --name, or --name=value.
+func Line(line string) error {
 	name, value, has := strings.Cut(line, "=")
 	if !strings.HasPrefix(name, "--") || len(name) < 4 || strings.Trim(name[2:], "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		return fmt.Errorf("directive %q: write --name=value or --name, without #SBATCH", line)
@@ -40,7 +43,7 @@ func CheckDirective(line string) error {
 		return fmt.Errorf("directive %q: %s is set by the scheduler, which finds the job by it", line, name)
 	}
 	if has {
-		if err := CheckValue(value); err != nil {
+		if err := Value(value); err != nil {
 			return fmt.Errorf("directive %q: %w", line, err)
 		}
 	}
