@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +26,7 @@ var (
 type Client struct {
 	// Dir is where the commands are; "" = on PATH.
 	Dir string
-	// Env is what they are given beside LC_ALL and the format of times. Nil = of this
-	// process, what says where Slurm and the user's things are.
+	// Env is what they are given beside LC_ALL and the format of times; see Environment.
 	Env []string
 	// Patience is how long a command may take; 0 = DefaultPatience.
 	Patience time.Duration
@@ -37,8 +36,8 @@ type Client struct {
 // unless they are told otherwise (MessageTimeout, 10 s).
 const DefaultPatience = 25 * time.Second
 
-// kept are the variables that commands, and through sbatch jobs, have from us. Those that
-// begin with SBATCH_ are not among them: they would win over what a script says.
+// kept are the variables that say where Slurm and the user's things are. Those that begin
+// with SBATCH_ are not among them: they would win over what a script says.
 var kept = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER", "KRB5CCNAME"}
 
 // said is what a command printed.
@@ -80,17 +79,17 @@ func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...str
 	}
 }
 
+// Environment is what commands, and through sbatch jobs, are to have of an environment.
+func Environment(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return !slices.Contains(kept, name)
+	})
+}
+
 func (c *Client) environ() []string {
-	env := c.Env
-	if env == nil {
-		for _, k := range kept {
-			if v, ok := os.LookupEnv(k); ok {
-				env = append(env, k+"="+v)
-			}
-		}
-	}
 	// Times as seconds since 1970: every other format is without a zone.
-	return append(env[:len(env):len(env)], "LC_ALL=C", "SLURM_TIME_FORMAT=%s")
+	return append(slices.Clip(c.Env), "LC_ALL=C", "SLURM_TIME_FORMAT=%s")
 }
 
 func lastLine(text string) string {
@@ -98,7 +97,7 @@ func lastLine(text string) string {
 }
 
 // Submit calls sbatch with a script and returns the number of the job. An error that
-// matches *Refusal is an answer; any other leaves open whether there is a job.
+// matches *RefusedError is an answer; any other leaves open whether there is a job.
 func (c *Client) Submit(ctx context.Context, script []byte, args ...string) (job string, err error) {
 	s, err := c.run(ctx, script, "sbatch", append([]string{"--parsable"}, args...)...)
 	if err != nil {
@@ -189,27 +188,4 @@ func parseSettings(text string) Settings {
 		MinJobAge:      seconds("MinJobAge", 300*time.Second),
 		KillWait:       seconds("KillWait", 30*time.Second),
 	}
-}
-
-// ExitCode asks for the exit code of a batch script and the signal that ended it, of a
-// job that Slurm still knows.
-func (c *Client) ExitCode(ctx context.Context, job string) (code, signal int, err error) {
-	s, err := c.run(ctx, nil, "scontrol", "--oneliner", "show", "job", job)
-	if err != nil {
-		return 0, 0, unanswered(err)
-	}
-	for field := range strings.FieldsSeq(s.out) {
-		v, ok := strings.CutPrefix(field, "ExitCode=")
-		if !ok {
-			continue
-		}
-		a, b, _ := strings.Cut(v, ":")
-		code, err = strconv.Atoi(a)
-		if err != nil {
-			return 0, 0, fmt.Errorf("scontrol says that job %s ended with %q", job, v)
-		}
-		signal, err = strconv.Atoi(b)
-		return code, signal, err
-	}
-	return 0, 0, fmt.Errorf("scontrol says nothing about the end of job %s", job)
 }

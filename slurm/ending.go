@@ -146,9 +146,10 @@ func (j *job) endedUnheard(row Job, there bool) {
 	switch class {
 	case task.NoFailure, task.NodeLost:
 		if class == task.NoFailure {
-			class, text = task.Vanished, fmt.Sprintf("job %s is over in Slurm, and left no record of its end (its script was killed, or the file system failed on %s)", j.record.Job, j.record.Node)
+			text = fmt.Sprintf("job %s is over in Slurm, and left no record of its end (its script was killed, or the file system failed on %s)", j.record.Job, j.record.Node)
 		}
-		j.end(task.Change{Event: task.Event{Kind: task.EventVanished, At: j.now(), Class: class, Text: text, Outcome: task.Outcome{Node: j.record.Node}}})
+		// A node that is lost to Slurm may work on: whether to try again is for on_lost.
+		j.end(task.Change{Event: task.Event{Kind: task.EventVanished, At: j.now(), Class: task.Vanished, Text: text, Outcome: task.Outcome{Node: j.record.Node}}})
 	default:
 		o := task.Outcome{ExitCode: -1, Signal: int(syscall.SIGKILL), Class: class, Message: text, Node: j.record.Node}
 		j.end(task.Change{Event: task.Event{Kind: task.EventExited, At: j.now(), Outcome: o, Unprompted: true}})

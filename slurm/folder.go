@@ -50,7 +50,7 @@ func (f folder) write(t task.Task, site Site, news string) (text []byte, err err
 	}
 	text, err = script(t, site, dir, news)
 	if err != nil {
-		return nil, &Refusal{Text: err.Error()}
+		return nil, &RefusedError{Text: err.Error()}
 	}
 	if len(t.Spec.Payload) > 0 {
 		// Only the first time: a job may read it by now.

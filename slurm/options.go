@@ -49,7 +49,6 @@ type Slurm interface {
 	Queue(ctx context.Context, prefix string) ([]Job, error)
 	Cancel(ctx context.Context, jobs ...string) error
 	Settings(ctx context.Context) (Settings, error)
-	ExitCode(ctx context.Context, job string) (code, signal int, err error)
 }
 
 // fill checks the options and sets the defaults.

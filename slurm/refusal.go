@@ -2,15 +2,15 @@ package slurm
 
 import "strings"
 
-// Refusal is sbatch's answer that there is no job, and why.
-type Refusal struct {
+// RefusedError is sbatch's answer that there is no job, and why.
+type RefusedError struct {
 	Text string // Slurm's words
 	// Later says that the same may be accepted when something else has ended.
 	Later bool
 }
 
 // Error returns Slurm's words, and what can be done.
-func (r *Refusal) Error() string { return "slurm refused the job: " + r.Text }
+func (r *RefusedError) Error() string { return "slurm refused the job: " + r.Text }
 
 // The texts of slurm_strerror (slurm_errno.c) that are an answer of the controller or of
 // sbatch itself; true = it may be otherwise later. What is not here is no answer: a
@@ -64,7 +64,7 @@ var refusals = map[string]bool{
 }
 
 // refusalIn finds the answer in what sbatch printed to stderr; nil when there is none.
-func refusalIn(stderr string) *Refusal {
+func refusalIn(stderr string) *RefusedError {
 	for line := range strings.Lines(stderr) {
 		_, text, ok := strings.Cut(line, "failed: ")
 		if !ok {
@@ -72,13 +72,13 @@ func refusalIn(stderr string) *Refusal {
 		}
 		text = strings.TrimSpace(text)
 		if later, known := refusals[text]; known {
-			return &Refusal{Text: explained(stderr, text), Later: later}
+			return &RefusedError{Text: explained(stderr, text), Later: later}
 		}
 	}
 	// sbatch's own checks, before it calls anybody.
 	for _, before := range []string{"sbatch: error: Invalid ", "sbatch: unrecognized option ", "sbatch: invalid option ", "sbatch: fatal: Invalid "} {
 		if strings.HasPrefix(stderr, before) {
-			return &Refusal{Text: strings.TrimPrefix(lastLine(stderr), "sbatch: ")}
+			return &RefusedError{Text: strings.TrimPrefix(lastLine(stderr), "sbatch: ")}
 		}
 	}
 	return nil

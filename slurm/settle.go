@@ -11,9 +11,6 @@ import (
 // that the job is over: file servers are slow to tell their clients.
 const recordGrace = 8 * time.Second
 
-// nothere is the exit code of a job that did not find its folder (wrapper.sh).
-const nothere = 97
-
 // settle does the next step of an attempt, by what is known.
 func (b *Backend) settle(j *job) {
 	if j.ended {

@@ -82,7 +82,7 @@ func pattern(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
 // submitted takes in what sbatch answered.
 func (b *Backend) submitted(ctx context.Context, j *job, id string, err error) {
-	var refused *Refusal
+	var refused *RefusedError
 	now := b.opts.Now()
 	switch {
 	case err == nil:

@@ -155,7 +155,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err := a.newGPUs(o.Environ); err != nil {
 		return err
 	}
-	jobs, err := a.newSlurm()
+	jobs, err := a.newSlurm(o.Environ)
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,9 @@ import (
 
 // newSlurm makes the backend for jobs. Whether there is a Slurm it finds out by itself,
 // and again and again: without one such tasks wait and say so.
-func (a *App) newSlurm() (*slurm.Backend, error) {
+func (a *App) newSlurm(environ []string) (*slurm.Backend, error) {
 	b, err := slurm.New(slurm.Options{
-		QueueID: a.queue.ID(), TasksDir: a.tasksDir(), Slurm: &slurm.Client{}, Logger: a.log.With("component", "slurm"),
+		QueueID: a.queue.ID(), TasksDir: a.tasksDir(), Slurm: &slurm.Client{Env: slurm.Environment(environ)}, Logger: a.log.With("component", "slurm"),
 		Confirm: a.queue.ConfirmLease, Needed: a.needed,
 		Site: func(class string) slurm.Site {
 			j := a.conf.SlurmJob(class)

@@ -166,7 +166,7 @@ func (c *Cluster) Conf() string { return filepath.Join(c.dir, "slurm.conf") }
 
 // Env is an environment for Slurm's commands.
 func (c *Cluster) Env() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "SLURM_CONF=" + c.Conf()}
+	return append((&exec.Cmd{}).Environ(), "SLURM_CONF="+c.Conf())
 }
 
 // Command is one of Slurm's, as a user types it.

@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/slurmtest"
+	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
+)
+
+// doubtfulSbatch stands before the real one: of a hundred calls, so many are answered and
+// say that they were not, so many are taken only seconds later, so many only after it was
+// submitted again, and so many not at all.
+const doubtfulSbatch = `
+script=$(mktemp "$DOUBTFUL/script.XXXXXX")
+cat >"$script"
+trouble() {
+	echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+	exit 1
+}
+case $((RANDOM % 100)) in
+[0-9]|1[0-9]) "$REAL_SBATCH" "$@" <"$script" >/dev/null; trouble ;;
+2[0-9]) (sleep 4; "$REAL_SBATCH" "$@" <"$script") >/dev/null 2>&1 & trouble ;;
+3[0-4]) (sleep 15; "$REAL_SBATCH" "$@" <"$script") >/dev/null 2>&1 & trouble ;;
+3[5-9]|4[0-4]) trouble ;;
+esac
+exec "$REAL_SBATCH" "$@" <"$script"
+`
+
+// useSlurm gives the world a cluster, and sbatch in front of it if there is a text.
+func (w *world) useSlurm(c *slurmtest.Cluster, sbatch string) {
+	w.Helper()
+	w.env = append(w.env, "SLURM_CONF="+c.Conf())
+	w.configure("[classes.far]\nbackends = [\"slurm\"]\n")
+	if sbatch == "" {
+		return
+	}
+	// Not below the world, which is removed while late calls may still use it.
+	dir, err := os.MkdirTemp("", "dspy-sbatch-")
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			w.Error(err)
+		}
+	})
+	real, err := exec.LookPath("sbatch")
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sbatch"), fmt.Appendf(nil, "#!/bin/bash\nREAL_SBATCH=%s\nDOUBTFUL=%s\n%s", real, dir, sbatch), 0o755); err != nil {
+		w.Fatal(err)
+	}
+	w.env = append(w.env, "PATH="+dir+":"+os.Getenv("PATH"))
+}
+
+// TestSlurmOnceWhateverSbatchSays: sbatch lies, is late or fails, and the daemon is killed
+// every few seconds; each task works once, and no job is left.
+func TestSlurmOnceWhateverSbatchSays(t *testing.T) {
+	t.Parallel()
+	tasks := rounds(60, 1000)
+	// 3 s, so that twice that is a doubt of 6 s: shorter than the latest answers.
+	c := slurmtest.Start(t, slurmtest.Config{Settings: "MessageTimeout=3"})
+	w := newWorld(t, binaries.plain)
+	w.useSlurm(c, doubtfulSbatch)
+	w.mustStart()
+	line := `echo "$DSPY_TASK_ID" >> ` + w.workspace + `/ran`
+	var batch []*pb.SubmitTaskRequest
+	for i := range tasks {
+		req := submission(fmt.Sprint("t", i), line)
+		req.Class = "far"
+		batch = append(batch, req)
+	}
+	w.submit(batch...)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	began := time.Now()
+	kills := 0
+	for left := tasks; left > 0; {
+		pauseFor(time.Duration(1500+rnd.IntN(4000)) * time.Millisecond)
+		w.killDaemon()
+		kills++
+		w.mustStart()
+		left = 0
+		for _, info := range w.all() {
+			if !ended(info) {
+				left++
+			}
+		}
+		if time.Since(began) > 15*time.Minute {
+			t.Fatalf("%d tasks have not ended after %s", left, time.Since(began))
+		}
+	}
+	ran := w.runs()
+	for id, info := range w.all() {
+		if ran[id] != 1 || info.GetState() != "succeeded" {
+			t.Errorf("%s ran %d times, and is %s: %s", id, ran[id], info.GetState(), info.GetOutcome().GetMessage())
+		}
+	}
+	t.Logf("%d tasks in %s, the daemon killed %d times", tasks, time.Since(began).Round(time.Second), kills)
+	w.eventually(2*time.Minute, "no job is left", func() bool {
+		return c.Command(t, "squeue", "--me", "-h", "-t", "PD,R,CF,CG", "-o", "%i") == ""
+	})
+	total := strings.Count(c.Command(t, "scontrol", "show", "job", "-o")+"\n", "JobId=")
+	t.Logf("%d jobs for %d tasks", total, tasks)
+}
+
+// ended says whether nothing follows any more.
+func ended(info *pb.TaskInfo) bool {
+	switch info.GetState() {
+	case "succeeded", "failed", "cancelled", "lost":
+		return true
+	}
+	return false
+}
