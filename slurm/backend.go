@@ -159,7 +159,7 @@ func (b *Backend) setDown(err error) {
 	case err == nil:
 		b.down = ""
 	case b.absent:
-		b.down = "Slurm is not installed here: sbatch is not on PATH (module load slurm, or run the daemon on a login node)"
+		b.down = err.Error() + " (module load slurm, or run the daemon on a login node)"
 	default:
 		b.down = err.Error() + "; what runs goes on, and is looked at when it does"
 	}

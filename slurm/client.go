@@ -43,6 +43,9 @@ var kept = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR"
 // said is what a command printed.
 type said struct{ out, err string }
 
+// noCluster is what Slurm's commands say where there is no slurm.conf.
+const noCluster = "Could not establish a configuration source"
+
 // run calls a command. An error is an *exec.ExitError with what it printed to stderr, or
 // matches ErrMissing or ErrUnanswered.
 func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...string) (said, error) {
@@ -74,6 +77,8 @@ func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...str
 		return s, fmt.Errorf("%w: there is no %s on PATH", ErrMissing, name)
 	case ctx.Err() != nil:
 		return s, fmt.Errorf("%w: %s took longer than %s", ErrUnanswered, name, patience)
+	case strings.Contains(s.err, noCluster):
+		return s, fmt.Errorf("%w: its commands are, and know of no cluster: set SLURM_CONF", ErrMissing)
 	default:
 		return s, fmt.Errorf("%s: %w: %s", name, err, lastLine(s.err))
 	}

@@ -96,7 +96,14 @@ func (a *App) info() api.Info {
 		info.Services["queue"] = damageText(bad)
 	}
 	for name, service := range map[string]string{process.Name: "process", container.Name: "docker", slurm.Name: "slurm"} {
-		if down := a.backends[name].Down(); down != "" {
+		b := a.backends[name]
+		down := b.Down()
+		absentee, may := b.(engine.Absentee)
+		switch {
+		case down == "":
+		case may && absentee.Absent(): // which a machine may do without
+			info.Services[service] = "none: " + down
+		default:
 			info.Services[service] = "down: " + down
 		}
 	}

@@ -87,7 +87,7 @@ var rules = []rule{
 	{pkg: "proto/...", may: []string{"proto/..."}, why: "generated: the contract"},
 	{pkg: "internal/access", may: []string{"internal/task"}, why: "who may come in over TCP, for servers and clients of both daemons; it knows none of them"},
 	{pkg: "internal/config", may: []string{"internal/task", "internal/directive", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
-	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/docker", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
+	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/docker", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task", "slurm"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},
 	{pkg: "internal/host", why: "leaf: which machine, boot and process something is, who is at the other end, who holds a lock"},

@@ -166,7 +166,7 @@ func (s *session) showQueue(cfg config.Config, h *pb.HealthResponse) {
 		g.header = append(g.header, col.title)
 	}
 	for _, k := range h.GetClasses() {
-		if onlySlurm(cfg, k.GetClass()) && strings.HasPrefix(h.GetServices()["slurm"], "down") && sumStates(k, task.States) == 0 && !k.GetPaused() {
+		if onlySlurm(cfg, k.GetClass()) && strings.HasPrefix(h.GetServices()["slurm"], "none") && sumStates(k, task.States) == 0 && !k.GetPaused() {
 			continue // nothing is in it, and nothing would run
 		}
 		cells := []string{k.GetClass()}

@@ -97,9 +97,6 @@ func TestRefusesWhatComesLater(t *testing.T) {
 	for _, f := range laterFlags {
 		expect(t, env, exitRefused, "", f.why, "submit", "--"+f.name, "1", "--", "x")
 	}
-	for _, class := range []string{"gpu_slurm"} {
-		expect(t, env, exitRefused, "", "not in this release yet", "submit", "--class", class, "--", "x")
-	}
 	expect(t, env, exitUsage, "", "did you mean cpu_long?", "submit", "--class", "cpu_log", "--", "x")
 }
 

@@ -64,14 +64,6 @@ func TestSubmitFile(t *testing.T) {
 		write()
 		expect(t, env, exitUsage, "", want, "submit", "--from-file", path)
 	}
-	// What comes later is refused, as it is without a file.
-	for line, want := range map[string]string{
-		`{"argv": ["x"], "class": "gpu_slurm"}`: "line 1100: class gpu_slurm: the Slurm backend",
-	} {
-		lines[1099] = line
-		write()
-		expect(t, env, exitRefused, "", want, "submit", "--from-file", path)
-	}
 	// Slips in many lines are told at once, up to a number of them.
 	for i := range 12 {
 		lines[i] = fmt.Sprintf(`{"argv": ["x"], "prority": %d}`, i)

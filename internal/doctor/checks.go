@@ -132,8 +132,8 @@ var checks = []check{
 		warning: "it is too old, or DOCKER_HOST is no address", note: "there is none, or it may not be used",
 	},
 	{
-		name: "slurm", about: "Slurm's commands; nothing needs them in this release", asks: "the folders in PATH", run: checkSlurm,
-		note: "here or not",
+		name: "slurm", about: "a Slurm cluster for gpu_slurm and other classes that may use it", asks: "Slurm's controller", run: checkSlurm,
+		warning: "its controller does not answer", note: "it is not here",
 	},
 	{
 		name: "gpu", about: "NVIDIA's driver, and the program that reads it", asks: asksKernel, run: checkGPU,

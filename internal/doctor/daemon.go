@@ -65,6 +65,7 @@ func checkParts(_ context.Context, x *examination, cfg config.Config) []Finding 
 		state := h.Parts[part]
 		switch {
 		case part == partGRPC, part == partHTTP, part == partDropFolder, state == notYet:
+		case strings.HasPrefix(state, "none: "), strings.HasPrefix(state, "off: "): // each of these has a check of its own
 		case state == "ok":
 			well = append(well, part)
 		case strings.HasPrefix(state, "down"): // no task starts until it is back

@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
+	"github.com/dspy-agent/dspy-agent/slurm"
 )
 
 // Engines that tasks may be given to, and parts that come with a later release: whether
@@ -59,13 +61,26 @@ func (x *examination) engineSockets(cfg config.Config) []string {
 	return append(out, x.system("/var/run/docker.sock"), x.system("/run/podman/podman.sock"))
 }
 
-// checkSlurm looks for the command that submits jobs.
-func checkSlurm(_ context.Context, x *examination) []Finding {
-	if path := x.lookPath("sbatch"); path != "" {
-		return bad(Note, fmt.Sprintf("Slurm is here (%s); it comes with a later release, and gpu_slurm is refused until then", path), "submit with sbatch yourself until then")
+// checkSlurm asks the cluster who it is.
+func checkSlurm(ctx context.Context, x *examination) []Finding {
+	path := x.lookPath("sbatch")
+	if path == "" {
+		return bad(Note, "Slurm is not here, and not needed for tasks on this machine", "")
 	}
-	return bad(Note, "Slurm is not here, and not needed for tasks on this machine", "")
+	client := slurm.Client{Dir: filepath.Dir(path), Env: slurm.Environment(x.Environ), Patience: slurmPatience}
+	is, err := client.Settings(ctx)
+	switch {
+	case err == nil:
+		return good("Slurm %s answers, cluster %s", is.Version, is.Cluster)
+	case errors.Is(err, slurm.ErrMissing):
+		return bad(Note, fmt.Sprintf("Slurm is here (%s) without a cluster; tasks for it wait", path), "export SLURM_CONF before the daemon is started, or run it on a login node")
+	default:
+		return bad(Warning, fmt.Sprintf("Slurm is here (%s), and its controller does not answer; tasks for it wait: %v", path, err), "try sinfo; the administrators know more")
+	}
 }
+
+// slurmPatience is how long a controller may take.
+const slurmPatience = 5 * time.Second
 
 // checkGPU looks for NVIDIA's driver.
 func checkGPU(_ context.Context, x *examination) []Finding {

@@ -212,7 +212,12 @@ func TestSlurmAndGPU(t *testing.T) {
 	for _, name := range []string{"sbatch", "nvidia-smi"} {
 		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o700)) //nolint:gosec // a program
 	}
-	want(t, "slurm", p, Note, "Slurm is here ("+dir+"/sbatch)", "sbatch yourself")
+	must(t, os.WriteFile(filepath.Join(dir, "scontrol"), []byte("#!/bin/sh\necho 'scontrol: fatal: Could not establish a configuration source' >&2; exit 1\n"), 0o700)) //nolint:gosec // a program
+	want(t, "slurm", p, Note, "Slurm is here ("+dir+"/sbatch) without a cluster", "SLURM_CONF")
+	must(t, os.WriteFile(filepath.Join(dir, "scontrol"), []byte("#!/bin/sh\necho 'slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n"), 0o700)) //nolint:gosec // a program
+	want(t, "slurm", p, Warning, "does not answer", "sinfo")
+	must(t, os.WriteFile(filepath.Join(dir, "scontrol"), []byte("#!/bin/sh\necho 'ClusterName = c1'; echo 'SLURM_VERSION = 23.11.4'\n"), 0o700)) //nolint:gosec // a program
+	want(t, "slurm", p, OK, "Slurm 23.11.4 answers, cluster c1", "")
 	want(t, "gpu", p, Note, "driver is not loaded")
 	must(t, os.MkdirAll(filepath.Join(dir, "proc/driver/nvidia"), 0o755)) //nolint:gosec // as on a system
 	must(t, os.WriteFile(filepath.Join(dir, "proc/driver/nvidia/version"), []byte("NVRM version: NVIDIA UNIX x86_64  580.65\nGCC\n"), 0o600))
