@@ -233,7 +233,7 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 	a.run("drop folder", a.folder.Run)
 	a.run("doors", a.serveDoors)
 	if a.drain != nil {
-		a.drain.leave(a.drain.await(ctx, a), a.queue.Counts(), a.folder.Rejected())
+		a.drain.leave(a.drain.await(ctx, a), a)
 		return a.parts.failureIfAny()
 	}
 	if a.awaitParts(ctx) && ready != nil {

@@ -55,11 +55,16 @@ type DrainReport struct {
 // on, and whoever owns the queue next finds it.
 //
 // When ctx ends it leaves at once. An error of Open, such as that somebody else owns
-// the queue, is returned as it is.
+// the queue, is returned as it is. That the queue cannot be written when it leaves is an
+// error, too: what it was to do is not done then, or is not on disk.
 func Drain(ctx context.Context, o DrainOptions) (DrainReport, error) {
 	d := &drain{classes: o.Classes, limit: o.For, began: time.Now(), quiet: make(chan struct{}, 1), ended: map[task.State]int{}}
 	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, TakeOver: o.TakeOver, Watches: o.Watches, drain: d})
-	return d.report(), err
+	r := d.report()
+	if err == nil && d.trouble != nil {
+		err = fmt.Errorf("the queue could not be written when the drain left it, with %d tasks running and %d waiting: %w", r.Running, r.Waiting, d.trouble)
+	}
+	return r, err
 }
 
 // drain is what an App does differently in a run without a daemon.
@@ -68,6 +73,7 @@ type drain struct {
 	limit   time.Duration
 	began   time.Time
 	left    DrainReport   // set by serve
+	trouble error         // why the queue could not be written then; nil = it could
 	quiet   chan struct{} // of capacity 1: the engine has nothing to do
 
 	mu    sync.Mutex
@@ -172,8 +178,10 @@ func (a *App) whenQuiet() func(task.Instant) {
 }
 
 // leave notes what is left behind.
-func (d *drain) leave(why Reason, c task.Counts, rejected int) {
-	d.left.Reason, d.left.Rejected = why, rejected
+func (d *drain) leave(why Reason, a *App) {
+	c := a.queue.Counts()
+	d.trouble = a.queue.Trouble()
+	d.left.Reason, d.left.Rejected = why, a.folder.Rejected()
 	for _, s := range task.States {
 		if s.Active() {
 			d.left.Running += c.Total(s)

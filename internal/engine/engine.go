@@ -107,6 +107,7 @@ type Engine struct {
 	gpusSoon  bool         // a task waits for a GPU, and what is in its way may be over soon
 
 	unconfirmed bool // it is not known whether the queue still is ours
+	stuck       stuck
 
 	ended chan struct{} // closed when Run returns
 }

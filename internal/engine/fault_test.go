@@ -9,6 +9,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/backendtest"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/queue"
 )
 
 func TestBackendDown(t *testing.T) {
@@ -128,7 +129,7 @@ func TestStopFails(t *testing.T) {
 func TestAskOfAnEngineThatEnds(t *testing.T) {
 	inBubble(t, settings{}, func(w *world) {
 		w.submit(job("a", `{"hang": true}`))
-		w.store.breakApply(diskFull())
+		w.store.breakApply(&task.Error{Code: task.CodeUnavailable, Message: "the last sync failed", Err: queue.ErrOutcomeUnknown})
 		answers := make(chan error)
 		for range 3 { // one has the loop's ear, the others wait for it
 			go func() {

@@ -3,10 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/dspy-agent/dspy-agent/internal/failpoint"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -28,17 +26,21 @@ const (
 func (e *Engine) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	gpus := e.gpusChanged()
+	changed := e.gpusChanged()
 	for {
+		filled, wake, gpus := e.inbox.filled, e.wake, changed
+		if e.stuck.err != nil { // it is tried again after a while, or when somebody asks, but not for each report
+			filled, wake, gpus = nil, nil, nil
+		}
 		var asks []input
 		select {
 		case <-ctx.Done():
 			return nil
 		case in := <-e.asks:
 			asks = append(asks, in)
-		case <-e.inbox.filled:
+		case <-filled:
 			asks = e.linger(ctx)
-		case <-e.wake:
+		case <-wake:
 		case <-gpus:
 		case <-timer.C:
 		}
@@ -110,13 +112,15 @@ func (e *Engine) round(ctx context.Context, asks []input) (again bool, err error
 		return e.survive("plan", err)
 	}
 	if len(changes) > 0 {
-		applied, err := e.commit(ctx, changes)
-		e.answer(asks, applied, err)
+		applied, err := e.commit(ctx, asks, changes)
 		if err != nil {
-			return false, fmt.Errorf("commit: %w", err)
+			e.inbox.putBack(reports)
+			return e.survive("commit", err)
 		}
 		again = e.learn(changes, applied) || again
+		e.works()
 	}
+	e.stuck = stuck{}
 	e.todo.cancel = nil // those are Stopping now, or have ended
 	e.slow = e.tellOverdue()
 	e.act(ctx)
@@ -161,56 +165,6 @@ func (e *Engine) stops(o overlay) []task.Change {
 		}
 	}
 	return out
-}
-
-// commit applies the changes. Reports must not be lost, since their senders
-// forget them once they are told that they are on disk: a commit that fails
-// because the disk is full is repeated until it works or the engine ends.
-func (e *Engine) commit(ctx context.Context, changes []task.Change) ([]task.Applied, error) {
-	failpoint.Here("engine/before-commit")
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		applied, err := e.store.Apply(ctx, changes)
-		if err == nil {
-			failpoint.Here("engine/after-commit")
-			e.last = time.Now()
-			return applied, nil
-		}
-		if !passing(err) {
-			return nil, err
-		}
-		e.log.Error("the queue cannot be written; will try again", "error", err, "wait", wait)
-		if !pause(ctx, wait) {
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// answer tells everybody who asked what became of it. Their changes come first
-// in applied, in the order of asks.
-func (e *Engine) answer(asks []input, applied []task.Applied, err error) {
-	for _, in := range asks {
-		a := answer{err: err}
-		if err == nil {
-			a.applied, applied = applied[:len(in.changes)], applied[len(in.changes):]
-		}
-		in.answer <- a
-	}
-}
-
-// passing says whether an error of the store may go away by itself.
-func passing(err error) bool {
-	code := task.CodeOf(err)
-	return code == task.CodeExhausted || code == task.CodeUnavailable
-}
-
-// survive decides whether the engine can go on after an error of the store.
-func (e *Engine) survive(step string, err error) (bool, error) {
-	if passing(err) {
-		e.log.Error("the queue cannot be used for the moment", "step", step, "error", err)
-		e.due = task.At(e.now().Add(repeatEvery))
-		return false, nil
-	}
-	return false, fmt.Errorf("%s: %w", step, err)
 }
 
 // learn takes over what the store made of the changes: the table of active
@@ -318,16 +272,4 @@ func (e *Engine) anyDown() bool {
 		}
 	}
 	return false
-}
-
-// pause waits; false means that ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

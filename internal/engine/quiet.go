@@ -18,7 +18,7 @@ func (e *Engine) Turn() { e.inbox.ring() }
 // counts, where what Options.Quiet tells may be past.
 func (e *Engine) Quiet(ctx context.Context) (quiet bool, next task.Instant, err error) {
 	_, err = e.ask(ctx, input{class: func(context.Context) (classAnswer, error) {
-		quiet, next = e.isQuiet(), e.due
+		quiet, next = e.isQuiet(), e.next()
 		return classAnswer{}, nil
 	}})
 	return quiet, next, err
@@ -30,12 +30,27 @@ func (e *Engine) tellQuiet() {
 	if e.quiet == nil || !e.isQuiet() {
 		return
 	}
-	e.quiet(e.due)
+	e.quiet(e.next())
+}
+
+// next is when something is due by itself; 0 = nothing is.
+func (e *Engine) next() task.Instant {
+	if e.stuck.err != nil {
+		return 0 // what is due is to try again
+	}
+	return e.due
 }
 
 // isQuiet says whether only time, or somebody from outside, brings something to do.
-// That a backend is down is no quiet as long as something waits that it might take.
+// That a backend is down is no quiet as long as something waits that it might take. Where
+// nothing can be stored for a while, and nothing runs, only somebody who makes room for it
+// brings something to do.
 func (e *Engine) isQuiet() bool {
+	if e.stuck.err != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.active) == 0 && e.stuck.outlasts(e.now())
+	}
 	if e.todo.any() || e.inbox.any() || len(e.wake) > 0 || e.gpusSoon {
 		return false // another round follows at once, or a step outside is still due
 	}
