@@ -89,7 +89,7 @@ type piece struct {
 
 // first copies the file as it happens to be.
 func (c *copier) first() error {
-	m, open := c.q.meta.newest()
+	m, open := c.q.meta.newest(0)
 	if !open {
 		return errClosed()
 	}

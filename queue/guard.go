@@ -153,15 +153,13 @@ func (q *Queue) begin(writable bool) (*bolt.Tx, error) {
 	// and others would wait for it. So they are looked at before. And from one that is
 	// not whole it would go back to the other, to a state before commits that people
 	// were told of.
-	last := q.lastTx.Load()
-	if m, open := q.meta.newest(); open && m.tx < uint64(last) {
-		panic(fileErrorf("its state after commit %d is gone, and that after commit %d came back", last, m.tx))
-	}
+	last := uint64(q.lastTx.Load())
+	_, _ = q.meta.newest(last) // only that it panics counts
 	tx, err := q.db.Begin(writable)
 	if err != nil || !writable {
 		return tx, err
 	}
-	if m, open := q.meta.newest(); open {
+	if m, open := q.meta.newest(last); open {
 		if err := checkFreelist(q.file, m); err != nil {
 			_ = tx.Rollback() // nothing was done
 			panic(err)

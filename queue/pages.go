@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -172,26 +173,49 @@ func (p *metaPages) close() {
 	}
 }
 
-// newest returns the page that bbolt is about to go by. Of one that is being written
-// at this moment it says nothing yet. It fails as any access to the file may; see
+// How often, and how long apart, the pages are looked at before they count as damaged.
+const (
+	metaLooks = 20
+	metaPause = time.Millisecond
+)
+
+// newest returns the page that bbolt is about to go by, and panics if that is one from
+// before a commit that people were told of. It fails as any access to the file may; see
 // guard.
-func (p *metaPages) newest() (m meta, open bool) {
+//
+// Two commits may pass between the looks at the one page and at the other. Then the first
+// looks old, and the second is being written: so what is wrong has to be wrong for a while.
+func (p *metaPages) newest(last uint64) (m meta, open bool) {
+	for look := 1; ; look++ {
+		m, whole, open := p.look()
+		switch {
+		case !open || whole && m.tx >= last:
+			return m, open
+		case look < metaLooks:
+			time.Sleep(metaPause)
+		case !whole:
+			panic(fileError("neither of the two pages that it begins with is whole any more"))
+		default:
+			panic(fileErrorf("its state after commit %d is gone, and that after commit %d came back", last, m.tx))
+		}
+	}
+}
+
+// look returns the newer one of the pages that are whole. Of one that is being written at
+// this moment it says nothing yet.
+func (p *metaPages) look() (m meta, whole, open bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.data == nil {
-		return meta{}, false
+		return meta{}, false, false
 	}
 	first, ok := parseMeta(p.data)
 	second, also := parseMeta(p.data[p.page:])
 	ok, also = ok && first.page == p.page, also && second.page == p.page
-	switch {
-	case !ok && !also:
-		panic(fileError("neither of the two pages that it begins with is whole any more"))
-	case !ok || also && second.tx > first.tx:
-		return second, true
-	default:
-		return first, true
+	if !ok || also && second.tx > first.tx {
+		return second, also, true
 	}
+	return first, true, true
 }
 
 // checkFreelist looks at the list of free pages that the next commit gives back.

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,18 +23,27 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == tryopen.Arg {
 		os.Exit(tryopen.Main(os.Args[2:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if left := supervisors(runtimePrefix); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "tests have left supervisors behind: %v\n", left)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
-// testOptions are those of a daemon in folders of its own. The runtime directory
+// testOptions are those of a daemon in folders of its own, whose supervisor ends with the
+// test. The runtime directory
 // has a short name, since the path of a socket is limited.
 func testOptions(t *testing.T) Options {
 	t.Helper()
-	run, err := os.MkdirTemp("/tmp", "app")
+	run, err := os.MkdirTemp("/tmp", runtimePrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(run) })
+	t.Cleanup(func() {
+		endSupervisors(t, run)
+		_ = os.RemoveAll(run)
+	})
 	conf := config.Default(t.TempDir())
 	conf.RuntimeDir = run
 	return Options{Config: conf}
