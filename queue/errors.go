@@ -69,7 +69,7 @@ func errClosed() error {
 // commitFailed turns the failure of a commit into a sentence for whoever waits
 // for it.
 func (q *Queue) commitFailed(err error) error {
-	if errors.Is(err, ErrDamagedFile) || errors.Is(err, ErrDeposed) || errors.Is(err, ErrUnlinked) || errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrDamagedFile) || errors.Is(err, ErrUnreadableFile) || errors.Is(err, ErrDeposed) || errors.Is(err, ErrUnlinked) || errors.Is(err, ErrClosed) {
 		return err // it has been put into words
 	}
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)

@@ -40,16 +40,16 @@ func (e *DamagedFileError) Is(target error) bool { return target == ErrDamagedFi
 // fate is what has become of the database file.
 type fate struct {
 	mu      sync.Mutex
-	damaged chan struct{} // closed with the first damage
+	damaged chan struct{} // closed with the first damage, or when it cannot be read
 	err     error         // of that; set before damaged is closed
 }
 
 // Damage returns a channel that is closed when the database file turns out to be
-// damaged. From then on every call returns Err.
+// damaged, or cannot be read. From then on every call returns Err.
 func (q *Queue) Damage() <-chan struct{} { return q.fate.damaged }
 
 // Err returns nil as long as the queue can be used. Else the error matches
-// ErrDamagedFile or ErrDeposed, and says what to do.
+// ErrDamagedFile, ErrUnreadableFile or ErrDeposed, and says what to do.
 func (q *Queue) Err() error {
 	if err := q.fate.Err(); err != nil {
 		return err
@@ -69,16 +69,22 @@ func (f *fate) Err() error {
 // fail notes that the file is damaged. The first reason counts: what comes after it
 // may follow from it.
 func (q *Queue) fail(reason string) error {
+	return q.end(task.Errorf(task.CodeInternal,
+		"%w. Nothing is read or written any more. Keep a copy of %s; then dspy-agent queue repair saves what it still holds (queue verify says what that is); or put that folder back from a backup, or move it out of the way to begin anew with an empty queue, and start again",
+		&DamagedFileError{Path: q.path, Reason: reason}, q.opts.Dir))
+}
+
+// end notes that nothing can be done with the file any more, and returns why: what was
+// noted first.
+func (q *Queue) end(err error) error {
 	q.fate.mu.Lock()
 	defer q.fate.mu.Unlock()
 	if err := q.fate.Err(); err != nil {
 		return err
 	}
-	q.fate.err = task.Errorf(task.CodeInternal,
-		"%w. Nothing is read or written any more. Keep a copy of %s; then dspy-agent queue repair saves what it still holds (queue verify says what that is); or put that folder back from a backup, or move it out of the way to begin anew with an empty queue, and start again",
-		&DamagedFileError{Path: q.path, Reason: reason}, q.opts.Dir)
+	q.fate.err = err
 	close(q.fate.damaged)
-	return q.fate.err
+	return err
 }
 
 // guard runs what reads the file.
@@ -115,7 +121,12 @@ func (q *Queue) damageIn(p any) error {
 	case fileError:
 		reason = p.Error()
 	case interface{ Addr() uintptr }: // an access that the kernel refused; what follows a nil pointer has no address
-		reason = "a part of it cannot be read: it has become shorter, or the disk has failed"
+		if why := whyRefused(q.file, q.opts.Dir); why != nil {
+			err := q.failUnreadable(why)
+			q.opts.Logger.Error("the database file cannot be read; it is left alone from here on", "path", q.path, "error", err, "in", panickedIn())
+			return err
+		}
+		reason = "a part of it cannot be read: it has become shorter"
 	default:
 		if !strings.HasPrefix(panickedIn(), boltPackage) {
 			return nil
@@ -162,7 +173,10 @@ func (q *Queue) begin(writable bool) (*bolt.Tx, error) {
 	if m, open := q.meta.newest(last); open {
 		if err := checkFreelist(q.file, m); err != nil {
 			_ = tx.Rollback() // nothing was done
-			panic(err)
+			if bad, ok := errors.AsType[fileError](err); ok {
+				panic(bad)
+			}
+			return nil, err
 		}
 	}
 	return tx, nil

@@ -12,7 +12,7 @@ import (
 var ErrOutcomeUnknown = task.ErrOutcomeUnknown
 
 func (q *Queue) outcomeUnknown(err error) error {
-	if errors.Is(err, ErrDamagedFile) {
+	if errors.Is(err, ErrDamagedFile) || errors.Is(err, ErrUnreadableFile) {
 		return err // nothing can be asked again
 	}
 	return &task.Error{

@@ -3,8 +3,10 @@ package queue
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -137,12 +139,12 @@ func inspect(f *os.File, wholeBytes int64) error {
 		return fileErrorf("it has %d pages, and %d are in use: it was cut short", there, m.high)
 	}
 	used := int64(m.high) * int64(m.page)
-	data, err := unix.Mmap(int(f.Fd()), 0, int(used), unix.PROT_READ, unix.MAP_SHARED)
+	mapped, err := mapFile(f, used)
 	if err != nil {
-		return fmt.Errorf("map %s: %w", f.Name(), err)
+		return err
 	}
-	defer func() { _ = unix.Munmap(data) }() // nothing of it is in use any more
-	im := image{data: data, meta: m, used: make(bitset, m.high/64+1), whole: used <= wholeBytes || m.freelist == noFreelist}
+	defer mapped.close()
+	im := image{data: mapped.data, meta: m, used: make(bitset, m.high/64+1), whole: used <= wholeBytes || m.freelist == noFreelist}
 	return im.check()
 }
 
@@ -225,8 +227,11 @@ func checkFreelist(f *os.File, m meta) error {
 		return nil
 	}
 	var head [pageHead]byte
-	if _, err := f.ReadAt(head[:], int64(m.freelist)*int64(m.page)); err != nil {
-		return fileErrorf("its list of free pages cannot be read: %s", err)
+	switch _, err := f.ReadAt(head[:], int64(m.freelist)*int64(m.page)); {
+	case errors.Is(err, io.EOF):
+		return fileErrorf("its list of free pages is gone: it was cut short")
+	case err != nil:
+		return fmt.Errorf("read the list of free pages: %w", err)
 	}
 	p, more := parsePage(head[:]), uint64(native.Uint32(head[12:]))
 	if p.id != m.freelist || p.flags != flagFree || more >= m.high-m.freelist {

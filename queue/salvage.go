@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // Salvage reads what a database file still holds, without bbolt and whatever is
@@ -59,13 +57,13 @@ func (q *Queue) withSalvaged(ctx context.Context, f *os.File, progress Progress,
 		if info.Size() == 0 {
 			return use(&salvaged{piles: map[string]*pile{}, notes: []string{"the file is empty"}})
 		}
-		data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+		mapped, err := mapFile(f, info.Size())
 		if err != nil {
-			return fmt.Errorf("map %s: %w", f.Name(), err)
+			return err
 		}
-		defer func() { _ = unix.Munmap(data) }() // nothing of it is in use any more
+		defer mapped.close()
 		s := &salvager{ctx: ctx, tell: progress, found: salvaged{piles: map[string]*pile{}}}
-		s.survey(f, data)
+		s.survey(f, mapped.data)
 		if err := s.collect(); err != nil {
 			return err
 		}
