@@ -82,6 +82,15 @@ func (q *Queue) try() error {
 	return nil
 }
 
+// Room returns nil if there is room for what is written beside the database and in it, and
+// else what a caller would be told. It is for those who are about to leave work behind.
+func (q *Queue) Room() error {
+	if err := q.tryRoom(); err != nil {
+		return q.commitFailed(err)
+	}
+	return nil
+}
+
 // trialSize is more than most commits write.
 const trialSize = 256 << 10
 

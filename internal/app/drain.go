@@ -62,7 +62,7 @@ func Drain(ctx context.Context, o DrainOptions) (DrainReport, error) {
 	err := Run(ctx, Options{Config: o.Config, Environ: o.Environ, LogEcho: o.LogEcho, TakeOver: o.TakeOver, Watches: o.Watches, drain: d})
 	r := d.report()
 	if err == nil && d.trouble != nil {
-		err = fmt.Errorf("the queue could not be written when the drain left it, with %d tasks running and %d waiting: %w", r.Running, r.Waiting, d.trouble)
+		err = fmt.Errorf("not all that was to be done could be written down, and %d active and %d waiting tasks are left: %w", r.Running, r.Waiting, d.trouble)
 	}
 	return r, err
 }
@@ -180,7 +180,6 @@ func (a *App) whenQuiet() func(task.Instant) {
 // leave notes what is left behind.
 func (d *drain) leave(why Reason, a *App) {
 	c := a.queue.Counts()
-	d.trouble = a.queue.Trouble()
 	d.left.Reason, d.left.Rejected = why, a.folder.Rejected()
 	for _, s := range task.States {
 		if s.Active() {
@@ -188,6 +187,9 @@ func (d *drain) leave(why Reason, a *App) {
 		}
 	}
 	d.left.Waiting = c.Total(task.Pending)
+	if d.trouble = a.queue.Trouble(); d.trouble == nil && d.left.Running > 0 {
+		d.trouble = a.queue.Room() // what starts tasks writes, too, and waits for it without a word
+	}
 }
 
 func (d *drain) report() DrainReport {
