@@ -535,6 +535,38 @@ func TestOpenWhileCompacted(t *testing.T) {
 	verifySound(t, dir)
 }
 
+// TestBackupRemovesWhatOneHasLeft: the file of a backup that was killed goes with the next
+// one to the same place. One that somebody is writing stays, and so does what only looks
+// like one.
+func TestBackupRemovesWhatOneHasLeft(t *testing.T) {
+	t.Parallel()
+	dir, place := mixedQueue(t), t.TempDir()
+	path := filepath.Join(place, "bk")
+	left := filepath.Join(place, ".bk.4711")
+	others := []string{".bk.4711x", ".bk.", ".other.4711", ".bk.1.damaged"}
+	for _, name := range append(others, filepath.Base(left)) {
+		if err := os.WriteFile(filepath.Join(place, name), []byte("half of it"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writing, err := queue.NewFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writing.Discard()
+	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left behind is still there: %v", err)
+	}
+	if _, kept, err := queue.Backup(context.Background(), queue.Options{Dir: dir}, path, nil); err != nil || !kept.Sound {
+		t.Errorf("backup: %+v, %v", kept, err)
+	}
+	for _, name := range append(others, filepath.Base(writing.Name())) {
+		if _, err := os.Lstat(filepath.Join(place, name)); err != nil {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+	}
+}
+
 // TestNewFileNamesItsPlace: the error is about the file that was asked for, not about
 // the name that it has until it is whole.
 func TestNewFileNamesItsPlace(t *testing.T) {
