@@ -21,16 +21,18 @@ type rescuer struct {
 	by       string // who does it, for the event log
 	findings []Finding
 
-	id       string // of the queue; "" = it is lost
-	fence    uint64 // of the latest owner of whom anything tells
-	created  uint64
-	listed   bool     // the list index can be believed
-	highest  task.Seq // of the tasks that were met
-	lastSeq  task.Seq // the highest number that may have been given out
-	first    uint64   // of the event log; 0 = it is empty
-	last     uint64
-	lost     map[task.Seq]task.Final // tasks that are lost, and how much is known
-	doubtful map[task.Seq]*trace     // tasks whose state cannot be told
+	id      string // of the queue; "" = it is lost
+	fence   uint64 // of the latest owner of whom anything tells
+	created uint64
+	listed  bool     // the list index can be believed
+	highest task.Seq // of the tasks that were met
+	lastSeq task.Seq // the highest number that may have been given out
+	first   uint64   // of the event log; 0 = it is empty
+	last    uint64
+	// lost are tasks of which what was asked for is lost, with what is known of their ends;
+	// State 0 = of none.
+	lost     map[task.Seq]task.Final
+	doubtful map[task.Seq]*trace // tasks whose state cannot be told
 	// holdAll says why every unfinished task is held; "" = it is not.
 	holdAll string
 	// held counts the tasks that are held in what was rebuilt, those included that wait
@@ -68,7 +70,9 @@ func (r *rescuer) look() error {
 	r.lookStates()
 	r.lookLost()
 	r.readTraces()
-	r.nameLost()
+	if err := r.nameLost(); err != nil {
+		return err
+	}
 	r.nameUnknown()
 	r.lookParts()
 	r.lookTombs()
@@ -144,39 +148,6 @@ func (r *rescuer) lookStates() {
 	}
 }
 
-// lookLost finds the tasks of which something is there, but not what was asked for.
-func (r *rescuer) lookLost() {
-	specs, tombs := r.s.pile(bucketSpecs), r.s.pile(bucketTombs)
-	suspect := func(seq task.Seq) {
-		if k := seqKey(seq); seq != 0 && seq <= r.lastSeq && !specs.has(k) && !tombs.has(k) {
-			if _, known := r.lost[seq]; !known {
-				r.lost[seq] = task.Final{Seq: seq, State: task.Lost}
-			}
-		}
-	}
-	for k := range specs.bad {
-		suspect(keyNumber([]byte(k)))
-	}
-	for _, e := range r.s.pile(bucketStatus).items {
-		suspect(keySeq(e.key))
-	}
-	if r.listed {
-		for _, e := range r.s.pile(bucketLists).items {
-			if seq := keyNumber(e.key); specs.gone(seqKey(seq)) {
-				suspect(seq)
-			}
-		}
-	}
-	if specs.whole() || !r.s.pile(bucketTombs).whole() {
-		return
-	}
-	for _, e := range r.s.pile(bucketEvents).items {
-		if ev, err := readEvent(e.key, e.value); err == nil && ev.Kind != 0 && specs.gone(seqKey(ev.Seq)) {
-			suspect(ev.Seq)
-		}
-	}
-}
-
 // keyNumber reads the number at the end of a key; 0 where there is none.
 func keyNumber(k []byte) task.Seq {
 	if len(k) < 8 {
@@ -200,60 +171,13 @@ func (r *rescuer) readTraces() {
 			if ev.To.Terminal() && !ev.Again {
 				f.State, f.EndedAt = ev.To, ev.At
 			} else {
-				f.State, f.EndedAt = task.Lost, 0
+				f.State, f.EndedAt = 0, 0 // it goes on
 			}
 			r.lost[ev.Seq] = f
 		}
 		if t := r.doubtful[ev.Seq]; t != nil {
 			t.id, t.last = ev.ID, ev
 			t.started = t.started || ev.Kind == task.EventPlaced
-		}
-	}
-}
-
-// nameLost tells of the tasks that are lost, and of numbers of which nothing is known.
-func (r *rescuer) nameLost() {
-	specs := r.s.pile(bucketSpecs)
-	status := r.s.pile(bucketStatus)
-	for _, seq := range slices.Sorted(maps.Keys(r.lost)) {
-		f := r.lost[seq]
-		text := "what was asked for is lost"
-		var rec queuepb.StatusRecord
-		if v := status.get(seqKey(seq)); v != nil && openMessage(bucketStatus, seqKey(seq), v, &rec) == nil {
-			st := decodeStatus(&rec)
-			if f.State = task.Lost; st.State.Terminal() {
-				f.State, f.EndedAt = st.State, st.EndedAt
-			}
-			text += fmt.Sprintf("; it was %s", st.State)
-			if st.State.Active() {
-				text += fmt.Sprintf(" on backend %s, and its work may still go on", st.Backend)
-			}
-		} else if f.State != task.Lost {
-			text += fmt.Sprintf("; the event log says that it %s", endVerb(f.State))
-		}
-		if f.EndedAt == 0 {
-			f.EndedAt = r.now
-		}
-		r.lost[seq] = f
-		r.found(FoundTask, seq, f.ID, "%s", text)
-	}
-	tombs := r.s.pile(bucketTombs)
-	for _, lost := range specs.lost {
-		from, to := r.numbers(lost, uint64(r.highest))
-		if from > to {
-			continue
-		}
-		n := to - from + 1 - specs.between(from, to) - tombs.between(from, to)
-		for seq := range r.lost {
-			if from <= uint64(seq) && uint64(seq) <= to {
-				n--
-			}
-		}
-		if n > 0 {
-			r.findings = append(r.findings, Finding{
-				Kind: FoundTask, Seq: task.Seq(from), Last: task.Seq(to),
-				Text: fmt.Sprintf("nothing is known of %d of them: they were removed long ago, or are lost", n),
-			})
 		}
 	}
 }
