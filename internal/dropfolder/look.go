@@ -39,6 +39,7 @@ type look struct {
 	retryAt time.Time // not before, after a failure; zero = at once
 	read    bool      // of a request: it was read as it is now
 	order   bool      // of one that was read: it orders a task, and lies there still
+	over    bool      // it was given up before it was moved, which makes it look new
 }
 
 // observe compares a file with the last look at it.
@@ -78,7 +79,7 @@ func strangeness(st *unix.Stat_t, maxBytes int64) string {
 
 // givenUp says whether nobody can be writing the file any more.
 func (l *look) givenUp(now time.Time, opts *Options) bool {
-	return now.Sub(l.since) >= opts.Patience || opts.clock.age(l.id.ctime, now) >= stalePatiences*opts.Patience
+	return l.over || now.Sub(l.since) >= opts.Patience || opts.clock.age(l.id.ctime, now) >= opts.stale()
 }
 
 // due says whether something can be done about the file.

@@ -63,9 +63,10 @@ const (
 	// retryFirst and retryLast lie between two tries of what failed.
 	retryFirst = time.Second
 	retryLast  = 30 * time.Second
-	// stalePatiences is after how many times the patience a file counts as given up
-	// by its age alone, by the clock of the file system that stamped it. Who comes from
-	// cron does not stay for the patience.
+	// stalePatiences is after how many times the patience a file on a network file system
+	// counts as given up by its age alone, by the clock of the server that stamped it: for
+	// a minute, and on some mounts longer, hosts go by what they knew of it. Who comes
+	// from cron does not stay for the patience.
 	stalePatiences = 5
 
 	// maxBatch and maxBatchBytes bound what is read and submitted at once.
@@ -106,6 +107,14 @@ func (o Options) settle() time.Duration {
 		return settleNetwork
 	}
 	return settleLocal
+}
+
+// stale is how old a file has to be to count as given up by its age alone.
+func (o Options) stale() time.Duration {
+	if o.Network {
+		return stalePatiences * o.Patience
+	}
+	return o.Patience
 }
 
 // recheck is how far apart two looks into taken/ are, where others may have put

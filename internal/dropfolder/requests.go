@@ -45,7 +45,10 @@ func (f *Folder) carryOutOne(ctx context.Context, now time.Time, name string, l 
 		return f.rejectRequest(now, name, l.problem)
 	}
 	file, content, err := f.read(f.layout.requests, name, l)
-	if file == nil {
+	switch {
+	case file == nil && err == nil && f.hopeless(l, now):
+		return f.rejectRequest(now, name, l.problem)
+	case file == nil:
 		return err
 	}
 	defer file.Close()

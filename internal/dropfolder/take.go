@@ -82,7 +82,7 @@ func (f *Folder) readReady(now time.Time, most, mostBytes int) (list []candidate
 			if err = f.fault(c.name, c.look, now, err); err != nil {
 				return list, err
 			}
-			if c.file == nil {
+			if c.file == nil && !f.hopeless(c.look, now) {
 				continue
 			}
 		}
@@ -90,6 +90,19 @@ func (f *Folder) readReady(now time.Time, most, mostBytes int) (list []candidate
 		list = append(list, c)
 	}
 	return list, nil
+}
+
+// hopeless says of a file that was just found not to be whole whether nobody can be writing
+// it any more: whoever comes from cron does not come back to it in the same run. Where that
+// takes the clock of the file system, which is looked at with the next scan, that is soon.
+func (f *Folder) hopeless(l *look, now time.Time) bool {
+	if l.problem == "" {
+		return false // it has changed, or is gone
+	}
+	if !f.opts.clock.known {
+		f.settling, f.scanAt = true, now.Add(f.opts.settle())
+	}
+	return l.givenUp(now, &f.opts)
 }
 
 // fault returns an error that is about the folder. One about a single file is logged,
@@ -127,7 +140,7 @@ func (f *Folder) takeFile(c candidate, now time.Time, b *batch) error {
 		f.judge(e, now, c.content, b)
 		return nil
 	case c.file == nil && identOf(&st).sameContent(before.id):
-		e.look.since, e.look.problem = before.since, before.problem // it has waited already
+		e.look.since, e.look.problem, e.look.over = before.since, before.problem, true // it has waited already
 	}
 	f.unsettle(e, now)
 	return nil
@@ -345,6 +358,8 @@ func (f *Folder) settleContent(e *entry, now time.Time, b *batch) {
 	switch {
 	case err != nil:
 		f.postpone(e, now, err)
+	case file == nil && f.hopeless(&e.look, now):
+		f.reject(e, now, e.look.problem)
 	case file == nil:
 		f.again(e, now)
 	default:

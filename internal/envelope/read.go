@@ -30,11 +30,14 @@ type Form struct {
 	// Bare has an object with none of the Keys be a payload in itself. Else it is
 	// refused.
 	Bare bool
+	// NoID has an empty id be none. Else it is refused, as a slip of whoever was to fill
+	// it in, after which the same document would be another task each time.
+	NoID bool
 }
 
 // The forms that there are.
 var (
-	Body = Form{Name: "body"}             // of an HTTP request
+	Body = Form{Name: "body", NoID: true} // of an HTTP request
 	File = Form{Name: "file", Bare: true} // of the drop folder
 )
 
@@ -58,6 +61,9 @@ func (f Form) Read(doc []byte) (Submission, error) {
 		}
 	}
 	sub, err := read(members)
+	if _, given := members["id"]; err == nil && given && sub.ID == "" && !f.NoID {
+		err = task.Errorf(task.CodeInvalid, `the "id" is empty; leave it out, and the task gets one, or put in what it is to be`)
+	}
 	if err == nil && !f.Bare && len(sub.Unknown) > 0 && len(sub.Unknown) == len(members) {
 		err = task.Errorf(task.CodeInvalid, `the %s has none of the keys %s; if all of it is the payload, send {"payload": ...}`, f.Name, strings.Join(Keys, ", "))
 	}
