@@ -13,17 +13,17 @@ import (
 // the same whenever it is asked for, so that a stream resumes behind any of them.
 type pastEnds struct {
 	behind uint64 // ends up to here were sent by the stream that is resumed
-	// lost are those of which the log has no record any more. Their index is the
-	// number of their task: at least as many records as tasks had been written when
-	// the task ended, so its own had a higher index, and the log begins behind that.
-	//
-	// Not so after a repair, which puts an empty record where one cannot be read: then the
-	// log may begin before the number of the task. Whoever reads all of the past misses
-	// nothing even so, but a stream that breaks in the middle of it, and is resumed, may
-	// leave out ends; a stream that is begun anew has them. To mend that, each resumption
-	// would have to look through the log, also where nothing was ever repaired.
-	lost []task.Seq
-	kept []task.Record
+	ends   []pastEnd
+}
+
+// pastEnd is one of them. Its index is that of its record. Where the log has none any
+// more it is that of a record in its place which cannot be read (see fillBlanks), or else
+// the number of the task: at least as many records as tasks had been written when the task
+// ended, so its own had a higher index, and the log begins behind that.
+type pastEnd struct {
+	index uint64
+	seq   task.Seq
+	kept  task.Record // without a Kind: the log has none
 }
 
 // findPast finds the ends of the past.
@@ -49,29 +49,30 @@ func (f *resultStream) resumePast(after uint64) (*pastEnds, error) {
 		return nil, nil
 	}
 	found, err := findEnds(f.opts.Log, f.chosen)
-	if _, kept := found[task.Seq(after)]; err != nil || kept {
+	if _, kept := found.kept[task.Seq(after)]; err != nil || kept {
 		return nil, err
 	}
 	return f.pastOf(found, after), nil
 }
 
 // pastOf puts the ends behind an index in order.
-func (f *resultStream) pastOf(found map[task.Seq]task.Record, behind uint64) *pastEnds {
+func (f *resultStream) pastOf(found ends, behind uint64) *pastEnds {
 	p := &pastEnds{behind: behind}
 	for seq, t := range f.chosen.bySeq {
 		if t.endedAt == 0 {
 			continue
 		}
-		r, ok := found[seq]
-		switch {
-		case !ok && uint64(seq) > behind:
-			p.lost = append(p.lost, seq)
-		case ok && r.Index > behind && r.Index <= f.cursor.at: // what came later is read from the log
-			p.kept = append(p.kept, r)
+		e := pastEnd{index: uint64(seq), seq: seq}
+		if r, ok := found.kept[seq]; ok {
+			e.index, e.kept = r.Index, r
+		} else if index, ok := found.blank[seq]; ok {
+			e.index = index
+		}
+		if e.index > behind && e.index <= f.cursor.at { // what came later is read from the log
+			p.ends = append(p.ends, e)
 		}
 	}
-	slices.Sort(p.lost)
-	slices.SortFunc(p.kept, func(a, b task.Record) int { return cmp.Compare(a.Index, b.Index) })
+	slices.SortFunc(p.ends, func(a, b pastEnd) int { return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(a.seq, b.seq)) })
 	return p
 }
 
@@ -88,21 +89,15 @@ func (f *resultStream) replay(p *pastEnds) error {
 	if p == nil {
 		return nil
 	}
-	for _, seq := range p.lost {
-		result, err := f.lostEnd(seq, f.chosen.bySeq[seq])
-		if err != nil {
-			return err
-		}
-		if result == nil {
+	for _, e := range p.ends {
+		if e.kept.Kind == 0 {
+			if err := f.sendLost(e.seq, e.index); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := sendEncoded(f.guard, f.out, result); err != nil {
-			return err
-		}
-	}
-	for _, r := range p.kept {
-		f.chosen.bySeq[r.Seq].sent = r.Attempt
-		result, err := f.resultIn(r)
+		f.chosen.bySeq[e.seq].sent = e.kept.Attempt
+		result, err := f.resultIn(e.kept)
 		if err != nil {
 			return err
 		}
@@ -113,10 +108,38 @@ func (f *resultStream) replay(p *pastEnds) error {
 	return nil
 }
 
+// takeBlank sends the end in the place of whose record is one that cannot be read, if it is
+// that of a chosen task. Which it is takes a search, which nobody makes whose log is whole.
+func (f *resultStream) takeBlank(index uint64) error {
+	if f.blanks == nil {
+		found, err := findEnds(f.opts.Log, f.chosen)
+		if err != nil {
+			return err
+		}
+		f.blanks = map[uint64]task.Seq{}
+		for seq, at := range found.blank {
+			f.blanks[at] = seq
+		}
+	}
+	seq, ok := f.blanks[index]
+	if !ok {
+		return nil
+	}
+	return f.sendLost(seq, index)
+}
+
+// sendLost sends an end of which the log has no record.
+func (f *resultStream) sendLost(seq task.Seq, index uint64) error {
+	result, err := f.lostEnd(f.chosen.bySeq[seq], index)
+	if err != nil || result == nil {
+		return err
+	}
+	return sendEncoded(f.guard, f.out, result)
+}
+
 // lostEnd tells the end of a task from the task, or from what is left of it; nil
 // when it was given another attempt since, whose end is still to come.
-func (f *resultStream) lostEnd(seq task.Seq, c *chosenTask) (encoded, error) {
-	index := uint64(seq)
+func (f *resultStream) lostEnd(c *chosenTask, index uint64) (encoded, error) {
 	if c.final != nil {
 		return encode(resultTo(endingOfFinal(*c.final), index))
 	}

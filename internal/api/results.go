@@ -29,6 +29,9 @@ type resultStream struct {
 	guard  *guard
 	cursor cursor  // up to where the log was read
 	chosen *chosen // nil for a stream of all tasks
+	// blanks are the chosen tasks whose ends stood where records cannot be read; nil =
+	// it was not looked for them.
+	blanks map[uint64]task.Seq
 }
 
 func (f *resultStream) run(req *pb.StreamTaskResultsRequest) error {
@@ -142,6 +145,9 @@ func (f *resultStream) takeAll(records []task.Record) error {
 
 // take sends a record if it is an end that the caller wants.
 func (f *resultStream) take(r task.Record) error {
+	if f.chosen != nil && r.Kind == 0 && r.Index <= f.chosen.until {
+		return f.takeBlank(r.Index)
+	}
 	if f.chosen != nil && !f.chosen.wants(r) || !r.Ended() {
 		return nil
 	}
