@@ -1,21 +1,18 @@
 package queue_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/dspy-agent/dspy-agent/internal/hosttest"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -24,12 +21,11 @@ func init() { roles["host"] = hostChild } //nolint:gochecknoinits // the table o
 
 // hostSetup is what a process on another host is told.
 type hostSetup struct {
-	// Boot and Machine are its ids, and Name is its host name; "" = those of this host.
-	Boot, Machine, Name string
-	Kind                string // of the file system; "" = what it is
-	Terms               queue.Terms
-	TakeOver            bool
-	Patience            time.Duration // for the lock
+	hosttest.Identity        // without a Boot it is on this host
+	Kind              string // of the file system; "" = what it is
+	Terms             queue.Terms
+	TakeOver          bool
+	Patience          time.Duration // for the lock
 }
 
 const hostSetupEnv = "DSPY_QUEUE_TEST_HOST"
@@ -37,66 +33,26 @@ const hostSetupEnv = "DSPY_QUEUE_TEST_HOST"
 // onHost is a process on a host that a test made up: with namespaces, and with files
 // of its own where the ids of a machine and of a boot are.
 type onHost struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	in  *json.Encoder
-	out *bufio.Reader
+	*hosttest.Process
+	t *testing.T
 }
 
 // startHost starts the process; it answers one line to each.
 func startHost(t *testing.T, dir string, s hostSetup) *onHost {
 	t.Helper()
-	if s.Boot != "" && os.Getuid() != 0 {
-		t.Skip("making up a host needs root")
-	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &onHost{t: t, cmd: exec.Command(os.Args[0])}
-	h.cmd.Env = append(os.Environ(), childEnv+"=host", childDirEnv+"="+dir, hostSetupEnv+"="+string(b))
-	h.cmd.Stderr = os.Stderr
-	if s.Boot != "" {
-		h.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
-	}
-	in, err := h.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := h.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = h.cmd.Start()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("this container may not make namespaces")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.in, h.out = json.NewEncoder(in), bufio.NewReader(out)
-	t.Cleanup(h.kill)
-	return h
-}
-
-func (h *onHost) kill() {
-	_ = h.cmd.Process.Kill() // it may have ended
-	_ = h.cmd.Wait()
-}
-
-func (h *onHost) signal(sig syscall.Signal) {
-	h.t.Helper()
-	if err := h.cmd.Process.Signal(sig); err != nil {
-		h.t.Fatal(err)
-	}
+	return &onHost{hosttest.Start(t, s.Boot != "", childEnv+"=host", childDirEnv+"="+dir, hostSetupEnv+"="+string(b)), t}
 }
 
 // freeze returns when every thread of the process stands still.
 func (h *onHost) freeze() {
 	h.t.Helper()
-	h.signal(syscall.SIGSTOP)
+	h.Signal(syscall.SIGSTOP)
 	eventually(h.t, "the process stands still", func() bool {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", h.cmd.Process.Pid))
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", h.Cmd.Process.Pid))
 		for _, path := range tasks {
 			b, _ := os.ReadFile(path)
 			if _, after, _ := strings.Cut(string(b), ") "); !strings.HasPrefix(after, "T") {
@@ -107,31 +63,9 @@ func (h *onHost) freeze() {
 	})
 }
 
-func (h *onHost) send(words ...string) {
-	h.t.Helper()
-	if err := h.in.Encode(words); err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-func (h *onHost) hear() string {
-	h.t.Helper()
-	line, err := h.out.ReadString('\n')
-	if err != nil {
-		h.t.Fatalf("the process on the other host says nothing more: %v", err)
-	}
-	return strings.TrimSpace(line)
-}
-
-func (h *onHost) ask(words ...string) string {
-	h.t.Helper()
-	h.send(words...)
-	return h.hear()
-}
-
 func (h *onHost) mustSay(want string, words ...string) {
 	h.t.Helper()
-	if got := h.ask(words...); !strings.HasPrefix(got, want) {
+	if got := h.Ask(words...); !strings.HasPrefix(got, want) {
 		h.t.Fatalf("%v is answered by %q, want %s", words, got, want)
 	}
 }
@@ -143,7 +77,7 @@ func hostChild(dir string) error {
 		return err
 	}
 	if s.Boot != "" {
-		if err := pretend(s); err != nil {
+		if err := s.Assume(); err != nil {
 			return err
 		}
 	}
@@ -152,14 +86,10 @@ func hostChild(dir string) error {
 		opts = opts.OnMount(s.Kind)
 	}
 	c := conversation{opts: opts}
-	in := json.NewDecoder(os.Stdin)
-	for {
-		var words []string
-		if in.Decode(&words) != nil {
-			return nil
-		}
+	return hosttest.Words(func(words []string) error {
 		fmt.Println(strings.ReplaceAll(c.answer(words), "\n", " "))
-	}
+		return nil
+	})
 }
 
 type conversation struct {
@@ -212,41 +142,13 @@ func (c *conversation) churn(prefix string) error {
 	}
 }
 
-// pretend makes the ids of this process those of another host.
-func pretend(s hostSetup) error {
-	dir, err := os.MkdirTemp("", "host")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-		return err
-	}
-	for target, content := range map[string]string{"/proc/sys/kernel/random/boot_id": s.Boot, "/etc/machine-id": s.Machine} {
-		if _, err := os.Stat(target); err != nil {
-			continue // without a machine id the host name tells
-		}
-		path := filepath.Join(dir, filepath.Base(target))
-		if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
-			return err
-		}
-		if err := unix.Mount(path, target, "", unix.MS_BIND, ""); err != nil {
-			return err
-		}
-	}
-	return unix.Sethostname([]byte(s.Name))
-}
-
 // Terms for processes: that of belief is far longer than a commit takes.
 var forProcesses = queue.Terms{Beat: 20 * time.Millisecond, Confirm: 200 * time.Millisecond, Watch: 600 * time.Millisecond, Grace: 400 * time.Millisecond}
 
 func firstHost() hostSetup {
 	return hostSetup{
-		Boot: "11111111-1111-4111-8111-111111111111", Machine: strings.Repeat("1", 32), Name: "login1",
-		Kind: "nfs4", Terms: forProcesses, Patience: 50 * time.Millisecond,
+		Identity: hosttest.Identity{Boot: "11111111-1111-4111-8111-111111111111", Machine: strings.Repeat("1", 32), Name: "login1"},
+		Kind:     "nfs4", Terms: forProcesses, Patience: 50 * time.Millisecond,
 	}
 }
 
@@ -281,7 +183,7 @@ func TestRestartedHost(t *testing.T) {
 			a := startHost(t, dir, first)
 			a.mustSay("ok 1", "open")
 			a.mustSay("ok", "submit", "a")
-			a.kill()
+			a.Kill()
 			b := startHost(t, dir, c.host)
 			b.mustSay(c.want, "open")
 			if !strings.HasPrefix(c.want, "ok") {
@@ -315,29 +217,29 @@ func frozenOwner(t *testing.T, commits int) {
 	dir := t.TempDir()
 	a := startHost(t, dir, firstHost())
 	a.mustSay("ok 1", "open")
-	a.send("churn", "t")
+	a.Send("churn", "t")
 	var stored []string
 	for range commits {
-		stored = append(stored, strings.TrimPrefix(a.hear(), "stored "))
+		stored = append(stored, strings.TrimPrefix(a.Hear(), "stored "))
 	}
 	careful, forced := secondHost(), secondHost()
 	forced.TakeOver = true
 	b := startHost(t, dir, careful)
 	b.mustSay("locked: ", "open")
 	b = startHost(t, dir, forced)
-	b.send("open")
+	b.Send("open")
 	for range 3 { // it lives, and says so between its commits
-		stored = append(stored, strings.TrimPrefix(a.hear(), "stored "))
+		stored = append(stored, strings.TrimPrefix(a.Hear(), "stored "))
 	}
-	if said := b.hear(); !strings.HasPrefix(said, "locked: ") || !strings.Contains(said, "sign of life") {
+	if said := b.Hear(); !strings.HasPrefix(said, "locked: ") || !strings.Contains(said, "sign of life") {
 		t.Fatalf("an owner that lives was taken over: %s", said)
 	}
 	a.freeze()
 	b.mustSay("ok 2", "open")
 	b.mustSay("ok", "submit", "new")
-	a.signal(syscall.SIGCONT)
+	a.Signal(syscall.SIGCONT)
 	for { // what it had said before it was frozen is still in the pipe
-		said := a.hear()
+		said := a.Hear()
 		id, ok := strings.CutPrefix(said, "stored ")
 		if !ok {
 			if !strings.HasPrefix(said, "deposed: ") || !strings.Contains(said, "on host login2") {

@@ -106,6 +106,7 @@ var rules = []rule{
 	{pkg: "internal/dockertest", helper: true, why: "engines, images and a registry of a test's own"},
 	{pkg: "internal/dockertest/standin", why: "the program in containers of tests"},
 	{pkg: "internal/gputest", helper: true, why: "a machine with GPUs, for tests on machines without"},
+	{pkg: "internal/hosttest", helper: true, why: "processes that take themselves for some on other hosts"},
 	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
 	{pkg: "internal/arch", why: "these tests"},
 }

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/hosttest"
 	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	store "github.com/dspy-agent/dspy-agent/queue"
@@ -37,12 +37,12 @@ const hostEnv = "DSPY_PROCESS_TEST_HOST"
 
 // hostSetup is what those processes are told.
 type hostSetup struct {
-	Daemon              bool // else the first process
-	Boot, Machine, Name string
-	Queue, Runtime      string // folders
-	TakeOver            bool
-	Freeze              int // the daemon stops itself before it hands over for the so manieth time
-	Lose                int // what it is to hand over then is not handed over, as if it had been killed
+	hosttest.Identity
+	Daemon         bool   // else the first process
+	Queue, Runtime string // folders
+	TakeOver       bool
+	Freeze         int // the daemon stops itself before it hands over for the so manieth time
+	Lose           int // what it is to hand over then is not handed over, as if it had been killed
 }
 
 // hostsMain is main for those processes; false in all others.
@@ -70,22 +70,14 @@ func hostsMain() bool {
 // first is the first process of a host. It does what begins with "host", and passes on
 // the rest to its daemon.
 func (s hostSetup) first() error {
-	if err := s.pretend(); err != nil {
+	if err := s.Assume(); err != nil {
 		return err
 	}
 	var daemon *exec.Cmd
 	var to *json.Encoder
-	in := json.NewDecoder(os.Stdin)
-	for {
-		var words []string
-		if in.Decode(&words) != nil {
-			return nil
-		}
+	return hosttest.Words(func(words []string) error {
 		if words[0] != "host" {
-			if err := to.Encode(words); err != nil {
-				return err
-			}
-			continue
+			return to.Encode(words)
 		}
 		err := error(nil)
 		switch words[1] {
@@ -105,7 +97,8 @@ func (s hostSetup) first() error {
 			return fmt.Errorf("%v: %w", words, err)
 		}
 		fmt.Println("ok")
-	}
+		return nil
+	})
 }
 
 // orKilled leaves out that a process was killed, which was wanted.
@@ -152,34 +145,6 @@ func (s hostSetup) killSupervisor() error {
 	}
 	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
 	return err
-}
-
-// pretend makes the ids of this process those of another host.
-func (s hostSetup) pretend() error {
-	dir, err := os.MkdirTemp("", "host")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-		return err
-	}
-	for target, content := range map[string]string{"/proc/sys/kernel/random/boot_id": s.Boot, "/etc/machine-id": s.Machine} {
-		if _, err := os.Stat(target); err != nil {
-			continue // without a machine id the host name tells
-		}
-		path := filepath.Join(dir, filepath.Base(target))
-		if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
-			return err
-		}
-		if err := unix.Mount(path, target, "", unix.MS_BIND, ""); err != nil {
-			return err
-		}
-	}
-	return unix.Sethostname([]byte(s.Name))
 }
 
 // hostDaemon is a daemon on such a host: a queue, its engine, and this backend.
@@ -338,10 +303,8 @@ func newHosts(t *testing.T) *hosts {
 
 // onHost is one of them.
 type onHost struct {
+	*hosttest.Process
 	t   *testing.T
-	cmd *exec.Cmd
-	in  *json.Encoder
-	out *bufio.Reader
 	run string // its runtime directory
 }
 
@@ -351,7 +314,9 @@ func (w *hosts) boot(n, boot int) *onHost {
 	w.count++
 	digit := fmt.Sprint(n)
 	s := hostSetup{
-		Boot: fmt.Sprintf("%s-0000-4000-8000-%012d", strings.Repeat(digit, 8), boot), Machine: strings.Repeat(digit, 32), Name: "login" + digit,
+		Identity: hosttest.Identity{
+			Boot: fmt.Sprintf("%s-0000-4000-8000-%012d", strings.Repeat(digit, 8), boot), Machine: strings.Repeat(digit, 32), Name: "login" + digit,
+		},
 		Queue: filepath.Join(w.dir, "q"), Runtime: filepath.Join(w.dir, fmt.Sprint("run", w.count)),
 	}
 	if boot > 1 {
@@ -360,48 +325,24 @@ func (w *hosts) boot(n, boot int) *onHost {
 	must(w.t, os.Mkdir(s.Runtime, 0o700))
 	b, err := json.Marshal(s)
 	must(w.t, err)
-	h := &onHost{t: w.t, cmd: exec.Command(os.Args[0]), run: s.Runtime}
-	h.cmd.Env = append(os.Environ(), hostEnv+"="+string(b), envHasty+"=1")
-	h.cmd.Stderr = os.Stderr
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
-	in, err := h.cmd.StdinPipe()
-	must(w.t, err)
-	out, err := h.cmd.StdoutPipe()
-	must(w.t, err)
-	if err := h.cmd.Start(); errors.Is(err, unix.EPERM) {
-		w.t.Skip("making up a host needs root, and a container that may make namespaces")
-	} else {
-		must(w.t, err)
-	}
-	h.in, h.out = json.NewEncoder(in), bufio.NewReader(out)
+	h := &onHost{hosttest.Start(w.t, true, hostEnv+"="+string(b), envHasty+"=1"), w.t, s.Runtime}
 	w.t.Cleanup(h.crash)
 	return h
 }
 
 // crash ends all that runs on the host, as a loss of power does.
 func (h *onHost) crash() {
-	_ = h.cmd.Process.Kill() // it may have ended
-	_ = h.cmd.Wait()
+	h.Kill()
 	if h.t.Failed() {
 		b, _ := os.ReadFile(defaultLog(h.run))
 		h.t.Logf("log of the supervisor in %s:\n%s", h.run, b)
 	}
 }
 
-func (h *onHost) hear() string {
-	h.t.Helper()
-	line, err := h.out.ReadString('\n')
-	if err != nil {
-		h.t.Fatalf("the host says nothing more: %v", err)
-	}
-	return strings.TrimSpace(line)
-}
-
 // do has something done.
 func (h *onHost) do(words ...string) string {
 	h.t.Helper()
-	must(h.t, h.in.Encode(words))
-	said := h.hear()
+	said := h.Ask(words...)
 	if strings.HasPrefix(said, "error") {
 		h.t.Fatalf("%v: %s", words, said)
 	}

@@ -242,7 +242,7 @@ func TestFrozenBetweenPlacementAndStart(t *testing.T) {
 				a.start(freezes(1))
 			}
 			a.do("submit", "t", w.script("t", ":"))
-			if said := a.hear(); said != "frozen" {
+			if said := a.Hear(); said != "frozen" {
 				t.Fatal(said)
 			}
 			b := w.boot(2, 1)
