@@ -22,8 +22,9 @@ func (s *session) drainCommand() *cli.Command {
 		Name: cmdDrain, Usage: "start what is ready and follow it, without a daemon", Category: categoryDaemon,
 		Description: "For hosts that allow no daemon, from cron or scrontab. It does what a daemon does, and ends\n" +
 			"with 0 when nothing is left to do, when the time is over, or when somebody else does it\n" +
-			"already and lives. What still runs then runs on, and the next drain or daemon finds it. With nothing\n" +
-			"to do it prints and writes nothing. Its log is that of the daemon: logs/orchestrator.log.",
+			"already and lives. What still runs then runs on, and the next drain or daemon finds it. Where the\n" +
+			"queue cannot be written, as on a full disk, it fails and says so. With nothing to do it prints and\n" +
+			"writes nothing. Its log is that of the daemon: logs/orchestrator.log.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "class", Usage: "start only tasks of this `CLASS`; can be given several times (what runs already is followed in any case)"},
 			&cli.StringFlag{Name: "for", Usage: "leave after `TIME` (0: stay until nothing is left)", DefaultText: "10m"},
