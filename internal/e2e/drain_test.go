@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDrainLeavesAloneWhatWaits: a taken file whose task is paused is nothing that a
@@ -30,6 +31,7 @@ func TestDrainLeavesAloneWhatWaits(t *testing.T) {
 	if n := len(filesIn(t, filepath.Join(w.queueDir, "taken"))); n != 2 {
 		t.Fatalf("%d files were taken, want 2", n)
 	}
+	w.eventually(time.Minute, "the supervisor has left, which writes", func() bool { return len(w.supervisor()) == 0 })
 	before := filesIn(t, w.workspace)
 	w.dspyOK("drain")
 	if after := filesIn(t, w.workspace); !maps.Equal(before, after) {
