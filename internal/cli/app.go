@@ -157,6 +157,7 @@ func (s *session) withClient(c *cli.Context, n need, fn func(ctx context.Context
 		return err
 	}
 	defer func() { _ = cl.close() }()
+	s.noteAddress(c.Context, cfg, cl)
 	return inWorkspace(cfg, fn(c.Context, cl))
 }
 

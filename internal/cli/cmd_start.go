@@ -125,7 +125,7 @@ func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found boo
 		return s.takeFromDrain(ctx, int(h.GetPid()))
 	}
 	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
-	s.tellDoors(cfg, h)
+	s.tellDoors(ctx, cfg, h)
 	return true, nil
 }
 
@@ -178,13 +178,13 @@ func executable(path string) bool {
 // tellDoors says, of each TCP address that was taken, which one the daemon has
 // instead, in the form that makes other programs find it; and of each that it cannot
 // serve, why. h may be nil: then nothing is known of the latter.
-func (s *session) tellDoors(cfg config.Config, h *pb.HealthResponse) {
+func (s *session) tellDoors(ctx context.Context, cfg config.Config, h *pb.HealthResponse) {
 	var o app.Owner
 	if live := liveOwner(cfg.QueueDir); live != nil {
 		o = *live
 	}
 	for _, door := range []struct{ name, service, variable, wanted, has string }{
-		{"gRPC", "grpc", "ORCHESTRATOR_GRPC_ADDR", cfg.GRPCListen, o.GRPC},
+		{"gRPC", "grpc", envGRPCAddr, cfg.GRPCListen, o.GRPC},
 		{"HTTP", "http", "ORCHESTRATOR_HTTP_ADDR", cfg.HTTPListen, o.HTTP},
 	} {
 		if why, down := strings.CutPrefix(h.GetServices()[door.service], "down: "); down {
@@ -194,9 +194,20 @@ func (s *session) tellDoors(cfg config.Config, h *pb.HealthResponse) {
 		_, wanted, err := net.SplitHostPort(door.wanted)
 		_, has, hasErr := net.SplitHostPort(door.has)
 		if err == nil && hasErr == nil && wanted != has && wanted != "0" {
-			s.err.printf("note: port %s is taken; for programs that use it: export %s=%s\n", wanted, door.variable, door.has)
+			s.tellMoved(ctx, cfg, door.service, wanted, fmt.Sprintf("%s=%s", door.variable, door.has))
 		}
 	}
+}
+
+// tellMoved says that a port was taken, and how a program finds the daemon all the same.
+// The variable is for that program: exported, it would lead the next commands in every
+// folder here.
+func (s *session) tellMoved(ctx context.Context, cfg config.Config, service, wanted, setting string) {
+	_, has, _ := strings.Cut(setting, "=")
+	if service == "grpc" && s.tellHeld(ctx, cfg, has) {
+		return
+	}
+	s.err.printf("note: port %s is taken; a program finds this daemon with: %s python x.py\n", wanted, setting)
 }
 
 // launch starts the daemon in the background and waits for its word. Cron may have been
@@ -233,7 +244,7 @@ func (s *session) launchOnce(ctx context.Context, cfg config.Config, program str
 	case err == nil && said.OK:
 		s.out.printf("started: pid %d, for %s\n", said.PID, cfg)
 		h, _ := s.health(ctx, ofWorkspace(cfg)) // it has said that it serves; what else it has to say can wait
-		s.tellDoors(cfg, h)
+		s.tellDoors(ctx, cfg, h)
 		return nil
 	}
 	found, rival := s.tellRunning(ctx, cfg)

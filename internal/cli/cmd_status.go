@@ -43,6 +43,7 @@ func (s *session) status(c *cli.Context) error {
 		return err
 	}
 	defer func() { _ = cl.close() }()
+	s.noteAddress(c.Context, cfg, cl)
 	h, err := cl.Health(c.Context, &pb.HealthRequest{})
 	if err != nil {
 		return err

@@ -46,6 +46,13 @@ func (s *session) stop(c *cli.Context) error {
 			return usagef("--stop-timeout: %s", err)
 		}
 	}
+	cfg, other, err := s.atAddress(c.Context, cfg)
+	if err != nil {
+		return err
+	}
+	if other != nil {
+		s.err.printf("note: %s leads to the daemon of workspace %s, which is stopped\n", envGRPCAddr, oneLine(other.GetWorkspace()))
+	}
 	pid, active, err := s.findRunning(c, cfg)
 	if err != nil {
 		return err

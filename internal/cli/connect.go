@@ -35,7 +35,10 @@ type client struct {
 // names an address, else through its socket. Unless the answers are wanted raw, as
 // for JSON, their text is fit to be printed.
 func dial(ctx context.Context, cfg config.Config, raw bool) (*client, error) {
-	target := api.Target{Socket: socketPath(cfg), Addr: cfg.GRPCAddr, Workspace: cfg.Workspace}
+	target := api.Target{Addr: cfg.GRPCAddr, Workspace: cfg.Workspace}
+	if target.Addr == "" {
+		target.Socket = socketPath(cfg)
+	}
 	// What is wrong with the secrets is of no concern to a call on loopback.
 	if plan, err := access.ParsePlan(target.Addr, true); err == nil && plan.TLS {
 		have, err := clientSecrets(cfg)
@@ -66,8 +69,8 @@ func newClient(cfg config.Config, c *api.Client, raw bool) *client {
 // ownerNoted adds to the error that no daemon was found that one may run elsewhere:
 // the file that would say where is of no use.
 func ownerNoted(cfg config.Config, err error) error {
-	if !errors.Is(err, api.ErrNoDaemon) {
-		return err
+	if cfg.GRPCAddr != "" || !errors.Is(err, api.ErrNoDaemon) {
+		return err // the folder says nothing of an address
 	}
 	if _, gone := os.Stat(cfg.Workspace); errors.Is(gone, fs.ErrNotExist) { // start would refuse it
 		return &task.Error{Code: task.CodeUnavailable, Message: fmt.Sprintf("%s for %s: that folder does not exist", api.ErrNoDaemon, cfg), Err: err}

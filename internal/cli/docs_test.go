@@ -91,7 +91,8 @@ func docUnattended(b *bytes.Buffer) {
 		"`submit` makes a queue only where `--workspace` or `ENV_QUEUE_DIR` says in which folder. Commands that come at the same\n" +
 		"moment take turns, and a daemon that starts meanwhile waits for them; one that finds a daemon by then calls it. Who keeps the\n" +
 		"queue for more than two seconds (a command: thirty) is named, and the code is 4. With `ORCHESTRATOR_GRPC_ADDR` set that address is meant, and\n" +
-		"nothing else.\n\n")
+		"nothing else, by all commands (`stop` and `doctor` too; a note says when it is the daemon of another workspace), unless\n" +
+		"`--workspace` is given. `start` and `drain` are about the folder in any case.\n\n")
 }
 
 func docExitCodes(b *bytes.Buffer) {
@@ -161,7 +162,7 @@ func docEnvironment(b *bytes.Buffer) {
 		"SSH_AUTH_SOCK, DISPLAY and the like, which belong to a login that may be over when the task starts, and TERM, since\n" +
 		"there is no terminal.\n\n## The environment of dspy-agent\n\n| variable | |\n|---|---|\n" +
 		"| `DSPY_AGENT_CONFIG` | the configuration file (default: ~/.dspy-agent/config.toml) |\n" +
-		"| `ORCHESTRATOR_GRPC_ADDR` | address of the daemon, instead of the workspace's socket |\n" +
+		"| `ORCHESTRATOR_GRPC_ADDR` | address of the daemon, instead of the workspace's socket; --workspace wins over it |\n" +
 		"| `ENV_QUEUE_DIR` | folder of the queue (default: logs/env_queue in the workspace) |\n" +
 		"| `XDG_RUNTIME_DIR` | where the socket is (else /tmp/dspy-agent-UID) |\n" +
 		"| `DSPY_AGENT_SERVICE_TIMEOUT` | how many seconds start waits for the daemon (default: 60) |\n\n" +

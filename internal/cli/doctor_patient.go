@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,7 +21,7 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 		SupervisorSocket: s.env.SupervisorSocket,
 		Load: func() doctor.Loaded {
 			given, _ := s.given(c) // what hangs is found by the checks
-			return loadAnyway(given)
+			return s.loadMeant(c, loadAnyway(given))
 		},
 		Orchestrator: s.findDaemon,
 		Start:        startHint,
@@ -70,4 +71,20 @@ func (s *session) healthForDoctor(ctx context.Context, cfg config.Config) (docto
 		PID: int(h.GetPid()), Version: h.GetVersion(), Healthy: h.GetHealthy(), Parts: h.GetServices(),
 		StartedAt: task.Instant(h.GetStartedAtNs()).Time(), LogFile: h.GetLogFile(),
 	}, nil
+}
+
+// loadMeant turns to the workspace of the daemon that commands call, where an address in
+// the environment leads to another one of this host.
+func (s *session) loadMeant(c *cli.Context, l doctor.Loaded) doctor.Loaded {
+	if !l.Usable || l.Config.GRPCAddr == "" {
+		return l
+	}
+	ctx, cancel := context.WithTimeout(c.Context, time.Second) // the checks have to begin
+	defer cancel()
+	addr := l.Config.GRPCAddr
+	if there, other, err := s.atAddress(ctx, l.Config); err == nil && other != nil {
+		l.Config = there
+		l.Config.GRPCAddr = addr // the same daemon, and the checks tell of it
+	}
+	return l
 }

@@ -51,6 +51,9 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 	var held holding
 	for {
 		cl, err := s.dial(ctx, cfg, raw)
+		if cfg.GRPCAddr != "" && err != nil {
+			return nil, addressNoted(cfg, err)
+		}
 		if n == needsDaemon || cfg.GRPCAddr != "" || !errors.Is(err, api.ErrNoDaemon) {
 			return cl, err
 		}

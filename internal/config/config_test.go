@@ -119,6 +119,18 @@ func TestDialAndListen(t *testing.T) {
 	}
 }
 
+// TestWorkspaceWinsOverTheAddress: who names a workspace calls its daemon, and that listens
+// where the variable says all the same.
+func TestWorkspaceWinsOverTheAddress(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load(config.Given{WorkspaceFlag: t.TempDir(), Lookup: func(name string) string {
+		return map[string]string{"ORCHESTRATOR_GRPC_ADDR": ":6001"}[name]
+	}})
+	if err != nil || c.GRPCAddr != "" || c.Source("dial_addr").Kind != config.FromDefault || c.GRPCListen != ":6001" {
+		t.Errorf("dial %q from %s, listen %q, %v", c.GRPCAddr, c.Source("dial_addr"), c.GRPCListen, err)
+	}
+}
+
 func TestSources(t *testing.T) {
 	t.Parallel()
 	w := world{file: "log_dir = \"l\"\nhttp_addr = \":1\"\n\n[capacity]\nnice = 3\n", env: map[string]string{"ORCHESTRATOR_HTTP_ADDR": ":2", "ENV_MANAGER_GRPC_ADDR": ":3"}}

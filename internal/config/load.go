@@ -37,6 +37,10 @@ func Load(g Given) (Config, error) {
 	}
 	b.readFile(g.configFile(ws))
 	b.environment(g.Lookup)
+	if g.WorkspaceFlag != "" { // who names a workspace means its daemon, whatever a shell has exported for programs
+		b.conf.GRPCAddr = ""
+		delete(b.conf.sources, keyDialAddr)
+	}
 	b.flags(g.Flags)
 	b.consistent()
 	if err := invalid(b.problems); err != nil {

@@ -10,6 +10,7 @@ import (
 // Keys and flags that other code of this package has to know.
 const (
 	keyWorkspace = "workspace"
+	keyDialAddr  = "dial_addr"
 	keyConfig    = "config"
 
 	flagWorkspace = "workspace"
@@ -46,8 +47,8 @@ var configFields = []field[Config]{
 		Meaning: "where the socket is", Env: []string{"XDG_RUNTIME_DIR"}, Outside: "it belongs to the login, which sets XDG_RUNTIME_DIR",
 		Zero: "/tmp/dspy-agent-UID", Example: `"/run/user/1000"`,
 	}),
-	at("dial_addr", address(), func(c *Config) *string { return &c.GRPCAddr }, Setting{
-		Meaning: "where commands call the daemon, instead of the workspace's socket",
+	at(keyDialAddr, address(), func(c *Config) *string { return &c.GRPCAddr }, Setting{
+		Meaning: "where commands call the daemon, instead of the workspace's socket; --workspace wins over it",
 		Env:     []string{envGRPCAddr}, Outside: "commands on this host use the socket; set " + envGRPCAddr + " to call another address",
 		Zero: "the workspace's socket", Example: `"127.0.0.1:50099"`,
 	}),

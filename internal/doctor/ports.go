@@ -29,7 +29,7 @@ type door struct {
 func checkPorts(ctx context.Context, x *examination, cfg config.Config) []Finding {
 	var out []Finding
 	if cfg.GRPCAddr != "" {
-		out = bad(Note, fmt.Sprintf("commands call %s instead of the workspace's socket (ORCHESTRATOR_GRPC_ADDR)", cfg.GRPCAddr), "unset it to use the socket")
+		out = bad(Note, fmt.Sprintf("commands call %s instead of the workspace's socket (ORCHESTRATOR_GRPC_ADDR)", cfg.GRPCAddr), "unset it, or give --workspace, to use the socket")
 	}
 	owners, err := access.NewOwners()
 	if err != nil {
@@ -108,7 +108,7 @@ func (l portLook) open(d door) []Finding {
 		holder = "held by " + l.who(uid)
 	}
 	return bad(Warning, fmt.Sprintf("%s: port %d was taken when the daemon began (now %s); it listens at %s", d.name, plan.Port, holder, has),
-		fmt.Sprintf("for programs that use the other port: export %s=%s; or free that and start the daemon again", d.variable, has))
+		fmt.Sprintf("for programs that use the other port, set %s=%s; or free that and start the daemon again", d.variable, has))
 }
 
 // planned says whether a daemon that is started now would get its address.

@@ -73,7 +73,7 @@ func TestPortOfAnotherUser(t *testing.T) {
 	o.HTTP = mine.Addr().String()
 	if os.Geteuid() == 0 { // else both are of one uid
 		_, port, _ := net.SplitHostPort(l.addr)
-		want(t, "ports", p.ownedBy(o), Warning, "port "+port+" was taken when the daemon began", fmt.Sprintf("held by uid %d", uid), "export ORCHESTRATOR_HTTP_ADDR="+o.HTTP)
+		want(t, "ports", p.ownedBy(o), Warning, "port "+port+" was taken when the daemon began", fmt.Sprintf("held by uid %d", uid), "set ORCHESTRATOR_HTTP_ADDR="+o.HTTP)
 		o.HTTP = l.addr
 		want(t, "ports", p.ownedBy(o), Problem, fmt.Sprintf("listens at %s, and uid %d", l.addr, uid))
 	}
