@@ -32,7 +32,7 @@ func (w world) load(t *testing.T) (config.Config, string, error) {
 			t.Fatal(err)
 		}
 	}
-	c, err := config.Load(config.Given{Cwd: "/", WorkspaceFlag: "/w", Flags: w.flags, Lookup: func(k string) string {
+	c, err := config.Load(config.Given{Cwd: "/", Found: "/w", Flags: w.flags, Lookup: func(k string) string {
 		if k == "HOME" {
 			return home
 		}
@@ -140,7 +140,7 @@ func TestSources(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"log_dir": path + ":1", "http_addr": "environment ORCHESTRATOR_HTTP_ADDR", "capacity.nice": path + ":5", "capacity.cpus": "default",
-		"workspace": "flag --workspace", "config": "default", "env_manager_addr": "environment ENV_MANAGER_GRPC_ADDR", "classes.cpu_short.limit": "default",
+		"workspace": "default", "config": "default", "env_manager_addr": "environment ENV_MANAGER_GRPC_ADDR", "classes.cpu_short.limit": "default",
 	} {
 		if got := c.Source(key).String(); got != want {
 			t.Errorf("%s is from %q, want %q", key, got, want)
