@@ -176,20 +176,3 @@ func noArgs(c *cli.Context) error {
 	}
 	return nil
 }
-
-func (s *session) helpCommand() *cli.Command {
-	return s.command(cli.Command{
-		Name: "help", Usage: "show help for a command", ArgsUsage: "[COMMAND]", Category: categoryShell,
-		Action: func(c *cli.Context) error {
-			if c.NArg() == 0 {
-				return cli.ShowAppHelp(c)
-			}
-			name := c.Args().First()
-			if c.App.Command(name) == nil {
-				return noCommand(c.App, name)
-			}
-			root := c.Lineage()[1] // the app's own context: its commands are the ones to look in
-			return cli.ShowCommandHelp(root, name)
-		},
-	})
-}

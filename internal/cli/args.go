@@ -28,6 +28,9 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	if a.cmd == nil {
 		return out, nil
 	}
+	if a.help {
+		return slices.Concat(out, helpFor(a.cmd, a.args)), nil
+	}
 	return slices.Concat(out, []string{a.cmd.Name}, a.flags, []string{"--"}, a.args), nil
 }
 
@@ -37,6 +40,7 @@ type arrangement struct {
 	global []string
 	flags  []string
 	args   []string
+	help   bool // is asked for
 }
 
 // take sorts in the next word, or the next two when the first needs a value,
@@ -77,6 +81,10 @@ func (a *arrangement) takeFlag(rest []string) (int, error) {
 	flag, global := a.find(name)
 	if flag == nil || dashes > 2 || dashes == 1 && len(name) > 1 {
 		return 0, a.unknown(word, name)
+	}
+	if flag == cli.HelpFlag && a.cmd != nil {
+		a.help = true
+		return 1, nil
 	}
 	used := 1
 	if takesValue(flag) && !hasValue {

@@ -20,16 +20,17 @@ import (
 const cmdAccess = "access"
 
 // accessActions are the words that may follow access.
-var accessActions = []string{"show", "tls", "token"}
+var accessActions = []action{
+	{"show", "", []string{"json", "secret"}, "what there is, and where; --secret shows the token itself"},
+	{"tls", "[HOST...]", []string{"json", "force"}, "make a certificate for the names and addresses by which clients reach this host (default: the name of this host)"},
+	{"token", "", []string{"json", "force"}, "make a token"},
+}
 
 func (s *session) accessCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: cmdAccess, Usage: "let programs of other hosts in, with certificate and token",
 		ArgsUsage: "show | tls [HOST...] | token", Category: categoryDaemon,
-		Description: "show           what there is, and where; --secret shows the token itself\n" +
-			"tls [HOST...]  make a certificate for the names and addresses by which clients reach this host\n" +
-			"               (default: the name of this host)\n" +
-			"token          make a token\n\n" +
+		Description: actionLines(accessActions) + "\n" +
 			"With both, an address beyond loopback can be served (grpc_addr, http_addr), always with TLS and the token.\n" +
 			"A daemon reads them when it is started. docs/security.md tells who is kept out of what.",
 		Flags: []cli.Flag{
@@ -41,9 +42,9 @@ func (s *session) accessCommand() *cli.Command {
 			action, args := c.Args().First(), c.Args().Tail()
 			switch {
 			case action == "":
-				return usagef("access takes one of %s", strings.Join(accessActions, ", "))
-			case !slices.Contains(accessActions, action):
-				return usagef("access has no %q%s", action, orHint(nearest(action, accessActions), strings.Join(accessActions, ", ")))
+				return usagef("access takes one of %s", strings.Join(actionNames(cmdAccess), ", "))
+			case !slices.Contains(actionNames(cmdAccess), action):
+				return usagef("access has no %q%s", action, orHint(nearest(action, actionNames(cmdAccess)), strings.Join(actionNames(cmdAccess), ", ")))
 			case len(args) > 0 && action != "tls":
 				return usagef("access %s: %q is too much", action, args[0])
 			case c.Bool("force") && action == "show":

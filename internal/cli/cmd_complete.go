@@ -147,6 +147,8 @@ func (c *completion) values(flag, current string) []string {
 	switch flag {
 	case "class":
 		return c.config().ClassNames()
+	case "on-lost":
+		return []string{"fail", "retry"}
 	case "state":
 		done := current[:strings.LastIndexByte(current, ',')+1]
 		return prefixed(done, stateWords())
@@ -165,14 +167,18 @@ func (c *completion) arguments() []string {
 		return c.ids(append(activeStates(), task.Pending.String()))
 	case "retry":
 		return c.ids([]string{task.Failed.String(), task.Cancelled.String(), task.Lost.String()})
-	case "completion":
-		return []string{"bash", "fish", "zsh"}
-	case "help":
+	case cmdHelp:
+		if len(c.args) == 1 {
+			return actionNames(c.args[0])
+		}
 		return commandNames(c.app)
 	case cmdConfig:
 		return c.configWords(c.args)
-	case cmdQueue:
-		return queueActionNames()
+	case cmdQueue, cmdGPUs, cmdAccess, cmdCompletion:
+		if len(c.args) > 0 {
+			return nil
+		}
+		return actionNames(c.cmd.Name)
 	case cmdPause, cmdResume:
 		return c.config().ClassNames()
 	}

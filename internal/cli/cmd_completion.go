@@ -22,12 +22,18 @@ var (
 	completionScripts = map[string]string{"bash": completionBash, "zsh": completionZsh, "fish": completionFish}
 )
 
+const cmdCompletion = "completion"
+
+var completionActions = []action{
+	{"bash", "", nil, "for ~/.bashrc: source <(dspy-agent completion bash)"},
+	{"zsh", "", nil, "for ~/.zshrc, after compinit: source <(dspy-agent completion zsh)"},
+	{"fish", "", nil, "once: dspy-agent completion fish > ~/.config/fish/completions/dspy-agent.fish"},
+}
+
 func (s *session) completionCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: "completion", Usage: "print the completion script of a shell", ArgsUsage: "bash|zsh|fish", Category: categoryShell,
-		Description: "bash  source <(dspy-agent completion bash)     in ~/.bashrc\n" +
-			"zsh   source <(dspy-agent completion zsh)      in ~/.zshrc, after compinit\n" +
-			"fish  dspy-agent completion fish > ~/.config/fish/completions/dspy-agent.fish",
+		Name: cmdCompletion, Usage: "print the completion script of a shell", ArgsUsage: "bash|zsh|fish", Category: categoryShell,
+		Description: actionLines(completionActions),
 		Action: func(c *cli.Context) error {
 			shells := slices.Sorted(maps.Keys(completionScripts))
 			script, ok := completionScripts[c.Args().First()]

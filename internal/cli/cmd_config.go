@@ -17,21 +17,23 @@ import (
 const cmdConfig = "config"
 
 // configActions are the words that may follow config.
-var configActions = []string{"show", "init", "check"}
+var configActions = []action{
+	{"show", "[KEY]", []string{"json"}, "what holds, and where each value came from; KEY may be a table, such as capacity"},
+	{"init", "", []string{"force"}, "write a file with every key and its default, as comments"},
+	{"check", "[FILE]", []string{"json"}, "say everything that is wrong with a file; ends with 2 if anything is"},
+}
 
 func (s *session) configCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: cmdConfig, Usage: "show, write and check the configuration", ArgsUsage: "show [KEY] | init | check [FILE]", Category: categoryDaemon,
-		Description: "show [KEY]    what holds, and where each value came from; KEY may be a table, such as capacity\n" +
-			"init          write a file with every key and its default, as comments\n" +
-			"check [FILE]  say everything that is wrong with a file; ends with 2 if anything is\n\n" +
+		Description: actionLines(configActions) + "\n" +
 			"docs/configuration.md lists the keys. A daemon reads the file when it is started.",
 		Flags: []cli.Flag{jsonFlag(), boolFlag("force", "let init replace a file that is there")},
 		Action: func(c *cli.Context) error {
 			action, args := c.Args().First(), c.Args().Tail()
 			switch {
 			case action == "":
-				return usagef("config takes one of %s", strings.Join(configActions, ", "))
+				return usagef("config takes one of %s", strings.Join(actionNames(cmdConfig), ", "))
 			case c.Bool("force") && action != "init":
 				return usagef("--force goes with config init")
 			case len(args) > 1 || len(args) == 1 && action == "init":
@@ -45,7 +47,7 @@ func (s *session) configCommand() *cli.Command {
 			case "check":
 				return s.configCheck(c, arg)
 			default:
-				return usagef("config has no %q%s", action, orHint(nearest(action, configActions), strings.Join(configActions, ", ")))
+				return usagef("config has no %q%s", action, orHint(nearest(action, actionNames(cmdConfig)), strings.Join(actionNames(cmdConfig), ", ")))
 			}
 		},
 	})
@@ -214,7 +216,7 @@ func (s *session) tellCheck(cfg config.Config, wrong *config.InvalidError) {
 func (c *completion) configWords(before []string) []string {
 	switch {
 	case len(before) == 0:
-		return configActions
+		return actionNames(cmdConfig)
 	case len(before) > 1 || before[0] != "show":
 		return nil // a file, which the shell knows
 	}

@@ -16,7 +16,10 @@ import (
 
 const cmdGPUs = "gpus"
 
-var gpusActions = []string{"drain", "resume"}
+var gpusActions = []action{
+	{"drain", "ID", []string{"reason", "json"}, "give it to no more tasks; the one that has it goes on"},
+	{"resume", "ID", []string{"json"}, "give it out again; it is also your word that a GPU is well that was unhealthy or lost"},
+}
 
 func (s *session) gpusCommand() *cli.Command {
 	return s.command(cli.Command{
@@ -25,9 +28,7 @@ func (s *session) gpusCommand() *cli.Command {
 		Description: "Of each GPU and MIG instance: memory, use, temperature, power, who has it, and whether a task\n" +
 			"could have it now, and if not, why. What the driver does not tell is n/a. " + Program + " why TASK\n" +
 			"tells what a task waits for.\n\n" +
-			"drain ID   give it to no more tasks; the one that has it goes on\n" +
-			"resume ID  give it out again; it is also your word that a GPU is well that was unhealthy or lost\n\n" +
-			"ID is the UUID, the beginning of it, or the index. A drain holds until it is resumed, also when the\n" +
+			actionLines(gpusActions) + "\nID is the UUID, the beginning of it, or the index. A drain holds until it is resumed, also when the\n" +
 			"daemon is started anew.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "with drain: `TEXT` for those who ask why a task waits"},
@@ -46,8 +47,8 @@ func (s *session) gpusAction(c *cli.Context) error {
 		return s.withClient(c, needsDaemon, func(ctx context.Context, cl *client) error {
 			return s.gpus(ctx, cl, c.Bool("watch"), c.Bool("json"))
 		})
-	case !slices.Contains(gpusActions, action):
-		return usagef("gpus has no %q%s", action, orHint(nearest(action, gpusActions), strings.Join(gpusActions, ", ")))
+	case !slices.Contains(actionNames(cmdGPUs), action):
+		return usagef("gpus has no %q%s", action, orHint(nearest(action, actionNames(cmdGPUs)), strings.Join(actionNames(cmdGPUs), ", ")))
 	case c.NArg() != 2 || id == "":
 		return usagef("gpus %s takes the UUID or index of one GPU; %s gpus lists them", action, Program)
 	}

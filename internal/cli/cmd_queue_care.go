@@ -38,19 +38,17 @@ func queueActionTable() []queueAction {
 	}
 }
 
-func queueActionNames() []string {
-	var names []string
+func queueActions() []action {
+	var out []action
 	for _, a := range queueActionTable() {
-		names = append(names, a.name)
+		out = append(out, action{name: a.name, takes: a.takes, flags: append(slices.Clone(a.flags), "json"), help: a.help})
 	}
-	return names
+	return out
 }
 
 func queueHelp() string {
 	var b strings.Builder
-	for _, a := range queueActionTable() {
-		fmt.Fprintf(&b, "%-14s %s\n", strings.TrimSpace(a.name+" "+a.takes), a.help)
-	}
+	b.WriteString(actionLines(queueActions()))
 	b.WriteString("\ndocs/queue.md says what is in the queue's folder, how to look after it, and what each message means.\n\n" +
 		"In stats, READY tasks wait for their turn and for room, BLOCKED ones for other tasks, DELAYED ones for the time of\n" +
 		"their next attempt, HELD ones for a person. OLDEST is how long the one has waited that has waited longest, WAIT50 and\n" +
@@ -70,7 +68,7 @@ func queueFlags() []cli.Flag {
 
 func (s *session) queueAction(c *cli.Context) error {
 	name, args := c.Args().First(), c.Args().Tail()
-	all := queueActionNames()
+	all := actionNames(cmdQueue)
 	i := slices.Index(all, name)
 	switch {
 	case name == "":

@@ -296,6 +296,10 @@ func TestCompletion(t *testing.T) {
 		"submit -- show ":            "",
 		"submit --after d":           "done\n",
 		"completion z":               "zsh\n",
+		"gpus ":                      "drain\nresume\n",
+		"access t":                   "tls\ntoken\n",
+		"help queue st":              "stats\n",
+		"submit --on-lost ":          "fail\nretry\n",
 		"nonsense ":                  "start\nstop\ndrain\nstatus\nqueue\npause\nresume\ngpus\nimages\ndoctor\nconfig\naccess\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
 	} {
 		_, out, errs := dspyAgent(t, env, append([]string{"__complete", "--"}, strings.Split(words, " ")...)...)

@@ -170,5 +170,3 @@ func docEnvironment(b *bytes.Buffer) {
 }
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
-
-func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ const (
 // here, since the library neither breaks lines nor keeps columns.
 func commandHelp(c *cli.Command) string {
 	var b strings.Builder
-	b.WriteString("{{.HelpName}} - {{.Usage}}\n\nusage:\n")
+	b.WriteString(hang(cmp.Or(c.HelpName, Program+" "+c.Name)+" - ", c.Usage) + "\nusage:\n")
 	for line := range strings.SplitSeq(c.UsageText, "\n") {
 		b.WriteString(hang(strings.Repeat(" ", helpIndent), line))
 	}

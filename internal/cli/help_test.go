@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,8 +15,18 @@ func TestHelpFitsTheScreen(t *testing.T) {
 			pages = append(pages, []string{"help", c.Name}, []string{c.Name, "--help"})
 		}
 	}
+	for _, c := range newSession(Env{}).app().Commands {
+		for _, action := range actionNames(c.Name) {
+			pages = append(pages, []string{"help", c.Name, action}, []string{c.Name, action, "--help"}, []string{c.Name, "-h", action})
+		}
+	}
 	for _, args := range pages {
+		words := slices.DeleteFunc(slices.Clone(args), func(w string) bool { return w == "help" || strings.HasPrefix(w, "-") })
+		title := strings.Join(append([]string{Program}, words...), " ") + " - "
 		code, out, stderr := dspyAgent(t, testEnv(t), args...)
+		if len(words) > 0 && !strings.HasPrefix(out, title) {
+			t.Errorf("%v: this is the help of something else: %.60q", args, out)
+		}
 		if code != exitDone || stderr != "" || !strings.Contains(out, "--help, -h") {
 			t.Errorf("%v: exit %d, %q and %q", args, code, out, stderr)
 		}
