@@ -148,7 +148,7 @@ func (c *completion) values(flag, current string) []string {
 	case "class":
 		return c.config().ClassNames()
 	case "on-lost":
-		return []string{"fail", "retry"}
+		return lostPolicies
 	case "state":
 		done := current[:strings.LastIndexByte(current, ',')+1]
 		return prefixed(done, stateWords())

@@ -27,7 +27,7 @@ import (
 const cmdSubmit = "submit"
 
 func (s *session) submitCommand() *cli.Command {
-	return s.command(cli.Command{
+	c := s.command(cli.Command{
 		Name: cmdSubmit, Usage: "submit a task, or a file of tasks", Category: categorySubmit,
 		ArgsUsage: "-- PROGRAM [ARGUMENT...]",
 		UsageText: "dspy-agent submit [flags] -- PROGRAM [ARGUMENT...]\n" +
@@ -35,13 +35,18 @@ func (s *session) submitCommand() *cli.Command {
 		Description: "The program runs as if started here and now: same arguments byte by byte, same folder,\n" +
 			"and of the environment what docs/cli.md lists; --env adds to that. The id is printed once\n" +
 			"the task is on disk. Submitting the same id with the same content again changes nothing.\n\n" +
-			"A file has one JSON object per line, with the keys id, name, class, argv or command,\n" +
-			"workdir, env, payload, priority, timeout, retries, after. All lines are checked before the\n" +
-			"first is submitted. A line without an id gets one from the file's path, its number and its\n" +
-			"text, so that the command can be repeated after a break and submits nothing twice.",
+			"A file has one JSON object per line, with the keys that are listed below. Flags beside the file\n" +
+			"hold for the lines that do not say otherwise. All lines are checked before the first is\n" +
+			"submitted, and lines that wait for each other in a circle are refused; what the queue alone\n" +
+			"knows (an id that is taken, an after that it does not know) is refused line by line. A line\n" +
+			"may wait for a later one. A line without an id gets one from the file's path, its number, its\n" +
+			"text and the flags, so that the command can be repeated after a break and submits nothing\n" +
+			"twice; what comes through a pipe is new tasks each time, unless the lines have ids.",
 		Flags:  append(submitFlags(), laterFlagDefs()...),
 		Action: s.submit,
 	})
+	c.CustomHelpTemplate += lineKeyHelp()
+	return c
 }
 
 func submitFlags() []cli.Flag {
@@ -291,16 +296,16 @@ func (s *session) specTimeout(c *cli.Context, spec *pb.TaskSpec) error {
 // specNeeds takes what the task needs of the machine, and what it can bear.
 func (s *session) specNeeds(c *cli.Context, spec *pb.TaskSpec) error {
 	spec.OnLost = c.String("on-lost")
-	if !slices.Contains([]string{"", "fail", "retry"}, spec.OnLost) {
+	if spec.OnLost != "" && !slices.Contains(lostPolicies, spec.OnLost) {
 		return usagef("--on-lost %s: it is fail, or retry", spec.OnLost)
 	}
 	res := &pb.Resources{}
 	if v := c.String("cpus"); v != "" {
-		n, err := strconv.ParseFloat(v, 64)
-		if err != nil || !(n >= 0.001 && n <= 1e6) {
+		milli, ok := parseCPUs(v)
+		if !ok {
 			return usagef("--cpus %s: give a number of CPUs, such as 4 or 0.5", v)
 		}
-		res.CpuMillicores = int64(math.Round(n * 1000))
+		res.CpuMillicores = milli
 	}
 	if v := c.String("mem"); v != "" {
 		n, ok := config.ParseSize(v)
@@ -316,6 +321,18 @@ func (s *session) specNeeds(c *cli.Context, spec *pb.TaskSpec) error {
 		spec.Resources = res
 	}
 	return nil
+}
+
+// lostPolicies are what may happen when nobody saw how a task ended.
+var lostPolicies = []string{"fail", "retry"}
+
+// parseCPUs reads a number of CPUs as thousandths.
+func parseCPUs(text string) (milli int64, ok bool) {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n >= 0.001 && n <= 1e6) {
+		return 0, false
+	}
+	return int64(math.Round(n * 1000)), true
 }
 
 // gpuNeeds takes what the task needs of GPUs.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ const refusedShown = 20
 
 // submitFile is submit --from-file.
 func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
-	if err := alone(c, "from-file", "json", "workspace"); err != nil {
+	given, err := s.lineDefaults(c, cfg)
+	if err != nil {
 		return err
 	}
 	in, origin, err := s.openLines(c.Context, c.String("from-file"))
@@ -42,28 +44,21 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 		return err
 	}
 	defer in.Close()
-	lines := func() (*lineReader, error) {
-		if _, err := in.Seek(0, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("read %s again: %w", origin, err)
-		}
-		return &lineReader{s: s, cfg: cfg, origin: origin, ambient: ambient(s.env), in: bufio.NewReaderSize(in, 1<<20)}, nil
-	}
-	first, err := lines()
-	if err != nil {
+	lines := &lineReader{s: s, cfg: cfg, origin: origin.name, ambient: ambient(s.env), given: given, file: in, in: bufio.NewReaderSize(in, 1<<20)}
+	if err := lines.inOrder(nil); err != nil {
 		return err
 	}
-	total, err := checkLines(c.Context, first)
+	order, total, err := checkLines(c.Context, lines)
 	if err != nil {
 		return err
 	}
 	needs := s.submitNeeds(c)
 	return noQueue(cfg, needs, s.withClient(c, needs, func(ctx context.Context, cl *client) error {
-		again, err := lines()
-		if err != nil {
+		if err := lines.inOrder(order); err != nil {
 			return err
 		}
-		b := &batch{session: s, cl: cl, bar: s.progress(total)}
-		err = b.run(ctx, again)
+		b := &batch{session: s, cl: cl, bar: s.progress(total), once: origin.once}
+		err := b.run(ctx, lines)
 		if err := b.report(c.Bool("json"), total, err); err != nil {
 			return err
 		}
@@ -72,48 +67,45 @@ func (s *session) submitFile(c *cli.Context, cfg config.Config) error {
 	}))
 }
 
-// alone refuses flags and arguments that a file has its own keys for.
-func alone(c *cli.Context, but ...string) error {
-	for _, f := range c.Command.Flags {
-		switch name := f.Names()[0]; {
-		case !c.IsSet(name) || slices.Contains(but, name):
-		case name == "wait" || name == "follow":
-			return usagef("--%s waits for one task; to wait for those of a file: %s submit --from-file %s | %s wait --from-file -",
-				name, Program, shellQuote(c.String("from-file")), Program)
-		default:
-			return usagef("--%s cannot be given together with --from-file; put it into the lines of the file", name)
-		}
-	}
-	if c.NArg() > 0 {
-		return usagef("a command cannot be given together with --from-file")
-	}
-	return nil
+// origin is what the ids of lines without one begin with.
+type origin struct {
+	name string
+	// once: it is of this run alone. What comes through a pipe has no place that would tell
+	// whether it is the same again, so it is new tasks each time.
+	once bool
 }
 
-// openLines opens the file, and says what derived ids begin with. What can be
-// read only once is kept in a temporary file, since all lines are checked
-// before the first is submitted.
-func (s *session) openLines(ctx context.Context, name string) (*os.File, string, error) {
+// openLines opens the file. What can be read only once is kept in a temporary file, since
+// all lines are checked before the first is submitted.
+func (s *session) openLines(ctx context.Context, name string) (*os.File, origin, error) {
 	if name == "-" {
-		f, err := spool(s.env.Stdin)
-		return f, "-", err
+		return s.spooled(s.env.Stdin)
 	}
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(s.env.Cwd, name)
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, "", usagef("cannot read %s: %s", name, rootCause(err))
+		return nil, origin{}, usagef("cannot read %s: %s", name, rootCause(err))
 	}
 	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
 		defer f.Close()
 		if info.IsDir() {
-			return nil, "", usagef("%s is a folder, not a file of tasks", name)
+			return nil, origin{}, usagef("%s is a folder, not a file of tasks", name)
 		}
-		spooled, err := spool(interruptible(ctx, f))
-		return spooled, name, err
+		return s.spooled(interruptible(ctx, f))
 	}
-	return f, name, nil
+	return f, origin{name: name}, nil
+}
+
+// spooled keeps what comes through a pipe.
+func (s *session) spooled(r io.Reader) (*os.File, origin, error) {
+	once, err := s.ids.Next(s.now())
+	if err != nil {
+		return nil, origin{}, err
+	}
+	f, err := spool(r)
+	return f, origin{name: once, once: true}, err
 }
 
 func spool(r io.Reader) (*os.File, error) {
@@ -131,10 +123,11 @@ func spool(r io.Reader) (*os.File, error) {
 	return f, nil
 }
 
-// checkLines reads all lines, and returns how many tasks they are. It goes on
-// after a bad one, since whoever made one slip in a program made it in many.
-func checkLines(ctx context.Context, r *lineReader) (int, error) {
-	lineOf := map[string]int{}
+// checkLines reads all lines, and returns in which order to submit them, nil for that of
+// the file, and how many tasks they are. It goes on after a bad one, since whoever made one
+// slip in a program made it in many.
+func checkLines(ctx context.Context, r *lineReader) (order []lineAt, total int, err error) {
+	var graph lineGraph
 	var bad badLines
 	for {
 		l, err := r.next()
@@ -143,20 +136,29 @@ func checkLines(ctx context.Context, r *lineReader) (int, error) {
 			continue
 		}
 		switch {
-		case errors.Is(err, io.EOF) && bad.count == 0 && len(lineOf) == 0:
-			return 0, usagef("the file has no tasks")
 		case errors.Is(err, io.EOF):
-			return len(lineOf), bad.complain()
+			return graph.checked(&bad)
 		case err != nil:
-			return 0, fmt.Errorf("%w; nothing was submitted", err)
+			return nil, 0, fmt.Errorf("%w; nothing was submitted", err)
 		case interrupted(ctx):
-			return 0, ctx.Err()
-		case lineOf[l.req.Id] != 0:
-			bad.add(&badLineError{l.number, fmt.Errorf("id %s is that of line %d already", l.req.Id, lineOf[l.req.Id])})
-		default:
-			lineOf[l.req.Id] = l.number
+			return nil, 0, ctx.Err()
+		}
+		if earlier := graph.add(l, r.at); earlier != 0 {
+			bad.add(&badLineError{l.number, fmt.Errorf("id %s is that of line %d already", l.req.Id, earlier)})
 		}
 	}
+}
+
+// checked is the end of checkLines, where all lines have been read.
+func (g *lineGraph) checked(bad *badLines) (order []lineAt, total int, err error) {
+	switch err := bad.complain(); {
+	case err != nil:
+		return nil, 0, err
+	case len(g.lines) == 0:
+		return nil, 0, usagef("the file has no tasks")
+	}
+	order, err = g.order()
+	return order, len(g.lines), err
 }
 
 // badLinesShown bounds the list of bad lines on the screen.
@@ -224,6 +226,7 @@ type batch struct {
 	session *session
 	cl      *client
 	bar     *progressbar.ProgressBar
+	once    bool // ids that were made for lines are of this run alone
 
 	chunk []taskLine
 	bytes int
@@ -332,9 +335,13 @@ func (b *batch) report(asJSON bool, total int, err error) error {
 		}
 	}
 	n := len(b.done.Refused)
+	slices.SortFunc(b.done.Refused, func(x, y jsonRefused) int { return cmp.Compare(x.Line, y.Line) })
 	if err != nil {
-		s.err.printf("%s of %s were submitted before this broke off; repeat the command: nothing is submitted twice\n",
-			humanize.Comma(int64(len(b.done.IDs))), count(int64(total), "task"))
+		what := "repeat the command: nothing is submitted twice"
+		if b.once {
+			what = "repeated, it would submit those once more that have no id in their line"
+		}
+		s.err.printf("%s of %s were submitted before this broke off; %s\n", humanize.Comma(int64(len(b.done.IDs))), count(int64(total), "task"), what)
 		return err
 	}
 	s.err.printf("%s accepted, %s already there, %s refused\n",

@@ -15,10 +15,14 @@ func (s *session) specImage(c *cli.Context, spec *pb.TaskSpec) error {
 	if c.IsSet("image") && spec.Image == "" {
 		return usagef("--image is empty; is a variable of the shell not set? Leave --image out to run on this machine directly")
 	}
+	if c.IsSet("mount") && spec.Image == "" {
+		return usagef("--mount needs --image: without a container the program sees the host's paths")
+	}
+	return s.specMounts(c, spec)
+}
+
+func (s *session) specMounts(c *cli.Context, spec *pb.TaskSpec) error {
 	for _, text := range c.StringSlice("mount") {
-		if spec.Image == "" {
-			return usagef("--mount needs --image: without a container the program sees the host's paths")
-		}
 		m, ok := s.mount(text)
 		if !ok {
 			return usagef("--mount is %q; write HOST, HOST:PATH or HOST:PATH:ro, with an absolute PATH in the container", text)

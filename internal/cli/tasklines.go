@@ -11,8 +11,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
@@ -35,15 +33,23 @@ type taskLine struct {
 type lineReader struct {
 	s       *session
 	cfg     config.Config
-	origin  string   // what derived ids begin with: the file's absolute path, "-" for a pipe
+	origin  string   // what derived ids begin with, see openLines
 	ambient []string // what every task takes along
+	given   lineDefaults
+	file    io.ReadSeeker // what in reads, for going through it in another order
 	in      *bufio.Reader
 	number  int
+	offset  int64    // of the next line
+	at      int64    // of the newest one
+	order   []lineAt // in which to go through it; nil: as they come
 }
 
 // next returns the next task, io.EOF after the last one.
 func (r *lineReader) next() (taskLine, error) {
 	for {
+		if err := r.turn(); err != nil {
+			return taskLine{}, err
+		}
 		line, err := r.readLine()
 		if err != nil {
 			return taskLine{}, err
@@ -57,6 +63,26 @@ func (r *lineReader) next() (taskLine, error) {
 		}
 		return taskLine{r.number, req}, nil
 	}
+}
+
+// turn goes to the next line in order.
+func (r *lineReader) turn() error {
+	if r.order == nil {
+		return nil
+	}
+	if len(r.order) == 0 {
+		return io.EOF
+	}
+	to := r.order[0]
+	r.order = r.order[1:]
+	if r.offset != to.offset {
+		if _, err := r.file.Seek(to.offset, io.SeekStart); err != nil {
+			return fmt.Errorf("go to line %d: %w", to.number, err)
+		}
+		r.in.Reset(r.file)
+	}
+	r.offset, r.number = to.offset, to.number-1
+	return nil
 }
 
 // badLineError is a line that is no task. The ones after it can still be read.
@@ -81,6 +107,8 @@ func (r *lineReader) readLine() ([]byte, error) {
 			return nil, err
 		}
 		r.number++
+		r.at = r.offset
+		r.offset += int64(len(line))
 		return line, nil
 	}
 }
@@ -102,6 +130,7 @@ func (r *lineReader) parse(line []byte) (*pb.SubmitTaskRequest, error) {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 	}
+	r.given.fill(l, fields)
 	if err := r.complete(l, line); err != nil {
 		return nil, err
 	}
@@ -138,12 +167,12 @@ func (r *lineReader) place(l *lineFields) (err error) {
 	return err
 }
 
-// deriveID makes the id of a line that has none. The same line of the same file
-// gets the same id again, which makes it the same task: so a command that broke
+// deriveID makes the id of a line that has none. The same line of the same file, with the
+// same flags, gets the same id again, which makes it the same task: so a command that broke
 // off can be repeated. Two equal lines of one file are two tasks.
 func (r *lineReader) deriveID(line []byte) string {
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%s\x00%d\x00%s", r.origin, r.number, bytes.TrimSpace(line)) // a hash never fails
+	_, _ = fmt.Fprintf(h, "%s\x00%d\x00%s%s", r.origin, r.number, bytes.TrimSpace(line), r.given.text) // a hash never fails
 	return "line-" + hex.EncodeToString(h.Sum(nil)[:12])
 }
 
@@ -182,201 +211,4 @@ func notObject(err error) error {
 		return fmt.Errorf("is not JSON: %w (at byte %d)", err, syntax.Offset)
 	}
 	return errors.New(`is not a JSON object such as {"argv": ["python", "train.py"]}`)
-}
-
-func unknownKey(key string) error {
-	for _, f := range laterFlags {
-		if key == f.name || key == strings.ReplaceAll(f.name, "-", "_") {
-			return task.Errorf(task.CodeUnsupported, "%s: %s", key, f.why)
-		}
-	}
-	known := slices.Sorted(maps.Keys(lineKeys))
-	if n := nearest(key, known); n != "" {
-		return fmt.Errorf("unknown key %q; did you mean %q?", key, n)
-	}
-	return fmt.Errorf("unknown key %q; known are %s", key, strings.Join(known, ", "))
-}
-
-// lineFields collects what the keys of a line say.
-type lineFields struct {
-	session *session
-	cfg     config.Config
-	req     *pb.SubmitTaskRequest
-	env     []string // "K=V"
-	dir     string
-}
-
-// lineKeys are the keys of a line, and what each does. The list is documented
-// in docs/cli.md.
-var lineKeys = map[string]func(*lineFields, json.RawMessage) error{
-	"id":        func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Id) },
-	"name":      func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Name) },
-	"class":     func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Class) },
-	"workdir":   func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.dir) },
-	"priority":  func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.req.Priority) },
-	"retries":   func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.req.Spec.Retries) },
-	"argv":      (*lineFields).argv,
-	"command":   (*lineFields).command,
-	"env":       (*lineFields).environment,
-	"payload":   (*lineFields).payload,
-	"timeout":   (*lineFields).timeout,
-	"gpus":      func(l *lineFields, v json.RawMessage) error { return numberValue(v, &l.resources().Gpus) },
-	"gpu_mem":   (*lineFields).gpuMem,
-	"gpu_model": func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.resources().GpuModel) },
-	"mig":       func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.resources().Mig) },
-	"after":     (*lineFields).after,
-	"image":     func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Spec.Image) },
-	"mounts":    (*lineFields).mounts,
-}
-
-// lineKeyDocs documents lineKeys; a test holds the two together.
-var lineKeyDocs = []struct{ key, text string }{
-	{"id", "the task's id; left out, it is derived from the file's path, the line's number and its text"},
-	{"name", "for people; left out, the beginning of the command"},
-	{"class", "class of the task"},
-	{"argv", "array of strings: the program and its arguments"},
-	{"command", "instead of argv: a string, which is run by /bin/sh -c, or an array as for argv"},
-	{"workdir", "folder to run in; relative ones and the default are of the folder where submit runs"},
-	{"env", "object of strings: variables beside those that are taken along"},
-	{"payload", "JSON object for the program"},
-	{"priority", "number; higher is sooner"},
-	{"timeout", "number of seconds, or a string such as \"10m\""},
-	{"retries", "number of further attempts when it fails"},
-	{"gpus", "number of whole GPUs; left out, as the class has it"},
-	{"gpu_mem", "memory of one GPU, as a string with its unit such as \"20GiB\", for a part of it"},
-	{"gpu_model", "model of GPU"},
-	{"mig", "profile of a MIG instance"},
-	{"image", "container image to run in; then workdir is a folder of the container"},
-	{"mounts", "array of strings, each HOST[:PATH][:ro]: a path of this host that the container sees"},
-	{"after", "array of strings, each ID or ID:ok, ID:any, ID:notok"},
-}
-
-func stringValue(v json.RawMessage, to *string) error {
-	if json.Unmarshal(v, to) != nil {
-		return errors.New("must be a string")
-	}
-	return nil
-}
-
-func numberValue(v json.RawMessage, to *int32) error {
-	if json.Unmarshal(v, to) != nil {
-		return fmt.Errorf("%s is not a whole number of fitting size", v)
-	}
-	return nil
-}
-
-func (l *lineFields) argv(v json.RawMessage) error {
-	if len(l.req.Spec.Argv) > 0 {
-		return errors.New("give argv or command, not both")
-	}
-	if json.Unmarshal(v, &l.req.Spec.Argv) != nil || len(l.req.Spec.Argv) == 0 {
-		return errors.New(`must be an array of strings, such as ["python", "train.py"]`)
-	}
-	return nil
-}
-
-func (l *lineFields) command(v json.RawMessage) error {
-	var line string
-	if json.Unmarshal(v, &line) != nil {
-		return l.argv(v)
-	}
-	if len(l.req.Spec.Argv) > 0 {
-		return errors.New("give argv or command, not both")
-	}
-	l.req.Spec.Argv = []string{"/bin/sh", "-c", line}
-	return nil
-}
-
-func (l *lineFields) environment(v json.RawMessage) error {
-	var env map[string]string
-	if json.Unmarshal(v, &env) != nil {
-		return errors.New(`must be an object of strings, such as {"SEED": "1"}`)
-	}
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		if err := checkVariable(k); err != nil {
-			return err
-		}
-		l.env = append(l.env, k+"="+env[k])
-	}
-	return nil
-}
-
-func (l *lineFields) payload(v json.RawMessage) error {
-	l.req.Spec.PayloadJson = v
-	return checkObject(v)
-}
-
-// checkObject says whether the bytes are one JSON object.
-func checkObject(v []byte) error {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(v, &object) != nil || object == nil {
-		return errors.New("must be a JSON object")
-	}
-	return nil
-}
-
-func (l *lineFields) timeout(v json.RawMessage) error {
-	given := string(v)
-	if unquoted, err := strconv.Unquote(given); err == nil {
-		given = unquoted
-	}
-	d, err := parseSpan(given)
-	if err != nil {
-		return err
-	}
-	if d < time.Millisecond {
-		return errors.New("a task needs some time; leave it out for no limit")
-	}
-	l.req.Spec.TimeoutMs = d.Milliseconds()
-	return nil
-}
-
-func (l *lineFields) mounts(v json.RawMessage) error {
-	var given []string
-	if json.Unmarshal(v, &given) != nil {
-		return errors.New(`must be an array of strings such as ["/data:/data:ro"]`)
-	}
-	for _, text := range given {
-		m, ok := l.session.mount(text)
-		if !ok {
-			return fmt.Errorf("%q is not HOST, HOST:PATH or HOST:PATH:ro, with an absolute PATH in the container", text)
-		}
-		l.req.Spec.Mounts = append(l.req.Spec.Mounts, m)
-	}
-	return nil
-}
-
-func (l *lineFields) resources() *pb.Resources {
-	if l.req.Spec.Resources == nil {
-		l.req.Spec.Resources = &pb.Resources{}
-	}
-	return l.req.Spec.Resources
-}
-
-func (l *lineFields) gpuMem(v json.RawMessage) error {
-	var given string
-	if json.Unmarshal(v, &given) != nil {
-		return errors.New(`must be a string such as "20GiB"`)
-	}
-	n, ok := config.ParseSize(given)
-	if !ok || n == 0 {
-		return fmt.Errorf("%s is no size; write it with its unit, such as \"20GiB\"", given)
-	}
-	l.resources().GpuMemBytes = n
-	return nil
-}
-
-func (l *lineFields) after(v json.RawMessage) error {
-	var given []string
-	if json.Unmarshal(v, &given) != nil {
-		return errors.New(`must be an array of strings, such as ["prepare:ok"]`)
-	}
-	for _, g := range given {
-		d, err := parseAfter(g)
-		if err != nil {
-			return err
-		}
-		l.req.Spec.After = append(l.req.Spec.After, d)
-	}
-	return nil
 }
