@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -101,8 +102,19 @@ func (l *lister) read(from merged) error {
 	}
 }
 
-// task returns an empty Task for one whose state alone rules it out.
+// task returns an empty Task for one whose id or state alone rules it out.
 func (l *lister) task(seq task.Seq) (task.Task, error) {
+	if l.filter.IDPrefix != "" {
+		k := seqKey(seq)
+		v := l.tx.Bucket(bucketSpecs).Get(k)
+		if v == nil {
+			return readBrief(l.tx, seq) // says what there is to say
+		}
+		id, err := specID(k, v)
+		if err != nil || !strings.HasPrefix(id, l.filter.IDPrefix) {
+			return task.Task{}, err
+		}
+	}
 	if len(l.filter.States) > 0 {
 		s, err := readState(l.tx, seqKey(seq))
 		if err != nil || !slices.Contains(l.filter.States, s) {
@@ -114,7 +126,7 @@ func (l *lister) task(seq task.Seq) (task.Task, error) {
 
 func (l *lister) passes(t task.Task) bool {
 	f := l.filter
-	return (f.Class == "" || f.Class == t.Spec.Class) && (len(f.States) == 0 || slices.Contains(f.States, t.State()))
+	return strings.Contains(t.Spec.Name, f.Name) && (f.Class == "" || f.Class == t.Spec.Class) && (len(f.States) == 0 || slices.Contains(f.States, t.State()))
 }
 
 // backwards goes through the keys of a bucket that are a prefix and a Seq, from

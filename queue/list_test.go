@@ -127,3 +127,37 @@ func TestListAfterAnOlderRelease(t *testing.T) {
 		closeQueue(t, q)
 	}
 }
+
+// TestListByIDAndName: the beginning of the id and a part of the name choose, on pages of any
+// length, with every other filter.
+func TestListByIDAndName(t *testing.T) {
+	t.Parallel()
+	q := openQueue(t, queue.Options{})
+	for i := range 30 {
+		s := spec(fmt.Sprintf("%s/%d", []string{"exp", "exp2", "other"}[i%3], i))
+		s.Name = fmt.Sprintf("train %d", i%5)
+		seq := submit(t, q, s)[0].Seq
+		if i%2 == 0 {
+			apply(t, q, seq, placed, launched, started, failed)
+		}
+	}
+	for _, tc := range []struct {
+		f    task.Filter
+		want int
+	}{
+		{task.Filter{IDPrefix: "exp/"}, 10},
+		{task.Filter{IDPrefix: "exp"}, 20},
+		{task.Filter{IDPrefix: "none"}, 0},
+		{task.Filter{IDPrefix: "exp/", States: []task.State{task.Failed}}, 5},
+		{task.Filter{IDPrefix: "exp/", Class: "cpu"}, 10},
+		{task.Filter{Name: "ain 3"}, 6},
+		{task.Filter{IDPrefix: "other/", Name: "train 0"}, 2},
+	} {
+		for _, limit := range []int{1, 3, 100} {
+			tc.f.Limit = limit
+			if ids, _ := pages(t, q, tc.f, func() {}); len(ids) != tc.want {
+				t.Errorf("%+v: %d tasks, want %d: %v", tc.f, len(ids), tc.want, ids)
+			}
+		}
+	}
+}

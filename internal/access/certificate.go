@@ -15,6 +15,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -102,9 +104,12 @@ func addHosts(c *x509.Certificate, hosts []string) error {
 	}
 	for _, h := range append(hosts, "localhost", "127.0.0.1", "::1") {
 		addr, err := netip.ParseAddr(h)
+		ip := net.IP(addr.Unmap().AsSlice())
 		switch {
+		case slices.ContainsFunc(c.DNSNames, func(had string) bool { return strings.EqualFold(had, h) }):
+		case slices.ContainsFunc(c.IPAddresses, func(had net.IP) bool { return err == nil && had.Equal(ip) }):
 		case err == nil && !addr.IsUnspecified() && addr.Zone() == "":
-			c.IPAddresses = append(c.IPAddresses, net.IP(addr.Unmap().AsSlice()))
+			c.IPAddresses = append(c.IPAddresses, ip)
 		case err != nil && isHostName(h):
 			c.DNSNames = append(c.DNSNames, h)
 		default:

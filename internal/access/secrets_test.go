@@ -354,3 +354,19 @@ func TestSpoiledTokenIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestHostsOnce: a certificate names each host once, however often it was given.
+func TestHostsOnce(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "access")
+	if err := access.MakeCertificate(dir, ourUID(), []string{"localhost", "a", "A", "10.0.0.1", "::ffff:10.0.0.1", "127.0.0.1"}, time.Now(), false); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), ourUID(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(cert.Hosts(), " "); got != "localhost a 10.0.0.1 127.0.0.1 ::1" {
+		t.Errorf("it is for %s", got)
+	}
+}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -26,6 +27,34 @@ func (s service) GetTask(_ context.Context, req *pb.GetTaskRequest) (*pb.TaskInf
 		return nil, err
 	}
 	return s.whole(t, result), nil
+}
+
+// GetTasks tells of many tasks at once.
+func (s service) GetTasks(ctx context.Context, req *pb.GetTasksRequest) (*pb.GetTasksResponse, error) {
+	if n := len(req.GetTaskIds()); n > maxPage {
+		return nil, task.Errorf(task.CodeInvalid, "task_ids has %d ids; at most %d are allowed", n, maxPage)
+	}
+	paused := s.opts.Pauser.Paused()
+	reply := &pb.GetTasksResponse{}
+	for _, id := range req.GetTaskIds() {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		t, err := s.opts.Queue.Lookup(id)
+		switch code := task.CodeOf(err); {
+		case errors.Is(err, task.ErrDamaged):
+			continue // GetTask says what is wrong with it, and the others are not to suffer
+		case err != nil && (code == task.CodeNotFound || code == task.CodeInvalid): // no id, so nobody's
+			reply.Unknown = append(reply.Unknown, id)
+			continue
+		case err != nil:
+			return nil, err
+		}
+		p := taskTo(t)
+		notePause(p, paused)
+		reply.Tasks = append(reply.Tasks, p)
+	}
+	return reply, nil
 }
 
 // WaitTask answers when the task has ended.
@@ -167,7 +196,10 @@ func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.L
 // status ("pending", "running", "failed") means the state; "completed" is only a
 // status.
 func filterFrom(req *pb.ListTasksRequest) (task.Filter, error) {
-	f := task.Filter{Class: req.GetClass(), Before: task.Seq(req.GetBeforeSeq()), Limit: int(req.GetLimit())}
+	f := task.Filter{
+		Class: req.GetClass(), Before: task.Seq(req.GetBeforeSeq()), Limit: int(req.GetLimit()),
+		IDPrefix: req.GetIdPrefix(), Name: req.GetNameContains(),
+	}
 	switch {
 	case f.Limit == 0:
 		f.Limit = task.DefaultLimit

@@ -271,3 +271,30 @@ func (m failing) Retry(context.Context, string, string) (task.Task, error) { ret
 func (m failing) Explain(context.Context, string) (string, task.Task, error) {
 	return "", task.Task{}, nil
 }
+
+// TestGetTasks: many at once, in the order asked for, and those that there are not apart.
+func TestGetTasks(t *testing.T) {
+	f := setup(t)
+	for _, id := range []string{"exp/a", "exp/b", "c"} {
+		f.submit(id)
+	}
+	f.begin("exp/b")
+	f.end("exp/b", 3, "")
+	got, err := f.GetTasks(f.ctx, &pb.GetTasksRequest{TaskIds: []string{"c", "none", "exp/b", "no id", ""}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, info := range got.GetTasks() {
+		said = append(said, info.GetId()+" "+info.GetState())
+	}
+	if s := strings.Join(said, ", "); s != "c pending, exp/b failed" || fmt.Sprint(got.GetUnknown()) != "[none no id ]" {
+		t.Errorf("got %s, unknown %q", s, got.GetUnknown())
+	}
+	_, err = f.GetTasks(f.ctx, &pb.GetTasksRequest{TaskIds: make([]string, 10_001)})
+	wantCode(t, err, task.CodeInvalid)
+	list, err := f.ListTasks(f.ctx, &pb.ListTasksRequest{IdPrefix: "exp/"})
+	if err != nil || len(list.GetTasks()) != 2 || list.GetTasks()[0].GetId() != "exp/b" {
+		t.Errorf("exp/ lists %v, %v", list.GetTasks(), err)
+	}
+}

@@ -79,6 +79,11 @@ func (a *arrangement) takeFlag(rest []string) (int, error) {
 	name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
 	dashes := len(word) - len(strings.TrimLeft(word, "-"))
 	flag, global := a.find(name)
+	if dashes == 1 && len(name) > 1 && (!hasValue || value != "") { // -n1
+		if f, g := a.find(name[:1]); f != nil && takesValue(f) {
+			flag, global, name, value, hasValue = f, g, name[:1], word[2:], true
+		}
+	}
 	if flag == nil || dashes > 2 || dashes == 1 && len(name) > 1 {
 		return 0, a.unknown(word, name)
 	}
@@ -143,6 +148,9 @@ func (a *arrangement) unknown(word, name string) error {
 	if meant == "" {
 		meant = beginning(name, known)
 	}
+	if slices.Contains(unlikeFlags, name) || len(name) < 2 {
+		meant = ""
+	}
 	if meant == "" {
 		return usagef("there is no flag %s%s; %s lists what there is", word, where, help)
 	}
@@ -152,13 +160,24 @@ func (a *arrangement) unknown(word, name string) error {
 // otherNames are what other programs call our commands. They are suggested and
 // not accepted: one name for one thing.
 var otherNames = map[string]string{
-	"list": "ps", "ls": "ps", "run": cmdSubmit, "add": cmdSubmit, "kill": "cancel", "rm": "cancel", "delete": "cancel", "tail": "logs",
-	"stats": cmdQueue, "unpause": cmdResume, "continue": cmdResume,
+	"list": "ps", "ls": "ps", "jobs": "ps", "tasks": "ps", "squeue": "ps", "history": "ps", "top": "ps --watch", "watch": "ps --watch",
+	"run": cmdSubmit, "add": cmdSubmit, "exec": cmdSubmit, "sbatch": cmdSubmit,
+	"kill": "cancel", "rm": "cancel", "remove": "cancel", "delete": "cancel", "del": "cancel", "abort": "cancel", "scancel": "cancel",
+	"log": "logs", "tail": "logs --follow", "output": "logs", "inspect": "show", "describe": "show", "info": "show", "get": "show",
+	"restart": "stop and then start", "up": cmdStart, "down": "stop", "rerun": "retry", "explain": "why",
+	"stats": "queue stats", "unpause": cmdResume, "continue": cmdResume, "init": "config init",
 }
 
 // otherFlags are what flags are called elsewhere, as far as they are not spelled
 // alike.
-var otherFlags = map[string]string{"retry": "retries", "memory": "mem", "cwd": "workdir", "dir": "workdir"}
+var otherFlags = map[string]string{
+	"retry": "retries", "memory": "mem", "cwd": "workdir", "dir": "workdir", "chdir": "workdir", "time": "timeout", "volume": "mount",
+	"depends-on": "after", "dependency": "after", "file": "from-file", "lines": "tail", "filter": "state", "status": "state",
+}
+
+// unlikeFlags are flags of other programs that have no counterpart here: what is spelled
+// nearly alike is something else.
+var unlikeFlags = []string{"tag", "tags", "label", "labels", "user", "owner"}
 
 func noCommand(app *cli.App, word string) error {
 	meant := otherNames[word]

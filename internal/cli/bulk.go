@@ -26,6 +26,8 @@ type verb struct {
 	atOnce int
 	// do does it to one task.
 	do func(ctx context.Context, cl *client, id string) (verdict, error)
+	// already says what there is nothing to do to; nil = do says it itself.
+	already func(info *pb.TaskInfo) (verdict, bool)
 	// would says what do would do to a task that is as given.
 	would func(info *pb.TaskInfo) verdict
 	// away does what can be done where the queue is owned on another host, if that is
@@ -60,6 +62,11 @@ func (s *session) bulk(c *cli.Context, v verb) error {
 		tasks, err := want.resolve(ctx, cl)
 		if err != nil {
 			return err
+		}
+		if len(want.ids) > 1 && (v.already != nil || c.Bool("dry-run")) {
+			if err := lookUp(ctx, cl, tasks); err != nil { // in few calls: they may be many, and have ended
+				return err
+			}
 		}
 		if v.newestFirst && want.chosen != nil {
 			slices.Reverse(tasks)
@@ -143,6 +150,11 @@ func (r *bulkRun) tell(ctx context.Context, t *pb.TaskInfo, got verdict, err err
 
 func (r *bulkRun) verdict(ctx context.Context, cl *client, v verb, t *pb.TaskInfo) (verdict, error) {
 	if !r.dry {
+		if t.GetState() != "" && v.already != nil {
+			if got, is := v.already(t); is {
+				return got, nil
+			}
+		}
 		return v.do(ctx, cl, t.GetId())
 	}
 	if t.GetState() == "" {
@@ -187,6 +199,6 @@ func (r *bulkRun) summary(want targets) {
 	case len(parts) > 0:
 		r.s.err.printf("%s\n", strings.Join(parts, ", "))
 	case want.chosen != nil:
-		r.s.err.printf("no tasks%s in %s\n", want.chosen.describe(), r.cfg)
+		r.s.err.printf("no tasks%s in %s\n", want.describe(), r.cfg)
 	}
 }

@@ -68,7 +68,11 @@ func (s *session) accessCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.accessShow(cfg, c.Bool("json"), c.Bool("secret"))
+			if err := s.accessShow(cfg, c.Bool("json"), c.Bool("secret")); err != nil || action == "show" {
+				return err
+			}
+			s.tellNextAccess(cfg)
+			return nil
 		},
 	})
 }
@@ -82,6 +86,20 @@ func (s *session) accessTLS(cfg config.Config, hosts []string, force bool) error
 		hosts = []string{name}
 	}
 	return explainExists(access.MakeCertificate(cfg.AccessDir(), uint32(os.Geteuid()), hosts, s.now(), force))
+}
+
+// tellNextAccess says what is still to do until other hosts are let in.
+func (s *session) tellNextAccess(cfg config.Config) {
+	have := readSecrets(cfg, s.now())
+	switch {
+	case have.cert == nil:
+		s.err.printf("next: %s access tls\n", Program)
+	case !have.token:
+		s.err.printf("next: %s access token\n", Program)
+	default:
+		s.err.printf("next: set grpc_addr or http_addr to an address beyond loopback (docs/other-hosts.md), then %s stop and %s start; clients need copies of %s and %s\n",
+			Program, Program, filepath.Join(cfg.AccessDir(), access.CertFile), filepath.Join(cfg.AccessDir(), access.TokenFile))
+	}
 }
 
 func (s *session) accessToken(cfg config.Config, force bool) error {

@@ -11,17 +11,18 @@ import (
 
 func (s *session) cancelCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: "cancel", Usage: "cancel tasks that wait or run", ArgsUsage: "ID...", Category: categorySubmit,
-		UsageText: "dspy-agent cancel [flags] ID...\ndspy-agent cancel [flags] --state STATE --class CLASS",
+		Name: "cancel", Usage: "cancel tasks that wait or run", ArgsUsage: "ID... | PREFIX/", Category: categorySubmit,
+		UsageText: "dspy-agent cancel [flags] ID...\ndspy-agent cancel [flags] PREFIX/...\ndspy-agent cancel [flags] --state STATE --class CLASS",
 		Description: "A task that runs is asked to end (SIGTERM), and made to after its grace; wait tells when it has.\n" +
 			"One that has ended already is told as that and is no failure. --class alone means the tasks\n" +
-			"of the class that have not ended.",
+			"of the class that have not ended, and PREFIX/ those whose ids begin so, as exp/lr-0.1 does with\n" +
+			"exp/; the last line says how many they were, and --dry-run says it before.",
 		Flags: append(targetFlags(), &cli.StringFlag{Name: "reason", Usage: "`TEXT` that is kept with the task"}, jsonFlag()),
 		Action: func(c *cli.Context) error {
 			reason := c.String("reason")
 			// Newest first: what waits for others is cancelled before those are, and
 			// so does not fail for want of them.
-			return s.bulk(c, verb{states: unfinished(), newestFirst: true, atOnce: 32, would: wouldCancel, away: s.cancelElsewhere, do: func(ctx context.Context, cl *client, id string) (verdict, error) {
+			return s.bulk(c, verb{states: unfinished(), newestFirst: true, atOnce: 32, would: wouldCancel, already: cancelAlready, away: s.cancelElsewhere, do: func(ctx context.Context, cl *client, id string) (verdict, error) {
 				began := s.now().UnixNano()
 				answer, err := cl.CancelTask(ctx, &pb.CancelTaskRequest{TaskId: id, Reason: reason})
 				if err != nil && task.CodeOf(err) == task.CodeConflict {
@@ -50,6 +51,11 @@ func cancelled(t *pb.TaskInfo, asked int64) verdict {
 		v.said, v.kind = endedAlready(t), "already ended"
 	}
 	return v
+}
+
+// cancelAlready is the verdict on a task that had ended before anything was asked for.
+func cancelAlready(t *pb.TaskInfo) (verdict, bool) {
+	return verdict{info: t, said: endedAlready(t), kind: "already ended"}, ended(t)
 }
 
 // hadEnded is the verdict on a task that could not be cancelled since it had ended;

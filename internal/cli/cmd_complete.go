@@ -79,7 +79,7 @@ func (c *completion) candidates(before []string, current string) []string {
 	case c.cmd == nil:
 		return commandNames(c.app)
 	}
-	return c.arguments()
+	return c.arguments(current)
 }
 
 // step takes in a word that is complete, and returns the flag that waits for a
@@ -153,20 +153,20 @@ func (c *completion) values(flag, current string) []string {
 		done := current[:strings.LastIndexByte(current, ',')+1]
 		return prefixed(done, stateWords())
 	case "after":
-		return c.ids(nil)
+		return c.ids(nil, current)
 	}
 	return nil
 }
 
 // arguments returns what a command may be given.
-func (c *completion) arguments() []string {
+func (c *completion) arguments(current string) []string {
 	switch c.cmd.Name {
 	case "show", "why", "result", "logs":
-		return c.ids(nil)
+		return c.ids(nil, current)
 	case "wait", "cancel":
-		return c.ids(append(activeStates(), task.Pending.String()))
+		return c.ids(append(activeStates(), task.Pending.String()), current)
 	case "retry":
-		return c.ids([]string{task.Failed.String(), task.Cancelled.String(), task.Lost.String()})
+		return c.ids([]string{task.Failed.String(), task.Cancelled.String(), task.Lost.String()}, current)
 	case cmdHelp:
 		if len(c.args) == 1 {
 			return actionNames(c.args[0])
@@ -197,8 +197,8 @@ func (c *completion) config() config.Config {
 	return cfg
 }
 
-// ids asks the daemon.
-func (c *completion) ids(states []string) []string {
+// ids asks the daemon for those that begin with what is typed.
+func (c *completion) ids(states []string, current string) []string {
 	cfg := c.config()
 	if app.QueueAnswers(c.ctx, cfg) != nil {
 		return nil
@@ -208,7 +208,7 @@ func (c *completion) ids(states []string) []string {
 		return nil
 	}
 	defer func() { _ = cl.close() }()
-	answer, err := cl.ListTasks(c.ctx, &pb.ListTasksRequest{States: states, Limit: completeLimit})
+	answer, err := cl.ListTasks(c.ctx, &pb.ListTasksRequest{States: states, IdPrefix: current, Limit: completeLimit})
 	if err != nil {
 		return nil
 	}

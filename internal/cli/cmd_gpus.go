@@ -58,13 +58,13 @@ func (s *session) gpusAction(c *cli.Context) error {
 		if action == "drain" {
 			answer, err := cl.DrainGPU(ctx, &pb.DrainGPURequest{Id: id, Reason: c.String("reason")})
 			if err != nil {
-				return err
+				return noTask(err)
 			}
 			g, said = answer.GetGpu(), "is drained"
 		} else {
 			answer, err := cl.ResumeGPU(ctx, &pb.ResumeGPURequest{Id: id})
 			if err != nil {
-				return err
+				return noTask(err)
 			}
 			g = answer.GetGpu()
 		}

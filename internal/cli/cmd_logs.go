@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -46,6 +47,11 @@ func (s *session) logs(c *cli.Context) error {
 		}
 		_, err := byID(ctx, s, cl, req.GetTaskId(), func(id string) (struct{}, error) {
 			req.TaskId = id
+			if id != "" {
+				if err := s.tellAttempt(ctx, cl, req); err != nil {
+					return struct{}{}, err
+				}
+			}
 			return struct{}{}, copyAll(ctx, cl, s.out, req)
 		})
 		if interrupted(ctx) && req.GetFollow() {
@@ -53,6 +59,20 @@ func (s *session) logs(c *cli.Context) error {
 		}
 		return err
 	})
+}
+
+// tellAttempt says of which attempt the output is, where there was more than one.
+func (s *session) tellAttempt(ctx context.Context, cl *client, req *pb.StreamLogsRequest) error {
+	t, err := cl.GetTask(ctx, &pb.GetTaskRequest{TaskId: req.GetTaskId()})
+	switch n := t.GetAttempt(); {
+	case err != nil:
+		return err
+	case req.GetAttempt() > n:
+		return noTask(task.Errorf(task.CodeNotFound, "task %s has no attempt %d: there were %d so far", t.GetId(), req.GetAttempt(), n))
+	case n > 1 && req.GetAttempt() == 0:
+		s.err.printf("note: this is attempt %d of %d; --attempt N shows another\n", n, n)
+	}
+	return nil
 }
 
 // followOutput prints the output of a task until it ends.

@@ -25,13 +25,15 @@ const pageSize = 1000
 
 func (s *session) psCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: "ps", Usage: "list tasks, newest first", Category: categorySubmit,
+		Name: "ps", Usage: "list tasks, newest first", ArgsUsage: "[PREFIX/]", Category: categorySubmit,
 		Description: "In a pipe, columns are separated by tabs, times are RFC 3339 and nothing is cut off.\n" +
 			"With --watch a terminal shows the list as it changes; a pipe gets a line per change.\n" +
-			"Ctrl-C is how --watch ends: exit code 0.",
+			"Ctrl-C is how --watch ends: exit code 0. PREFIX/ means the tasks whose ids begin so, such as\n" +
+			"exp/lr-0.1 and exp/lr-0.2 for exp/.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "class", Usage: "only tasks of `CLASS`"},
 			&cli.StringSliceFlag{Name: "state", Usage: "only tasks in `STATE`: " + strings.Join(stateWords(), ", ") + "; several with commas, or repeat it"},
+			&cli.StringFlag{Name: "name", Usage: "only tasks whose name has `TEXT` in it"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` tasks; 0 for all", DefaultText: fmt.Sprintf("%d on a terminal, else all", psLimit)},
 			boolFlag("watch", "go on showing what changes, until Ctrl-C", "w"),
 			jsonFlag(),
@@ -44,12 +46,15 @@ func (s *session) psCommand() *cli.Command {
 type selection struct {
 	class  string
 	states []string
-	limit  int // 0: all
+	prefix string // of the id
+	name   string // what the name has in it
+	limit  int    // 0: all
 }
 
 func (s *session) ps(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
+	prefix := c.Args().First()
+	if c.NArg() > 1 || c.NArg() == 1 && !isPrefix(prefix) {
+		return usagef("ps takes no ids, but the beginning of ids up to a slash, as in: %s ps exp/; %s show ID tells of one task", Program, Program)
 	}
 	cfg, err := s.config(c)
 	if err != nil {
@@ -59,11 +64,15 @@ func (s *session) ps(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	sel.prefix, sel.name = prefix, c.String("name")
 	if !c.IsSet("limit") && s.out.tty && !c.Bool("json") {
 		sel.limit = psLimit
 	}
 	needs := reads
 	if c.Bool("watch") {
+		if sel.name != "" && (!s.out.control() || c.Bool("json")) {
+			return usagef("--name does not go with --watch in a pipe: changes do not tell the name")
+		}
 		needs = needsDaemon // nothing changes without one
 	}
 	return s.withClient(c, needs, func(ctx context.Context, cl *client) error {
@@ -87,7 +96,7 @@ func newSelection(c *cli.Context, cfg config.Config) (selection, error) {
 		sel.class = k.Name
 	}
 	for _, given := range c.StringSlice("state") {
-		for st := range strings.SplitSeq(given, ",") {
+		for st := range strings.SplitSeq(strings.ToLower(given), ",") {
 			if !slices.Contains(stateWords(), st) {
 				return sel, usagef("--state: there is no state %q; known are %s%s", st, strings.Join(stateWords(), ", "), hint(nearest(st, stateWords())))
 			}
@@ -201,7 +210,7 @@ func fetch(ctx context.Context, cl *client, sel selection) (tasks []*pb.TaskInfo
 // eachPage calls fn with the selected tasks, newest first, at least once, and
 // says whether there are more.
 func eachPage(ctx context.Context, cl *client, sel selection, fn func([]*pb.TaskInfo) error) (more bool, err error) {
-	req := &pb.ListTasksRequest{Class: sel.class, States: sel.states}
+	req := &pb.ListTasksRequest{Class: sel.class, States: sel.states, IdPrefix: sel.prefix, NameContains: sel.name}
 	for got := 0; ; {
 		req.Limit = pageSize
 		if sel.limit > 0 {
@@ -225,7 +234,7 @@ func eachPage(ctx context.Context, cl *client, sel selection, fn func([]*pb.Task
 // footer says how many tasks are not shown.
 func (s *session) footer(ctx context.Context, cl *client, sel selection, shown int) string {
 	text := "... and more"
-	if h, err := cl.Health(ctx, &pb.HealthRequest{}); err == nil {
+	if h, err := cl.Health(ctx, &pb.HealthRequest{}); err == nil && sel.prefix == "" && sel.name == "" {
 		if rest := sel.total(h) - int64(shown); rest > 0 {
 			text = "... and " + humanize.Comma(rest) + " more"
 		}
@@ -255,6 +264,12 @@ func (sel selection) total(h *pb.HealthResponse) int64 {
 
 func (sel selection) describe() string {
 	text := ""
+	if sel.prefix != "" {
+		text += " whose ids begin with " + sel.prefix
+	}
+	if sel.name != "" {
+		text += " with " + strconv.Quote(sel.name) + " in their name"
+	}
 	if sel.class != "" {
 		text += " of class " + sel.class
 	}
@@ -274,7 +289,7 @@ const narrow = 100
 func (s *session) taskGrid(tasks []*pb.TaskInfo) *grid {
 	g := &grid{
 		header: []string{"ID", "NAME", "CLASS", "STATE", "TRY", "SUBMITTED", "RAN", "DETAIL"},
-		right:  []int{4, 6}, whole: []int{3, 6}, drop: []int{2, 4, 5},
+		right:  []int{4, 6}, whole: []int{3, 5, 6}, drop: []int{2, 4, 5},
 	}
 	since := ago
 	if cols, _ := s.out.size(); s.out.tty && cols < narrow {

@@ -13,8 +13,9 @@ import (
 func (s *session) retryCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "retry", Usage: "try tasks again that failed, were cancelled or are lost", ArgsUsage: "ID...", Category: categorySubmit,
-		UsageText: "dspy-agent retry [flags] ID...\ndspy-agent retry [flags] --state STATE --class CLASS",
-		Description: "--class alone means the tasks of the class that failed or are lost. A task that waits for\n" +
+		UsageText: "dspy-agent retry [flags] ID...\ndspy-agent retry [flags] PREFIX/...\ndspy-agent retry [flags] --state STATE --class CLASS",
+		Description: "--class alone means the tasks of the class that failed or are lost, and PREFIX/ those of which\n" +
+			"the ids begin so. A task that waits for\n" +
 			"another one that failed is refused: retry that one first. Oldest come first, so that\n" +
 			"--state failed does it in the right order.",
 		Flags: append(targetFlags(), jsonFlag()),

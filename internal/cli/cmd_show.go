@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -65,6 +66,7 @@ func (s *session) show(t *pb.TaskInfo, reason string) {
 	s.field("state", state)
 	s.field("why", reason)
 	s.showSpec(t.GetSpec())
+	s.field("backend", t.GetBackend())
 	s.field("gpus", strings.Join(t.GetGpus(), ", "))
 	s.showTimes(t)
 	s.showOutcome(t)
@@ -88,8 +90,12 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 	if spec == nil {
 		return
 	}
-	s.field("command", oneLine(shellWords(spec.GetArgv())))
-	s.field("folder", oneLine(spec.GetDir()))
+	if spec.GetImage() == "" {
+		s.field("command", oneLine(shellWords(spec.GetArgv())))
+		s.field("folder", oneLine(spec.GetDir()))
+	} else {
+		s.showContainer(spec)
+	}
 	s.field("needs", needs(spec.GetResources()))
 	s.field("env", environment(spec))
 	if n := len(spec.GetPayloadJson()); n > 0 {
@@ -106,6 +112,22 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 		after = append(after, d.GetId()+":"+d.GetWhen())
 	}
 	s.field("after", strings.Join(after, " "))
+}
+
+// showContainer says what a program in a container gets: nothing of the host's but what is
+// mounted, and none of the variables of the shell.
+func (s *session) showContainer(spec *pb.TaskSpec) {
+	own := "the image's own"
+	s.field("image", oneLine(spec.GetImage()))
+	s.field("command", cmp.Or(oneLine(shellWords(spec.GetArgv())), own))
+	s.field("folder", cmp.Or(oneLine(spec.GetContainerDir()), own))
+	for _, m := range spec.GetMounts() {
+		text := m.GetHostPath() + " as " + m.GetMountPath()
+		if m.GetReadOnly() {
+			text += ", read only"
+		}
+		s.field("mount", oneLine(text))
+	}
 }
 
 // needs says what a task asked for of the machine; "" where it asked for nothing.
@@ -134,7 +156,7 @@ func environment(spec *pb.TaskSpec) string {
 	if n := len(spec.GetEnv()); n > 0 {
 		parts = append(parts, count(int64(n), "variable")+" of --env, which --json lists")
 	}
-	if n := len(spec.GetAmbientEnv()); n > 0 {
+	if n := len(spec.GetAmbientEnv()); n > 0 && spec.GetImage() == "" {
 		parts = append(parts, count(int64(n), "variable")+" taken along")
 	}
 	return strings.Join(parts, "; ")

@@ -70,12 +70,12 @@ func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client
 		}
 		return cl.errNone()
 	}
-	s.out.printf("daemon     %s\nworkspace  %s\nqueue      %s\n", s.out.paint(yellow, "none runs"), cfg.Workspace, cfg.QueueDir)
+	s.out.printf("daemon      %s\nworkspace   %s\nqueue       %s\n", s.out.paint(yellow, "none runs"), cfg.Workspace, cfg.QueueDir)
 	if said := h.GetServices()[cmdQueue]; said != "ok" {
-		s.out.printf("%-10s %s\n", cmdQueue, oneLine(said))
+		s.out.printf("%-11s %s\n", cmdQueue, oneLine(said))
 	}
 	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil {
-		s.out.printf("%-10s %s\n", "drop-folder", oneLine(err.Error()))
+		s.out.printf("%-11s %s\n", "drop-folder", oneLine(err.Error()))
 	}
 	s.showQueue(cfg, h)
 	if err := s.showRunning(c.Context, cl); err != nil {
@@ -115,9 +115,9 @@ func (s *session) showDaemon(cfg config.Config, h *pb.HealthResponse) {
 		health = s.out.paint(red, "does not accept tasks")
 	}
 	role := cmp.Or(oneLine(h.GetRole()), api.RoleDaemon)
-	s.out.printf("%-10s %s, pid %d, version %s, up %s (since %s)\n",
+	s.out.printf("%-11s %s, pid %d, version %s, up %s (since %s)\n",
 		role, health, h.GetPid(), oneLine(h.GetVersion()), span(s.now().Sub(task.Instant(h.GetStartedAtNs()).Time())), clock(h.GetStartedAtNs()))
-	s.out.printf("workspace  %s\nqueue      %s\nlog        %s\n", h.GetWorkspace(), h.GetQueueDir(), h.GetLogFile())
+	s.out.printf("workspace   %s\nqueue       %s\nlog         %s\n", h.GetWorkspace(), h.GetQueueDir(), h.GetLogFile())
 	where := doorsOf(cfg, h)
 	for _, name := range slices.Sorted(maps.Keys(h.GetServices())) {
 		if slices.Contains(laterParts, name) {
@@ -127,7 +127,7 @@ func (s *session) showDaemon(cfg config.Config, h *pb.HealthResponse) {
 		if text == "ok" && where[name] != "" {
 			text += ": " + where[name]
 		}
-		s.out.printf("%-10s %s\n", oneLine(name), oneLine(text))
+		s.out.printf("%-11s %s\n", oneLine(name), oneLine(text))
 	}
 }
 

@@ -95,6 +95,7 @@ func (s *session) submit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	s.hintWords(req.GetSpec())
 	needs := s.submitNeeds(c)
 	if c.Bool("wait") || c.Bool("follow") {
 		needs = needsDaemon
@@ -118,6 +119,24 @@ func (s *session) submit(c *cli.Context) error {
 		return nil
 	})
 	return noQueue(cfg, needs, s.submitElsewhere(c, cfg, req, err))
+}
+
+// hintWords says, where a whole command is one word, that it will not be found. A program may
+// have a name with spaces, so it is no error.
+func (s *session) hintWords(spec *pb.TaskSpec) {
+	argv := spec.GetArgv()
+	if len(argv) != 1 || !strings.ContainsAny(argv[0], " \t\n") || spec.GetImage() != "" {
+		return
+	}
+	path := argv[0]
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(spec.GetDir(), path)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return
+	}
+	s.err.printf("note: this is one word, and so the name of a program with spaces in it; a program with arguments: %s submit -- %s, a line of shell: %s submit -- sh -c %s\n",
+		Program, oneLine(argv[0]), Program, oneLine(shellQuote(argv[0])))
 }
 
 // submitNeeds is what a submission needs that waits for nothing. A queue is made only

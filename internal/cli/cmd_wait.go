@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,14 +15,19 @@ import (
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
+const cmdWait = "wait"
+
 func (s *session) waitCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: "wait", Usage: "wait for tasks to end", ArgsUsage: "ID...", Category: categorySubmit,
-		UsageText: "dspy-agent wait [flags] ID...\ndspy-agent wait [flags] --state STATE --class CLASS",
+		Name: cmdWait, Usage: "wait for tasks to end", ArgsUsage: "ID...", Category: categorySubmit,
+		UsageText: "dspy-agent wait [flags] ID...\ndspy-agent wait [flags] PREFIX/...\ndspy-agent wait [flags] --state STATE --class CLASS",
 		Description: "Ends with the exit code of the task, as docs/cli.md lists it; of several tasks, with that of\n" +
 			"the first, in the order given, that did not succeed. Ctrl-C leaves the tasks alone.\n" +
-			"--state and --class mean the tasks that are so now; --class alone, those that have not ended.",
-		Flags:  append(targetFlags(), jsonFlag()),
+			"--state and --class mean the tasks that are so now; --class alone, those that have not ended.\n" +
+			"PREFIX/ means all tasks that there are now whose ids begin so, as exp/lr-0.1 does with exp/.\n" +
+			"--timeout gives up with code 75 and says what has not ended; the tasks go on.",
+		Flags: append(targetFlags(), boolFlag("any", "wait for the first that ends, and end with its code"),
+			&cli.StringFlag{Name: "timeout", Usage: "wait no longer than `TIME` (90, 10m, 1h30m, 2d)", DefaultText: "for ever"}, jsonFlag()),
 		Action: s.wait,
 	})
 }
@@ -34,16 +41,30 @@ func (s *session) wait(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	limit, err := waitLimit(c)
+	if err != nil {
+		return err
+	}
 	return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
 		tasks, err := s.lookAtAll(ctx, cl, want)
 		switch {
 		case err != nil:
 			return err
 		case len(tasks) == 0 && want.chosen != nil:
-			s.err.printf("no tasks%s in %s\n", want.chosen.describe(), cfg)
+			s.err.printf("no tasks%s in %s\n", want.describe(), cfg)
 			return nil
 		case c.Bool("dry-run"):
 			return s.wouldWait(tasks)
+		}
+		if limit > 0 {
+			// No deadline, of which the daemon would know and which it might be the first to find over.
+			timed, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			defer time.AfterFunc(limit, func() { cancel(errWaitOver) }).Stop()
+			ctx = timed
+		}
+		if c.Bool("any") {
+			return waitOver(ctx, s.waitForAny(ctx, cl, tasks, c.Bool("json")), limit, tasks)
 		}
 		if err := cl.errNotEnded(tasks); err != nil {
 			return err
@@ -53,10 +74,46 @@ func (s *session) wait(c *cli.Context) error {
 			s.err.printf("%s\n", countStates(done))
 		}
 		if err != nil {
-			return err
+			return waitOver(ctx, err, limit, tasks)
 		}
 		return exitWith(done)
 	})
+}
+
+// errWaitOver is the cause of the context of a wait that took longer than it was to.
+var errWaitOver = errors.New("the time to wait is over")
+
+func waitLimit(c *cli.Context) (time.Duration, error) {
+	if !c.IsSet("timeout") {
+		return 0, nil
+	}
+	d, err := parseSpan(c.String("timeout"))
+	if err != nil {
+		return 0, usagef("--timeout: %s", err)
+	}
+	return max(d, time.Millisecond), nil // 0 is one look
+}
+
+// waitOver is the error of a wait that ended with err: where its time was over, which tasks
+// have not ended.
+func waitOver(ctx context.Context, err error, limit time.Duration, tasks []*pb.TaskInfo) error {
+	if _, said := errors.AsType[*exitError](err); err == nil || said || !errors.Is(context.Cause(ctx), errWaitOver) {
+		return err
+	}
+	left := idsOf(slices.DeleteFunc(slices.Clone(tasks), ended))
+	said := strings.Join(left[:min(len(left), leftShown)], " ")
+	if rest := len(left) - leftShown; rest > 0 {
+		said += fmt.Sprintf(" and %s more", humanize.Comma(int64(rest)))
+	}
+	return &exitError{code: exitWaitOver, msg: fmt.Sprintf("after %s, %s of %s had not ended, and %s on: %s",
+		span(limit), humanize.Comma(int64(len(left))), count(int64(len(tasks)), "task"), goes(len(left)), said)}
+}
+
+func goes(n int) string {
+	if n == 1 {
+		return "goes"
+	}
+	return "go"
 }
 
 // lookAtAll finds the tasks before the first is waited for: a slip in the last id
@@ -66,26 +123,53 @@ func (s *session) lookAtAll(ctx context.Context, cl *client, want targets) ([]*p
 	if err != nil || want.chosen != nil {
 		return tasks, err
 	}
+	if len(tasks) > 1 {
+		if err := lookUp(ctx, cl, tasks); err != nil {
+			return nil, err
+		}
+	}
 	for i, t := range tasks {
-		if tasks[i], err = s.getTask(ctx, cl, t.GetId()); err != nil {
+		if t.GetState() != "" {
+			continue
+		}
+		if tasks[i], err = s.getTask(ctx, cl, t.GetId()); err != nil { // or a part of an id
 			return nil, err
 		}
 	}
 	return tasks, nil
 }
 
+// lookAhead is of how many tasks is asked at once, at first, whether they have ended while
+// another one was waited for.
+const lookAhead = 16
+
 // waitForAll waits for the tasks in order, telling each end, and returns those that
-// have ended when it was interrupted or failed.
+// have ended when it was interrupted or failed. It keeps tasks as they were seen last.
 func (s *session) waitForAll(ctx context.Context, cl *client, tasks []*pb.TaskInfo, asJSON bool) ([]*pb.TaskInfo, error) {
 	var done []*pb.TaskInfo
-	for i, t := range tasks {
-		info, err := s.waitFor(ctx, cl, t.GetId())
-		if err != nil {
-			s.tellLeftAlone(ctx, idsOf(tasks[i:]))
-			return done, err
+	looked, ahead := len(tasks), lookAhead
+	for i := range tasks {
+		if !ended(tasks[i]) && i >= looked {
+			looked = min(i+ahead, len(tasks))
+			ahead = min(2*ahead, pageSize)
+			if err := lookUp(ctx, cl, tasks[i:looked]); err != nil && task.CodeOf(err) != task.CodeUnavailable && !interrupted(ctx) {
+				return done, err // else the wait that follows has the same trouble, and knows what to do
+			}
 		}
-		done = append(done, info)
-		if err := s.tellEnd(info, asJSON); err != nil {
+		if !ended(tasks[i]) || asJSON { // an object has the result as well
+			had := ended(tasks[i])
+			info, err := s.waitFor(ctx, cl, tasks[i].GetId())
+			if err != nil {
+				s.tellLeftAlone(ctx, idsOf(tasks[i:]))
+				return done, err
+			}
+			tasks[i] = info
+			if !had {
+				looked, ahead = i+1, lookAhead
+			}
+		}
+		done = append(done, tasks[i])
+		if err := s.tellEnd(tasks[i], asJSON); err != nil {
 			return done, err
 		}
 	}
@@ -186,7 +270,7 @@ const leftShown = 5
 
 // tellLeftAlone says, after Ctrl-C, what goes on and how to end it.
 func (s *session) tellLeftAlone(ctx context.Context, ids []string) {
-	if !interrupted(ctx) {
+	if !interrupted(ctx) || errors.Is(context.Cause(ctx), errWaitOver) {
 		return
 	}
 	if len(ids) > leftShown {

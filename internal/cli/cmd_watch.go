@@ -82,7 +82,7 @@ func (s *session) tellEvent(sel selection, ev *pb.SystemEvent, asJSON bool) erro
 		return nil
 	}
 	data := ev.GetData()
-	if !sel.wants(data["class"], data["state"], data["status"]) {
+	if !strings.HasPrefix(ev.GetResourceId(), sel.prefix) || !sel.wants(data["class"], data["state"], data["status"]) {
 		return nil
 	}
 	if asJSON {

@@ -78,9 +78,18 @@ func TestUsage(t *testing.T) {
 		"submit --priority 9999999 -- x":   "between -1000000 and 1000000",
 		"submit --class none -- x":         "none",
 		"submit --from-file /dev/null":     "the file has no tasks",
+		"top":                              "did you mean ps --watch?",
+		"restart":                          "did you mean stop and then start?",
+		"rm":                               "did you mean cancel?",
+		"jobs":                             "did you mean ps?",
+		"submit --tag x -- y":              "there is no flag --tag of submit; dspy-agent help submit lists",
+		"submit --time 5 -- y":             "did you mean --timeout?",
+		"submit -n 1 -- y":                 "there is no flag -n of submit; dspy-agent help submit lists",
+		"ps -nx":                           `--limit: "x" is not a whole number`,
+		"ps -fn1":                          "there is no flag -fn1",
 		"show":                             "the id of one task",
 		"show a b":                         "the id of one task",
-		"ps x":                             "takes no arguments",
+		"ps x":                             "ps takes no ids",
 		"ps --state runnin":                "did you mean running?",
 		"ps --class cpu_shrt":              "did you mean cpu_short?",
 		"ps --limit -1":                    "--limit",
@@ -173,7 +182,7 @@ func TestPs(t *testing.T) {
 		t.Errorf("%d lines, beginning %q", len(lines), lines[:2])
 	}
 	for args, want := range map[string]int{
-		"ps --json": 61, "ps --json --limit 0": 61, "ps --json -n 3": 3, "ps --json --class cpu_long --limit 0": 30,
+		"ps --json": 61, "ps --json --limit 0": 61, "ps --json -n 3": 3, "ps --json -n2": 2, "ps --json --state Running": 1, "ps --json --class cpu_long --limit 0": 30,
 		"ps --json --state running,failed": 1, "ps --json --state completed --limit 0 --state running": 61,
 	} {
 		_, out, _ := dspyAgent(t, env, strings.Fields(args)...)
@@ -197,6 +206,27 @@ func TestShowResultLogs(t *testing.T) {
 	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--", "sleep")
 	expect(t, env, exitRefused, "", "has no result yet", "result", "b")
 	expect(t, env, exitNotFound, "", "no task", "show", "c")
+}
+
+// TestShowOfAContainer: it says what the program gets, and not what the shell had.
+func TestShowOfAContainer(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, "c", "", "submit", "--id", "c", "--image", "alpine:3", "--mount", "/data:/in:ro", "--mount", "/out", "--workdir", "/w", "--env", "A=1", "--", "sleep")
+	out := expect(t, env, exitDone, "c", "", "show", "c")
+	for _, line := range []string{
+		"image      alpine:3", "command    sleep", "folder     /w", "mount      /data as /in, read only", "mount      /out as /out",
+		"env        1 variable of --env, which --json lists", "backend    process",
+	} {
+		if !strings.Contains(out, "\n"+line+"\n") {
+			t.Errorf("it does not say %q:\n%s", line, out)
+		}
+	}
+	expect(t, env, exitDone, `"workdir":"/w","image":"alpine:3","mounts":[{"host_path":"/data","mount_path":"/in","read_only":true},{"host_path":"/out","mount_path":"/out","read_only":false}],"env":["A=1"]`, "", "show", "c", "--json")
+	expect(t, env, exitDone, "d", "", "submit", "--id", "d", "--image", "alpine:3")
+	expect(t, env, exitDone, "command    the image's own\nfolder     the image's own\n", "", "show", "d")
+	if out := expect(t, env, exitDone, `"image":"alpine:3"`, "", "show", "d", "--json"); strings.Contains(out, "workdir") {
+		t.Errorf("it has a folder: %s", out)
+	}
 }
 
 func TestCancelGoesOn(t *testing.T) {
@@ -225,7 +255,7 @@ func TestPartsOfIDs(t *testing.T) {
 	expect(t, env, exitDone, "out of 01M8Z3GB6M", "Z3GB6M is taken for 01M8Z3GB6M\n", "logs", "Z3GB6M")
 	expect(t, env, exitDone, "01M8Z3GB6M\tsucceeded", "is taken for", "wait", "Z3GB6M")
 	expect(t, env, exitNotFound, "", "01M8Z3 may be 2 tasks: 01M8Z3GB6M 01M8Z3QKV7; give more of the id\n", "show", "01M8Z3")
-	expect(t, env, exitNotFound, "", "no task", "show", "GB6M")
+	expect(t, env, exitNotFound, "", `no task "GB6M"; the beginning or the end of an id is taken for the whole from 6 characters on (looked in`, "show", "GB6M")
 	expect(t, env, exitNotFound, "", "no task", "cancel", "01M8Z3Q")
 }
 
@@ -309,4 +339,40 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%q: got %q (stderr %q), want %q", words, out, errs, want)
 		}
 	}
+}
+
+// TestCompletionOfOldTasks: the beginning of an id is completed however many newer tasks
+// there are.
+func TestCompletionOfOldTasks(t *testing.T) {
+	f, env := startFake(t)
+	for i := range 2 * completeLimit {
+		f.submit(&pb.SubmitTaskRequest{Id: fmt.Sprintf("%s-%d", []string{"old", "new"}[i/completeLimit], i), Spec: &pb.TaskSpec{}})
+	}
+	expect(t, env, exitDone, "old-7\n", "", "__complete", "--", "show", "old-7")
+}
+
+// TestLogsTellTheAttempt: of a task that was tried again it is said which attempt's output
+// it is.
+func TestLogsTellTheAttempt(t *testing.T) {
+	f, env := startFake(t)
+	expect(t, env, exitDone, "a", "", "submit", "--id", "a", "--", "true")
+	expect(t, env, exitDone, "out of a", "", "logs", "a")
+	f.find("a").Attempt = 3
+	expect(t, env, exitDone, "out of a", "note: this is attempt 3 of 3; --attempt N shows another\n", "logs", "a")
+	expect(t, env, exitDone, "out of a", "", "logs", "a", "--attempt", "2")
+	_, _, errs := dspyAgent(t, env, "logs", "a", "--attempt", "9")
+	if want := "dspy-agent: task a has no attempt 9: there were 3 so far\n"; errs != want {
+		t.Errorf("got %q, want %q", errs, want)
+	}
+}
+
+// TestOneWord: a whole command in quotes is accepted, with a hint.
+func TestOneWord(t *testing.T) {
+	_, env := startFake(t)
+	expect(t, env, exitDone, "\n", "submit -- echo hello, a line of shell: dspy-agent submit -- sh -c 'echo hello'\n", "submit", "--", "echo hello")
+	if err := os.WriteFile(env.Cwd+"/my tool", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, env, exitDone, "\n", "", "submit", "--", "my tool")
+	expect(t, env, exitDone, "\n", "", "submit", "--", "echo", "a b")
 }

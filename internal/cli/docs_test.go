@@ -42,7 +42,10 @@ func renderDocs() string {
 		"home folder) that has a queue of yours, else of the current one. `start` makes a queue in the current folder.\n" +
 		"`--config FILE` names the configuration.\n\n" +
 		"`show`, `why`, `result`, `logs` and `wait` take the beginning or the end of an id, of at least six characters, for the\n" +
-		"whole if it is that of one task only, among the newest 10,000; `cancel` and `retry` want the whole id.\n\n")
+		"whole if it is that of one task only (an end: among the newest 10,000); `cancel` and `retry` want the whole id.\n\n" +
+		"Ids may have slashes, so that those of a sweep are `exp/lr-0.1`, `exp/lr-0.2`: to `ps`, `wait`, `cancel` and `retry` an argument\n" +
+		"that ends with a slash, as `exp/`, means all tasks whose ids begin so. That there is none is an error. `wait` looks at all\n" +
+		"of them; `cancel` and `retry` at those that `--class` would mean, or `--state` says.\n\n")
 	docCommands(&b, app)
 	docUnattended(&b)
 	docExitCodes(&b)
@@ -140,7 +143,8 @@ NO_COLOR and TERM=dumb turn colours off, CLICOLOR_FORCE=1 turns them on in a pip
 func docJSON(b *bytes.Buffer) {
 	b.WriteString("## JSON\n\nWith `--json`, `ps` and `doctor` print one array; `wait`, `cancel`, `retry` and `ps --watch` one object per line, as it\n" +
 		"happens; the others one object. Times are RFC 3339 in UTC with milliseconds; durations are seconds. A name that does not\n" +
-		"apply is left out. Names are added, never changed.\n\n")
+		"apply is left out. Names are added, never changed. An error is text on the standard error\n" +
+		"with --json, too, and the exit code tells its kind; stdout has then what was found until there, or nothing.\n\n")
 	for _, d := range jsonDocs {
 		fmt.Fprintf(b, "### %s\n\n| name | |\n|---|---|\n", d.name)
 		typ := reflect.TypeOf(d.of)

@@ -23,6 +23,7 @@ const (
 	exitNoDaemon = 4
 	exitRefused  = 5
 
+	exitWaitOver    = 75  // EX_TEMPFAIL of sysexits.h: not yet, try again
 	exitTimeout     = 124 // as timeout(1) does
 	exitCancelled   = 125
 	exitInterrupted = 130 // 128 + SIGINT, as a shell has it
@@ -39,6 +40,7 @@ var exitTable = []struct {
 	{exitNotFound, "not found: there is no task with that id, or no queue"},
 	{exitNoDaemon, "no daemon: none runs and the command needs one, or it stopped answering; or somebody else keeps the queue"},
 	{exitRefused, "refused: the request was understood and not accepted; the message says why"},
+	{exitWaitOver, "the time of wait --timeout was over before the tasks had ended; they go on"},
 	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone. logs --follow and ps --watch end with 0 then"},
 }
 

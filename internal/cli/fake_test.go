@@ -36,6 +36,7 @@ type fake struct {
 	changed chan struct{}  // closed and replaced with every change
 	events  []*pb.SystemEvent
 	batches []int // sizes of the SubmitTasks calls
+	looks   []int // sizes of the GetTasks calls
 	waits   chan string
 	refuse  map[string]string // by id: why
 	warn    map[string]string // by id: of what
@@ -224,6 +225,45 @@ func (f *fake) GetTask(_ context.Context, req *pb.GetTaskRequest) (*pb.TaskInfo,
 	return t, err
 }
 
+func (f *fake) GetTasks(_ context.Context, req *pb.GetTasksRequest) (*pb.GetTasksResponse, error) {
+	f.mu.Lock()
+	f.looks = append(f.looks, len(req.GetTaskIds()))
+	f.mu.Unlock()
+	answer := &pb.GetTasksResponse{}
+	for _, id := range req.GetTaskIds() {
+		if t, _, err := f.get(id); err == nil {
+			answer.Tasks = append(answer.Tasks, t)
+		} else {
+			answer.Unknown = append(answer.Unknown, id)
+		}
+	}
+	return answer, nil
+}
+
+func (f *fake) StreamTaskResults(req *pb.StreamTaskResultsRequest, out grpc.ServerStreamingServer[pb.TaskResult]) error {
+	f.waits <- strings.Join(req.GetTaskIds(), " ")
+	for {
+		var changed chan struct{}
+		for _, id := range req.GetTaskIds() {
+			t, next, err := f.get(id)
+			if err != nil {
+				return err
+			}
+			if ended(t) {
+				return out.Send(&pb.TaskResult{TaskId: id, Status: t.GetStatus()})
+			}
+			if changed == nil {
+				changed = next // the earliest: no change falls between
+			}
+		}
+		select {
+		case <-changed:
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+	}
+}
+
 func (f *fake) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.TaskInfo, error) {
 	f.waits <- req.GetTaskId()
 	for {
@@ -245,6 +285,9 @@ func (f *fake) ListTasks(_ context.Context, req *pb.ListTasksRequest) (*pb.ListT
 	answer := &pb.ListTasksResponse{}
 	for _, t := range slices.Backward(f.tasks) {
 		sel := selection{class: req.GetClass(), states: req.GetStates()}
+		if !strings.HasPrefix(t.GetId(), req.GetIdPrefix()) || !strings.Contains(t.GetName(), req.GetNameContains()) {
+			continue
+		}
 		if req.GetBeforeSeq() != 0 && t.GetSeq() >= req.GetBeforeSeq() || !sel.wants(t.GetClass(), t.GetState(), t.GetStatus()) {
 			continue
 		}

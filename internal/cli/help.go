@@ -23,7 +23,7 @@ func commandHelp(c *cli.Command) string {
 		b.WriteString(hang(strings.Repeat(" ", helpIndent), line))
 	}
 	if c.Description != "" {
-		b.WriteString("\n" + layOut(c.Description, helpIndent))
+		b.WriteString("\n" + layOut(c.Description))
 	}
 	own, later := splitFlags(c.Flags)
 	b.WriteString("\nflags:\n" + flagTable(append(own, cli.HelpFlag)))
@@ -45,7 +45,7 @@ VERSION:
    {{.Version}}
 
 DESCRIPTION:
-` + layOut(a.Description, helpIndent) + `
+` + layOut(a.Description) + `
 COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
 
 GLOBAL OPTIONS:
@@ -103,9 +103,9 @@ func flagText(f cli.Flag) string {
 // layOut breaks a text into lines. Lines that belong together become a paragraph; one
 // with a column in it, as "stats  for each class ...", stays a line of its own, and
 // goes on below its column.
-func layOut(text string, indent int) string {
+func layOut(text string) string {
 	var b, paragraph strings.Builder
-	margin := strings.Repeat(" ", indent)
+	margin := strings.Repeat(" ", helpIndent)
 	flush := func() {
 		if paragraph.Len() > 0 {
 			b.WriteString(hang(margin, paragraph.String()))

@@ -49,7 +49,7 @@ func TestLayOut(t *testing.T) {
                as capacity is
    init        write a file
 `
-	if got := layOut(text, 3); got != want {
+	if got := layOut(text); got != want {
 		t.Errorf("laid out as\n%s\nwant\n%s", got, want)
 	}
 }

@@ -66,8 +66,10 @@ type jsonTask struct {
 // jsonSpec is what was asked for.
 type jsonSpec struct {
 	Argv     []string        `json:"argv,omitempty" doc:"the program and its arguments"`
-	Dir      string          `json:"workdir,omitempty" doc:"its working directory"`
-	Env      []string        `json:"env,omitempty" doc:"variables that --env added, NAME=VALUE; those that were taken along are not listed"`
+	Dir      string          `json:"workdir,omitempty" doc:"its working directory; of a container, the one in it, absent for the image's own"`
+	Image    string          `json:"image,omitempty" doc:"container image that it runs in"`
+	Mounts   []jsonMount     `json:"mounts,omitempty" doc:"paths of the host that the container sees"`
+	Env      []string        `json:"env,omitempty" doc:"variables that --env added, NAME=VALUE; those that were taken along are not listed, and a container gets none"`
 	Payload  json.RawMessage `json:"payload,omitempty" doc:"the JSON object that it was given"`
 	TimeoutS float64         `json:"timeout_s,omitempty" doc:"its time limit in seconds"`
 	GraceS   float64         `json:"grace_s,omitempty" doc:"seconds between SIGTERM and SIGKILL"`
@@ -87,6 +89,13 @@ type jsonResources struct {
 	GPUMemBytes int64  `json:"gpu_mem_bytes,omitempty" doc:"memory of one GPU, for a share of it"`
 	GPUModel    string `json:"gpu_model,omitempty" doc:"model of GPU"`
 	MIG         string `json:"mig,omitempty" doc:"profile of a MIG instance"`
+}
+
+// jsonMount is a path of the host that a container sees.
+type jsonMount struct {
+	HostPath  string `json:"host_path" doc:"on the host"`
+	MountPath string `json:"mount_path" doc:"in the container"`
+	ReadOnly  bool   `json:"read_only" doc:"the container cannot write there"`
 }
 
 // jsonAfter is a task that has to end first.
@@ -211,7 +220,7 @@ var jsonDocs = []struct {
 	name string
 	of   any
 }{
-	{"task", jsonTask{}}, {"spec of a task", jsonSpec{}}, {"resources of a spec", jsonResources{}}, {"after of a spec", jsonAfter{}},
+	{"task", jsonTask{}}, {"spec of a task", jsonSpec{}}, {"resources of a spec", jsonResources{}}, {"after of a spec", jsonAfter{}}, {"mount of a spec", jsonMount{}},
 	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"drain", jsonDrain{}}, {"submit, where another host has the queue", jsonLeft{}}, {"paused class of status", jsonPause{}},
 	{"queue stats", jsonQueue{}}, {"class of queue stats, pause and resume", jsonClass{}}, {"recent of a class", jsonRecent{}},
 	{"queue verify", jsonVerify{}}, {"finding of queue verify, repair and restore", jsonFound{}}, {"queue backup", jsonBackup{}},
@@ -283,7 +292,13 @@ func specJSON(s *pb.TaskSpec) *jsonSpec {
 	j := &jsonSpec{
 		Argv: s.GetArgv(), Dir: s.GetDir(), Env: s.GetEnv(), Payload: rawJSON(s.GetPayloadJson()),
 		TimeoutS: float64(s.GetTimeoutMs()) / 1000, GraceS: float64(s.GetGraceMs()) / 1000,
-		Retries: s.GetRetries(), OnLost: s.GetOnLost(), Resources: resourcesJSON(s.GetResources()),
+		Retries: s.GetRetries(), OnLost: s.GetOnLost(), Resources: resourcesJSON(s.GetResources()), Image: s.GetImage(),
+	}
+	if s.GetImage() != "" {
+		j.Dir = s.GetContainerDir()
+	}
+	for _, m := range s.GetMounts() {
+		j.Mounts = append(j.Mounts, jsonMount{HostPath: m.GetHostPath(), MountPath: m.GetMountPath(), ReadOnly: m.GetReadOnly()})
 	}
 	for _, d := range s.GetAfter() {
 		j.After = append(j.After, jsonAfter{ID: d.GetId(), When: d.GetWhen()})

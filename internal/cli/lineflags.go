@@ -154,7 +154,7 @@ func lineKeyHelp() string {
 	for _, k := range lineKeyDocs {
 		_, _ = fmt.Fprintf(&b, "%-*s  %s\n", width, k.key, k.text)
 	}
-	return "\nkeys of a line of --from-file:\n" + layOut(strings.TrimRight(b.String(), "\n"), helpIndent)
+	return "\nkeys of a line of --from-file:\n" + layOut(strings.TrimRight(b.String(), "\n"))
 }
 
 // lineAt is where a line is in its file.

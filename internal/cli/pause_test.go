@@ -110,7 +110,7 @@ func TestQueueStats(t *testing.T) {
 	expect(t, env, exitUsage, "", "queue takes one of stats", "queue")
 	expect(t, env, exitUsage, "", "did you mean stats?", "queue", "stat")
 	expect(t, env, exitUsage, "", "is too much", "queue", "stats", "x")
-	expect(t, env, exitUsage, "", "did you mean queue?", "stats")
+	expect(t, env, exitUsage, "", "did you mean queue stats?", "stats")
 	expect(t, env, exitDone, "stats\nverify\nbackup\nrestore\nrepair\ncompact\nrelease\n", "", "__complete", "--", "queue", "")
 	expect(t, env, exitDone, "cpu_long\n", "", "__complete", "--", "pause", "cpu_l")
 }

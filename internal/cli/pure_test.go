@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -200,6 +201,35 @@ func TestGridFits(t *testing.T) {
 		}
 		if !strings.Contains(line, "ID") && !strings.Contains(line, "…") {
 			t.Errorf("nothing was cut off: %q", line)
+		}
+	}
+}
+
+// TestGridOfTasks: times are never cut, and one long id does not take the room of all the
+// rest.
+func TestGridOfTasks(t *testing.T) {
+	var b strings.Builder
+	w := &screen{w: &b, fd: -1, tty: true, unicode: true}
+	s := &session{out: w, now: time.Now}
+	var tasks []*pb.TaskInfo
+	for i, id := range []string{"01M8Z3QKV7X5Y1V6S0GTRN0ABC", strings.Repeat("sweep/", 33)} {
+		tasks = append(tasks, &pb.TaskInfo{
+			Id: id, Name: strings.Repeat("train ", 12), Class: "cpu_short", State: "running", Attempt: 1, Detail: strings.Repeat("words ", 9),
+			SubmittedAtNs: time.Now().Add(-time.Duration(10+i) * time.Second).UnixNano(), StartedAtNs: time.Now().UnixNano(),
+		})
+	}
+	g := s.taskGrid(tasks)
+	g.header[5] = "SUBMITTED" // as a wide terminal has it
+	for i := range g.rows {
+		g.rows[i][5] = fmt.Sprintf("%d seconds ago", 10+i)
+	}
+	for _, cols := range []int{100, 120, 200} {
+		b.Reset()
+		g.render(w, cols)
+		for _, want := range []string{" 10 seconds ago ", " 11 seconds ago ", "01M8Z3QKV7X5Y1V6S0GTRN0ABC ", " running ", "train "} {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%d columns: %q is cut off:\n%s", cols, want, b.String())
+			}
 		}
 	}
 }

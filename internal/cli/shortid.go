@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 )
 
 // Bounds of looking for a task by a part of its id: a shorter part would mean
-// another task tomorrow, and older tasks are asked for by their whole id.
+// another task tomorrow, and by the end of their id only newer tasks are found.
 const (
 	shortIDLeast  = 6
 	shortIDNewest = 10_000
@@ -24,13 +25,15 @@ const (
 // that change a task want its id.
 func byID[T any](ctx context.Context, s *session, cl *client, id string, call func(id string) (T, error)) (T, error) {
 	got, err := call(id)
-	if task.CodeOf(err) != task.CodeNotFound {
+	if _, other := errors.AsType[*noTaskError](err); other || task.CodeOf(err) != task.CodeNotFound {
 		return got, err
 	}
 	whole, ambiguous := s.wholeID(ctx, cl, id)
 	switch {
 	case ambiguous != nil:
 		return got, ambiguous
+	case whole == "" && len(id) < shortIDLeast:
+		return got, task.Errorf(task.CodeNotFound, "%w; the beginning or the end of an id is taken for the whole from %d characters on", err, shortIDLeast)
 	case whole == "":
 		return got, err
 	}
@@ -44,14 +47,18 @@ func (s *session) wholeID(ctx context.Context, cl *client, part string) (string,
 		return "", nil
 	}
 	var found []string
-	_, err := eachPage(ctx, cl, selection{limit: shortIDNewest}, func(tasks []*pb.TaskInfo) error {
+	take := func(tasks []*pb.TaskInfo) error {
 		for _, t := range tasks {
-			if id := t.GetId(); strings.HasPrefix(id, part) || strings.HasSuffix(id, part) {
+			if id := t.GetId(); (strings.HasPrefix(id, part) || strings.HasSuffix(id, part)) && !slices.Contains(found, id) {
 				found = append(found, id)
 			}
 		}
 		return nil
-	})
+	}
+	_, err := eachPage(ctx, cl, selection{prefix: part, limit: shortIDShown + 1}, take) // however old
+	if err == nil && len(found) <= shortIDShown {
+		_, err = eachPage(ctx, cl, selection{limit: shortIDNewest}, take)
+	}
 	switch {
 	case err != nil || len(found) == 0 || slices.Contains(found, part): // the whole one: something else was not found
 		return "", nil

@@ -86,6 +86,7 @@ const (
 	easyWidth  = 12
 	leastWidth = 6
 	leastID    = 9
+	mostID     = 26 // where not all fits; an id of ours is that long
 )
 
 // limits returns how wide each column may be for the row to fit, 0 for one that
@@ -98,6 +99,9 @@ func (g *grid) limits(cols int) []int {
 		for _, r := range g.rows {
 			width[i] = max(width[i], text.StringWidthWithoutEscSequences(r[i]))
 		}
+	}
+	if rowWidth(width) > cols { // one id of hundreds of characters is not to leave nothing of the rest
+		width[0] = min(width[0], max(mostID, cols*2/5))
 	}
 	g.shrink(width, cols, easyWidth)
 	for _, i := range g.drop {

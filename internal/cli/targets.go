@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,24 +30,35 @@ func targetFlags() []cli.Flag {
 
 // targets says which tasks a command is about.
 type targets struct {
-	ids    []string   // that were named, each once
-	chosen *selection // by --state or --class; then there are no ids
+	ids      []string   // that were named, each once
+	prefixes []string   // that were named: each means all tasks whose ids begin so
+	chosen   *selection // by --state or --class; then there are no ids
 }
+
+// isPrefix says whether an argument means all tasks whose ids begin so. No id ends with a
+// slash.
+func isPrefix(arg string) bool { return len(arg) > 1 && strings.HasSuffix(arg, "/") }
 
 // wanted reads which tasks are meant. states are those that --class alone means.
 func (s *session) wanted(c *cli.Context, cfg config.Config, states []string) (targets, error) {
-	byChoice, byName := c.IsSet("state") || c.IsSet("class"), c.NArg() > 0 || c.IsSet("from-file")
+	prefixes := slices.DeleteFunc(c.Args().Slice(), func(arg string) bool { return !isPrefix(arg) })
+	byChoice, byName := c.IsSet("state") || c.IsSet("class"), c.NArg() > len(prefixes) || c.IsSet("from-file")
 	switch {
 	case byChoice && byName:
 		return targets{}, usagef("%s takes ids, or --state and --class, not both", c.Command.Name)
-	case byChoice:
+	case byName && len(prefixes) > 0:
+		return targets{}, usagef("%s takes ids, or beginnings of ids such as %s, not both at once", c.Command.Name, prefixes[0])
+	case byChoice, len(prefixes) > 0:
 		sel, err := newSelection(c, cfg)
 		if len(sel.states) == 0 {
 			sel.states = states
 		}
-		return targets{chosen: &sel}, err
+		if len(prefixes) > 0 && !c.IsSet("state") && c.Command.Name == cmdWait {
+			sel.states = nil // how those ended that have ended counts, too
+		}
+		return targets{chosen: &sel, prefixes: eachOnce(prefixes)}, err
 	case !byName:
-		return targets{}, usagef("%s takes the ids of one or more tasks, or --state, --class or --from-file; %s ps lists them", c.Command.Name, Program)
+		return targets{}, usagef("%s takes the ids of one or more tasks, the beginning of ids up to a slash (exp/), or --state, --class or --from-file; %s ps lists them", c.Command.Name, Program)
 	case slices.Contains(c.Args().Slice(), ""):
 		return targets{}, usagef("%s was given an empty id; is a variable of the shell not set?", c.Command.Name)
 	}
@@ -85,9 +97,82 @@ func (t targets) resolve(ctx context.Context, cl *client) ([]*pb.TaskInfo, error
 		}
 		return out, nil
 	}
-	found, _, err := fetch(ctx, cl, *t.chosen)
+	found, err := t.fetch(ctx, cl)
 	slices.Reverse(found)
 	return found, err
+}
+
+// fetch returns those that were chosen, newest first. That a beginning is one of no id at
+// all is an error, as it is of an id: what is waited for would seem to have been done.
+func (t targets) fetch(ctx context.Context, cl *client) ([]*pb.TaskInfo, error) {
+	if len(t.prefixes) == 0 {
+		found, _, err := fetch(ctx, cl, *t.chosen)
+		return found, err
+	}
+	var all []*pb.TaskInfo
+	seen := map[string]bool{}
+	for _, prefix := range t.prefixes {
+		sel := *t.chosen
+		sel.prefix = prefix
+		found, _, err := fetch(ctx, cl, sel)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			if one, _, err := fetch(ctx, cl, selection{prefix: prefix, limit: 1}); err != nil || len(one) == 0 {
+				return nil, cmp.Or(err, task.Errorf(task.CodeNotFound, "there is no task whose id begins with %s", prefix))
+			}
+		}
+		for _, info := range found { // one beginning may be that of another
+			if !seen[info.GetId()] {
+				seen[info.GetId()] = true
+				all = append(all, info)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *pb.TaskInfo) int { return cmp.Compare(b.GetSeq(), a.GetSeq()) })
+	return all, nil
+}
+
+// describe says which tasks are meant, behind a noun.
+func (t targets) describe() string {
+	sel := *t.chosen
+	sel.prefix = strings.Join(t.prefixes, " or ")
+	return sel.describe()
+}
+
+// getTasks asks for many tasks at a time. Those that there are not are left out.
+func getTasks(ctx context.Context, cl *client, ids []string) ([]*pb.TaskInfo, error) {
+	var out []*pb.TaskInfo
+	for chunk := range slices.Chunk(ids, pageSize) {
+		answer, err := cl.GetTasks(ctx, &pb.GetTasksRequest{TaskIds: chunk})
+		if task.CodeOf(err) == task.CodeUnsupported { // a daemon that was started before it knew this call
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, answer.GetTasks()...)
+	}
+	return out, nil
+}
+
+// lookUp completes the tasks of which only the ids are known, as far as they are there.
+func lookUp(ctx context.Context, cl *client, tasks []*pb.TaskInfo) error {
+	found, err := getTasks(ctx, cl, idsOf(tasks))
+	if err != nil {
+		return err
+	}
+	known := make(map[string]*pb.TaskInfo, len(found))
+	for _, t := range found {
+		known[t.GetId()] = t
+	}
+	for i, t := range tasks {
+		if now := known[t.GetId()]; now != nil {
+			tasks[i] = now
+		}
+	}
+	return nil
 }
 
 // readIDs reads a file of ids, one per line.

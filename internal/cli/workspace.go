@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -84,8 +85,24 @@ func (s *session) tellOtherWorkspace(ctx context.Context, named string, cfg conf
 // inWorkspace adds to the error about a task that is not there where was looked for
 // it: the workspace depends on the current folder.
 func inWorkspace(cfg config.Config, err error) error {
-	if err == nil || task.CodeOf(err) != task.CodeNotFound {
+	if _, is := errors.AsType[*noTaskError](err); is || err == nil || task.CodeOf(err) != task.CodeNotFound {
 		return err
 	}
 	return task.Errorf(task.CodeNotFound, "%w (looked in %s; %s ps lists what there is)", err, cfg, Program)
+}
+
+// noTaskError is the error that something else than a task is not there.
+type noTaskError struct{ err error }
+
+func (e *noTaskError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error of the call.
+func (e *noTaskError) Unwrap() error { return e.err }
+
+// noTask marks an error of a call that is about no task.
+func noTask(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &noTaskError{err}
 }

@@ -77,9 +77,11 @@ func explain(err error, name, path, host string) *supervisorpb.End {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrPermission):
-		return userFault(126, "command not executable: %s", name)
+		return userFault(126, "command not executable: %s; if it is a program or a script: chmod +x %s", name, name)
 	case mayPass(err):
 		return notStarted("cannot look for the command %s on %s: %v", name, host, err)
+	case strings.ContainsAny(name, " \t\n"):
+		return userFault(127, "command not found: %s; a program and its arguments are words of their own: leave out the quotes around them, or use sh -c", name)
 	case path != "":
 		return userFault(127, "command not found: %s (PATH=%s)", name, path)
 	default:

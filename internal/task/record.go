@@ -45,8 +45,10 @@ type Result = json.RawMessage
 type Filter struct {
 	Class  string
 	States []State
-	Before Seq // only tasks submitted before this one; 0 = from the newest
-	Limit  int // at most so many; 0 = DefaultLimit
+	// IDPrefix is what the id begins with, and Name what the name has in it.
+	IDPrefix, Name string
+	Before         Seq // only tasks submitted before this one; 0 = from the newest
+	Limit          int // at most so many; 0 = DefaultLimit
 }
 
 // DefaultLimit is the length of a page of a listing.

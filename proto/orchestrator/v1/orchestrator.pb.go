@@ -2621,19 +2621,117 @@ func (x *AttemptInfo) GetOutcome() *Outcome {
 	return nil
 }
 
+type GetTasksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskIds       []string               `protobuf:"bytes,1,rep,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"` // at most 10,000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTasksRequest) Reset() {
+	*x = GetTasksRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTasksRequest) ProtoMessage() {}
+
+func (x *GetTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTasksRequest.ProtoReflect.Descriptor instead.
+func (*GetTasksRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *GetTasksRequest) GetTaskIds() []string {
+	if x != nil {
+		return x.TaskIds
+	}
+	return nil
+}
+
+type GetTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*TaskInfo            `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`     // without spec and result
+	Unknown       []string               `protobuf:"bytes,2,rep,name=unknown,proto3" json:"unknown,omitempty"` // ids that no task has, or one that was removed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTasksResponse) Reset() {
+	*x = GetTasksResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTasksResponse) ProtoMessage() {}
+
+func (x *GetTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTasksResponse.ProtoReflect.Descriptor instead.
+func (*GetTasksResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetTasksResponse) GetTasks() []*TaskInfo {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *GetTasksResponse) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
 type ListTasksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
-	States        []string               `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"`                         // exact states, or the four statuses
-	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`                          // 0: 100; at most 10,000
-	BeforeSeq     uint64                 `protobuf:"varint,4,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"` // the next page: the last one's next_before_seq
+	States        []string               `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"`                                 // exact states, or the four statuses
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`                                  // 0: 100; at most 10,000
+	BeforeSeq     uint64                 `protobuf:"varint,4,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`         // the next page: the last one's next_before_seq
+	IdPrefix      string                 `protobuf:"bytes,5,opt,name=id_prefix,json=idPrefix,proto3" json:"id_prefix,omitempty"`             // only tasks whose id begins so
+	NameContains  string                 `protobuf:"bytes,6,opt,name=name_contains,json=nameContains,proto3" json:"name_contains,omitempty"` // only tasks whose name has this in it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2743,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[33]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2756,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{33}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListTasksRequest) GetClass() string {
@@ -2689,6 +2787,20 @@ func (x *ListTasksRequest) GetBeforeSeq() uint64 {
 	return 0
 }
 
+func (x *ListTasksRequest) GetIdPrefix() string {
+	if x != nil {
+		return x.IdPrefix
+	}
+	return ""
+}
+
+func (x *ListTasksRequest) GetNameContains() string {
+	if x != nil {
+		return x.NameContains
+	}
+	return ""
+}
+
 type ListTasksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*TaskInfo            `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`                                         // without spec and result
@@ -2699,7 +2811,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2823,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[34]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2836,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{34}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListTasksResponse) GetTasks() []*TaskInfo {
@@ -2750,7 +2862,7 @@ type WaitTaskRequest struct {
 
 func (x *WaitTaskRequest) Reset() {
 	*x = WaitTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +2874,7 @@ func (x *WaitTaskRequest) String() string {
 func (*WaitTaskRequest) ProtoMessage() {}
 
 func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[35]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +2887,7 @@ func (x *WaitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitTaskRequest.ProtoReflect.Descriptor instead.
 func (*WaitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{35}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WaitTaskRequest) GetTaskId() string {
@@ -2795,7 +2907,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2919,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[36]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +2932,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{36}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -2846,7 +2958,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2970,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[37]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2983,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{37}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CancelTaskResponse) GetTask() *TaskInfo {
@@ -2890,7 +3002,7 @@ type RetryTaskRequest struct {
 
 func (x *RetryTaskRequest) Reset() {
 	*x = RetryTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3014,7 @@ func (x *RetryTaskRequest) String() string {
 func (*RetryTaskRequest) ProtoMessage() {}
 
 func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[38]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3027,7 @@ func (x *RetryTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskRequest.ProtoReflect.Descriptor instead.
 func (*RetryTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{38}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RetryTaskRequest) GetTaskId() string {
@@ -2934,7 +3046,7 @@ type RetryTaskResponse struct {
 
 func (x *RetryTaskResponse) Reset() {
 	*x = RetryTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2946,7 +3058,7 @@ func (x *RetryTaskResponse) String() string {
 func (*RetryTaskResponse) ProtoMessage() {}
 
 func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[39]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2959,7 +3071,7 @@ func (x *RetryTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTaskResponse.ProtoReflect.Descriptor instead.
 func (*RetryTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{39}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RetryTaskResponse) GetTask() *TaskInfo {
@@ -2978,7 +3090,7 @@ type ReleaseTaskRequest struct {
 
 func (x *ReleaseTaskRequest) Reset() {
 	*x = ReleaseTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3102,7 @@ func (x *ReleaseTaskRequest) String() string {
 func (*ReleaseTaskRequest) ProtoMessage() {}
 
 func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[40]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3115,7 @@ func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseTaskRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{40}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReleaseTaskRequest) GetTaskId() string {
@@ -3023,7 +3135,7 @@ type ReleaseTaskResponse struct {
 
 func (x *ReleaseTaskResponse) Reset() {
 	*x = ReleaseTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3147,7 @@ func (x *ReleaseTaskResponse) String() string {
 func (*ReleaseTaskResponse) ProtoMessage() {}
 
 func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[41]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3160,7 @@ func (x *ReleaseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseTaskResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{41}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReleaseTaskResponse) GetTask() *TaskInfo {
@@ -3074,7 +3186,7 @@ type ExplainTaskRequest struct {
 
 func (x *ExplainTaskRequest) Reset() {
 	*x = ExplainTaskRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3198,7 @@ func (x *ExplainTaskRequest) String() string {
 func (*ExplainTaskRequest) ProtoMessage() {}
 
 func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[42]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3211,7 @@ func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTaskRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{42}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExplainTaskRequest) GetTaskId() string {
@@ -3119,7 +3231,7 @@ type ExplainTaskResponse struct {
 
 func (x *ExplainTaskResponse) Reset() {
 	*x = ExplainTaskResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3243,7 @@ func (x *ExplainTaskResponse) String() string {
 func (*ExplainTaskResponse) ProtoMessage() {}
 
 func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[43]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3256,7 @@ func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTaskResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTaskResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{43}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExplainTaskResponse) GetReason() string {
@@ -3174,7 +3286,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3298,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[44]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3311,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{44}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StreamLogsRequest) GetTaskId() string {
@@ -3250,7 +3362,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3262,7 +3374,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[45]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3275,7 +3387,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{45}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogChunk) GetData() []byte {
@@ -3323,7 +3435,7 @@ type PauseClassRequest struct {
 
 func (x *PauseClassRequest) Reset() {
 	*x = PauseClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3447,7 @@ func (x *PauseClassRequest) String() string {
 func (*PauseClassRequest) ProtoMessage() {}
 
 func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[46]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3460,7 @@ func (x *PauseClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassRequest.ProtoReflect.Descriptor instead.
 func (*PauseClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{46}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PauseClassRequest) GetClass() string {
@@ -3375,7 +3487,7 @@ type PauseClassResponse struct {
 
 func (x *PauseClassResponse) Reset() {
 	*x = PauseClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3499,7 @@ func (x *PauseClassResponse) String() string {
 func (*PauseClassResponse) ProtoMessage() {}
 
 func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[47]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3512,7 @@ func (x *PauseClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseClassResponse.ProtoReflect.Descriptor instead.
 func (*PauseClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{47}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PauseClassResponse) GetClass() *ClassStats {
@@ -3426,7 +3538,7 @@ type ResumeClassRequest struct {
 
 func (x *ResumeClassRequest) Reset() {
 	*x = ResumeClassRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3550,7 @@ func (x *ResumeClassRequest) String() string {
 func (*ResumeClassRequest) ProtoMessage() {}
 
 func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[48]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3563,7 @@ func (x *ResumeClassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassRequest.ProtoReflect.Descriptor instead.
 func (*ResumeClassRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{48}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ResumeClassRequest) GetClass() string {
@@ -3471,7 +3583,7 @@ type ResumeClassResponse struct {
 
 func (x *ResumeClassResponse) Reset() {
 	*x = ResumeClassResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +3595,7 @@ func (x *ResumeClassResponse) String() string {
 func (*ResumeClassResponse) ProtoMessage() {}
 
 func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[49]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +3608,7 @@ func (x *ResumeClassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeClassResponse.ProtoReflect.Descriptor instead.
 func (*ResumeClassResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{49}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ResumeClassResponse) GetClass() *ClassStats {
@@ -3521,7 +3633,7 @@ type GetQueueStatsRequest struct {
 
 func (x *GetQueueStatsRequest) Reset() {
 	*x = GetQueueStatsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3645,7 @@ func (x *GetQueueStatsRequest) String() string {
 func (*GetQueueStatsRequest) ProtoMessage() {}
 
 func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[50]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3658,7 @@ func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{50}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
 }
 
 type QueueStats struct {
@@ -3566,7 +3678,7 @@ type QueueStats struct {
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3578,7 +3690,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[51]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3591,7 +3703,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{51}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *QueueStats) GetClasses() []*ClassStats {
@@ -3681,7 +3793,7 @@ type ClassStats struct {
 
 func (x *ClassStats) Reset() {
 	*x = ClassStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +3805,7 @@ func (x *ClassStats) String() string {
 func (*ClassStats) ProtoMessage() {}
 
 func (x *ClassStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[52]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +3818,7 @@ func (x *ClassStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassStats.ProtoReflect.Descriptor instead.
 func (*ClassStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{52}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ClassStats) GetName() string {
@@ -3816,7 +3928,7 @@ type RecentStats struct {
 
 func (x *RecentStats) Reset() {
 	*x = RecentStats{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +3940,7 @@ func (x *RecentStats) String() string {
 func (*RecentStats) ProtoMessage() {}
 
 func (x *RecentStats) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[53]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +3953,7 @@ func (x *RecentStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecentStats.ProtoReflect.Descriptor instead.
 func (*RecentStats) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{53}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RecentStats) GetWindowMs() int64 {
@@ -3887,7 +3999,7 @@ type BackupQueueRequest struct {
 
 func (x *BackupQueueRequest) Reset() {
 	*x = BackupQueueRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3899,7 +4011,7 @@ func (x *BackupQueueRequest) String() string {
 func (*BackupQueueRequest) ProtoMessage() {}
 
 func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[54]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3912,7 +4024,7 @@ func (x *BackupQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupQueueRequest.ProtoReflect.Descriptor instead.
 func (*BackupQueueRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{54}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{56}
 }
 
 // BackupQueueChunk is a piece of the file. They come in no order, and some places come
@@ -3930,7 +4042,7 @@ type BackupQueueChunk struct {
 
 func (x *BackupQueueChunk) Reset() {
 	*x = BackupQueueChunk{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4054,7 @@ func (x *BackupQueueChunk) String() string {
 func (*BackupQueueChunk) ProtoMessage() {}
 
 func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[55]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4067,7 @@ func (x *BackupQueueChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupQueueChunk.ProtoReflect.Descriptor instead.
 func (*BackupQueueChunk) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{55}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *BackupQueueChunk) GetOffset() int64 {
@@ -4001,7 +4113,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4013,7 +4125,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[56]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4138,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{56}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{58}
 }
 
 type ListImagesResponse struct {
@@ -4038,7 +4150,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4162,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[57]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4175,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{57}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListImagesResponse) GetImages() []*NeededImage {
@@ -4085,7 +4197,7 @@ type NeededImage struct {
 
 func (x *NeededImage) Reset() {
 	*x = NeededImage{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[58]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4097,7 +4209,7 @@ func (x *NeededImage) String() string {
 func (*NeededImage) ProtoMessage() {}
 
 func (x *NeededImage) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[58]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4110,7 +4222,7 @@ func (x *NeededImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NeededImage.ProtoReflect.Descriptor instead.
 func (*NeededImage) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{58}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *NeededImage) GetImage() string {
@@ -4142,7 +4254,7 @@ type ListGPUsRequest struct {
 
 func (x *ListGPUsRequest) Reset() {
 	*x = ListGPUsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[59]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4266,7 @@ func (x *ListGPUsRequest) String() string {
 func (*ListGPUsRequest) ProtoMessage() {}
 
 func (x *ListGPUsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[59]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4279,7 @@ func (x *ListGPUsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGPUsRequest.ProtoReflect.Descriptor instead.
 func (*ListGPUsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{59}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{61}
 }
 
 type ListGPUsResponse struct {
@@ -4183,7 +4295,7 @@ type ListGPUsResponse struct {
 
 func (x *ListGPUsResponse) Reset() {
 	*x = ListGPUsResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[60]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4195,7 +4307,7 @@ func (x *ListGPUsResponse) String() string {
 func (*ListGPUsResponse) ProtoMessage() {}
 
 func (x *ListGPUsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[60]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4208,7 +4320,7 @@ func (x *ListGPUsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGPUsResponse.ProtoReflect.Descriptor instead.
 func (*ListGPUsResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{60}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListGPUsResponse) GetGpus() []*GPUStatus {
@@ -4281,7 +4393,7 @@ type GPUStatus struct {
 
 func (x *GPUStatus) Reset() {
 	*x = GPUStatus{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4405,7 @@ func (x *GPUStatus) String() string {
 func (*GPUStatus) ProtoMessage() {}
 
 func (x *GPUStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4418,7 @@ func (x *GPUStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUStatus.ProtoReflect.Descriptor instead.
 func (*GPUStatus) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{61}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GPUStatus) GetId() string {
@@ -4483,7 +4595,7 @@ type GPUProcess struct {
 
 func (x *GPUProcess) Reset() {
 	*x = GPUProcess{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4495,7 +4607,7 @@ func (x *GPUProcess) String() string {
 func (*GPUProcess) ProtoMessage() {}
 
 func (x *GPUProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4508,7 +4620,7 @@ func (x *GPUProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUProcess.ProtoReflect.Descriptor instead.
 func (*GPUProcess) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{62}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GPUProcess) GetPid() int32 {
@@ -4556,7 +4668,7 @@ type DrainGPURequest struct {
 
 func (x *DrainGPURequest) Reset() {
 	*x = DrainGPURequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +4680,7 @@ func (x *DrainGPURequest) String() string {
 func (*DrainGPURequest) ProtoMessage() {}
 
 func (x *DrainGPURequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +4693,7 @@ func (x *DrainGPURequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainGPURequest.ProtoReflect.Descriptor instead.
 func (*DrainGPURequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{63}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DrainGPURequest) GetId() string {
@@ -4607,7 +4719,7 @@ type DrainGPUResponse struct {
 
 func (x *DrainGPUResponse) Reset() {
 	*x = DrainGPUResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4619,7 +4731,7 @@ func (x *DrainGPUResponse) String() string {
 func (*DrainGPUResponse) ProtoMessage() {}
 
 func (x *DrainGPUResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4632,7 +4744,7 @@ func (x *DrainGPUResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainGPUResponse.ProtoReflect.Descriptor instead.
 func (*DrainGPUResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{64}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DrainGPUResponse) GetGpu() *GPUStatus {
@@ -4651,7 +4763,7 @@ type ResumeGPURequest struct {
 
 func (x *ResumeGPURequest) Reset() {
 	*x = ResumeGPURequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4663,7 +4775,7 @@ func (x *ResumeGPURequest) String() string {
 func (*ResumeGPURequest) ProtoMessage() {}
 
 func (x *ResumeGPURequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4676,7 +4788,7 @@ func (x *ResumeGPURequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeGPURequest.ProtoReflect.Descriptor instead.
 func (*ResumeGPURequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{65}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ResumeGPURequest) GetId() string {
@@ -4695,7 +4807,7 @@ type ResumeGPUResponse struct {
 
 func (x *ResumeGPUResponse) Reset() {
 	*x = ResumeGPUResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4707,7 +4819,7 @@ func (x *ResumeGPUResponse) String() string {
 func (*ResumeGPUResponse) ProtoMessage() {}
 
 func (x *ResumeGPUResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4720,7 +4832,7 @@ func (x *ResumeGPUResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeGPUResponse.ProtoReflect.Descriptor instead.
 func (*ResumeGPUResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{66}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ResumeGPUResponse) GetGpu() *GPUStatus {
@@ -4989,13 +5101,20 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x0eassigned_at_ns\x18\x04 \x01(\x03R\fassignedAtNs\x12\"\n" +
 	"\rstarted_at_ns\x18\x05 \x01(\x03R\vstartedAtNs\x12\x1e\n" +
 	"\vended_at_ns\x18\x06 \x01(\x03R\tendedAtNs\x122\n" +
-	"\aoutcome\x18\a \x01(\v2\x18.orchestrator.v1.OutcomeR\aoutcome\"u\n" +
+	"\aoutcome\x18\a \x01(\v2\x18.orchestrator.v1.OutcomeR\aoutcome\",\n" +
+	"\x0fGetTasksRequest\x12\x19\n" +
+	"\btask_ids\x18\x01 \x03(\tR\ataskIds\"]\n" +
+	"\x10GetTasksResponse\x12/\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x19.orchestrator.v1.TaskInfoR\x05tasks\x12\x18\n" +
+	"\aunknown\x18\x02 \x03(\tR\aunknown\"\xb7\x01\n" +
 	"\x10ListTasksRequest\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x16\n" +
 	"\x06states\x18\x02 \x03(\tR\x06states\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x1d\n" +
 	"\n" +
-	"before_seq\x18\x04 \x01(\x04R\tbeforeSeq\"l\n" +
+	"before_seq\x18\x04 \x01(\x04R\tbeforeSeq\x12\x1b\n" +
+	"\tid_prefix\x18\x05 \x01(\tR\bidPrefix\x12#\n" +
+	"\rname_contains\x18\x06 \x01(\tR\fnameContains\"l\n" +
 	"\x11ListTasksResponse\x12/\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x19.orchestrator.v1.TaskInfoR\x05tasks\x12&\n" +
 	"\x0fnext_before_seq\x18\x02 \x01(\x04R\rnextBeforeSeq\"*\n" +
@@ -5163,7 +5282,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x10ResumeGPURequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
 	"\x11ResumeGPUResponse\x12,\n" +
-	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu2\xde\x12\n" +
+	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu2\xaf\x13\n" +
 	"\x13OrchestratorService\x12U\n" +
 	"\n" +
 	"SubmitTask\x12\".orchestrator.v1.SubmitTaskRequest\x1a#.orchestrator.v1.SubmitTaskResponse\x12]\n" +
@@ -5178,7 +5297,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x06Health\x12\x1e.orchestrator.v1.HealthRequest\x1a\x1f.orchestrator.v1.HealthResponse\x12X\n" +
 	"\vSubmitTasks\x12#.orchestrator.v1.SubmitTasksRequest\x1a$.orchestrator.v1.SubmitTasksResponse\x12i\n" +
 	"\x10SubmitTaskStream\x12(.orchestrator.v1.SubmitTaskStreamRequest\x1a).orchestrator.v1.SubmitTaskStreamResponse(\x01\x12E\n" +
-	"\aGetTask\x12\x1f.orchestrator.v1.GetTaskRequest\x1a\x19.orchestrator.v1.TaskInfo\x12R\n" +
+	"\aGetTask\x12\x1f.orchestrator.v1.GetTaskRequest\x1a\x19.orchestrator.v1.TaskInfo\x12O\n" +
+	"\bGetTasks\x12 .orchestrator.v1.GetTasksRequest\x1a!.orchestrator.v1.GetTasksResponse\x12R\n" +
 	"\tListTasks\x12!.orchestrator.v1.ListTasksRequest\x1a\".orchestrator.v1.ListTasksResponse\x12G\n" +
 	"\bWaitTask\x12 .orchestrator.v1.WaitTaskRequest\x1a\x19.orchestrator.v1.TaskInfo\x12U\n" +
 	"\n" +
@@ -5211,7 +5331,7 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
@@ -5246,53 +5366,55 @@ var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*Outcome)(nil),                     // 30: orchestrator.v1.Outcome
 	(*GPUUse)(nil),                      // 31: orchestrator.v1.GPUUse
 	(*AttemptInfo)(nil),                 // 32: orchestrator.v1.AttemptInfo
-	(*ListTasksRequest)(nil),            // 33: orchestrator.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),           // 34: orchestrator.v1.ListTasksResponse
-	(*WaitTaskRequest)(nil),             // 35: orchestrator.v1.WaitTaskRequest
-	(*CancelTaskRequest)(nil),           // 36: orchestrator.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),          // 37: orchestrator.v1.CancelTaskResponse
-	(*RetryTaskRequest)(nil),            // 38: orchestrator.v1.RetryTaskRequest
-	(*RetryTaskResponse)(nil),           // 39: orchestrator.v1.RetryTaskResponse
-	(*ReleaseTaskRequest)(nil),          // 40: orchestrator.v1.ReleaseTaskRequest
-	(*ReleaseTaskResponse)(nil),         // 41: orchestrator.v1.ReleaseTaskResponse
-	(*ExplainTaskRequest)(nil),          // 42: orchestrator.v1.ExplainTaskRequest
-	(*ExplainTaskResponse)(nil),         // 43: orchestrator.v1.ExplainTaskResponse
-	(*StreamLogsRequest)(nil),           // 44: orchestrator.v1.StreamLogsRequest
-	(*LogChunk)(nil),                    // 45: orchestrator.v1.LogChunk
-	(*PauseClassRequest)(nil),           // 46: orchestrator.v1.PauseClassRequest
-	(*PauseClassResponse)(nil),          // 47: orchestrator.v1.PauseClassResponse
-	(*ResumeClassRequest)(nil),          // 48: orchestrator.v1.ResumeClassRequest
-	(*ResumeClassResponse)(nil),         // 49: orchestrator.v1.ResumeClassResponse
-	(*GetQueueStatsRequest)(nil),        // 50: orchestrator.v1.GetQueueStatsRequest
-	(*QueueStats)(nil),                  // 51: orchestrator.v1.QueueStats
-	(*ClassStats)(nil),                  // 52: orchestrator.v1.ClassStats
-	(*RecentStats)(nil),                 // 53: orchestrator.v1.RecentStats
-	(*BackupQueueRequest)(nil),          // 54: orchestrator.v1.BackupQueueRequest
-	(*BackupQueueChunk)(nil),            // 55: orchestrator.v1.BackupQueueChunk
-	(*ListImagesRequest)(nil),           // 56: orchestrator.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),          // 57: orchestrator.v1.ListImagesResponse
-	(*NeededImage)(nil),                 // 58: orchestrator.v1.NeededImage
-	(*ListGPUsRequest)(nil),             // 59: orchestrator.v1.ListGPUsRequest
-	(*ListGPUsResponse)(nil),            // 60: orchestrator.v1.ListGPUsResponse
-	(*GPUStatus)(nil),                   // 61: orchestrator.v1.GPUStatus
-	(*GPUProcess)(nil),                  // 62: orchestrator.v1.GPUProcess
-	(*DrainGPURequest)(nil),             // 63: orchestrator.v1.DrainGPURequest
-	(*DrainGPUResponse)(nil),            // 64: orchestrator.v1.DrainGPUResponse
-	(*ResumeGPURequest)(nil),            // 65: orchestrator.v1.ResumeGPURequest
-	(*ResumeGPUResponse)(nil),           // 66: orchestrator.v1.ResumeGPUResponse
-	nil,                                 // 67: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 68: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 69: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 70: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 71: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 72: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 73: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 74: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 75: orchestrator.v1.ClassStatus.StatesEntry
-	nil,                                 // 76: orchestrator.v1.ClassStats.StatesEntry
+	(*GetTasksRequest)(nil),             // 33: orchestrator.v1.GetTasksRequest
+	(*GetTasksResponse)(nil),            // 34: orchestrator.v1.GetTasksResponse
+	(*ListTasksRequest)(nil),            // 35: orchestrator.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),           // 36: orchestrator.v1.ListTasksResponse
+	(*WaitTaskRequest)(nil),             // 37: orchestrator.v1.WaitTaskRequest
+	(*CancelTaskRequest)(nil),           // 38: orchestrator.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),          // 39: orchestrator.v1.CancelTaskResponse
+	(*RetryTaskRequest)(nil),            // 40: orchestrator.v1.RetryTaskRequest
+	(*RetryTaskResponse)(nil),           // 41: orchestrator.v1.RetryTaskResponse
+	(*ReleaseTaskRequest)(nil),          // 42: orchestrator.v1.ReleaseTaskRequest
+	(*ReleaseTaskResponse)(nil),         // 43: orchestrator.v1.ReleaseTaskResponse
+	(*ExplainTaskRequest)(nil),          // 44: orchestrator.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),         // 45: orchestrator.v1.ExplainTaskResponse
+	(*StreamLogsRequest)(nil),           // 46: orchestrator.v1.StreamLogsRequest
+	(*LogChunk)(nil),                    // 47: orchestrator.v1.LogChunk
+	(*PauseClassRequest)(nil),           // 48: orchestrator.v1.PauseClassRequest
+	(*PauseClassResponse)(nil),          // 49: orchestrator.v1.PauseClassResponse
+	(*ResumeClassRequest)(nil),          // 50: orchestrator.v1.ResumeClassRequest
+	(*ResumeClassResponse)(nil),         // 51: orchestrator.v1.ResumeClassResponse
+	(*GetQueueStatsRequest)(nil),        // 52: orchestrator.v1.GetQueueStatsRequest
+	(*QueueStats)(nil),                  // 53: orchestrator.v1.QueueStats
+	(*ClassStats)(nil),                  // 54: orchestrator.v1.ClassStats
+	(*RecentStats)(nil),                 // 55: orchestrator.v1.RecentStats
+	(*BackupQueueRequest)(nil),          // 56: orchestrator.v1.BackupQueueRequest
+	(*BackupQueueChunk)(nil),            // 57: orchestrator.v1.BackupQueueChunk
+	(*ListImagesRequest)(nil),           // 58: orchestrator.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),          // 59: orchestrator.v1.ListImagesResponse
+	(*NeededImage)(nil),                 // 60: orchestrator.v1.NeededImage
+	(*ListGPUsRequest)(nil),             // 61: orchestrator.v1.ListGPUsRequest
+	(*ListGPUsResponse)(nil),            // 62: orchestrator.v1.ListGPUsResponse
+	(*GPUStatus)(nil),                   // 63: orchestrator.v1.GPUStatus
+	(*GPUProcess)(nil),                  // 64: orchestrator.v1.GPUProcess
+	(*DrainGPURequest)(nil),             // 65: orchestrator.v1.DrainGPURequest
+	(*DrainGPUResponse)(nil),            // 66: orchestrator.v1.DrainGPUResponse
+	(*ResumeGPURequest)(nil),            // 67: orchestrator.v1.ResumeGPURequest
+	(*ResumeGPUResponse)(nil),           // 68: orchestrator.v1.ResumeGPUResponse
+	nil,                                 // 69: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 70: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 71: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 72: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 73: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 74: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 75: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 76: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 77: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 78: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	67, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	69, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
 	3,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
 	4,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
@@ -5302,94 +5424,97 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	0,  // 7: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
 	10, // 8: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
 	5,  // 9: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
-	68, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	69, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	70, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	71, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	72, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	73, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	74, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	70, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	71, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	72, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	73, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	74, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	75, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	76, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
 	27, // 17: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	75, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	77, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
 	30, // 19: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
 	32, // 20: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
 	1,  // 21: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
 	31, // 22: orchestrator.v1.Outcome.gpu:type_name -> orchestrator.v1.GPUUse
 	30, // 23: orchestrator.v1.AttemptInfo.outcome:type_name -> orchestrator.v1.Outcome
-	29, // 24: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
-	29, // 25: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	29, // 26: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	29, // 27: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	29, // 28: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
-	52, // 29: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	52, // 30: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
-	52, // 31: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
-	76, // 32: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
-	53, // 33: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
-	58, // 34: orchestrator.v1.ListImagesResponse.images:type_name -> orchestrator.v1.NeededImage
-	61, // 35: orchestrator.v1.ListGPUsResponse.gpus:type_name -> orchestrator.v1.GPUStatus
-	62, // 36: orchestrator.v1.GPUStatus.processes:type_name -> orchestrator.v1.GPUProcess
-	61, // 37: orchestrator.v1.DrainGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
-	61, // 38: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
-	0,  // 39: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	11, // 40: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	13, // 41: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	15, // 42: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	17, // 43: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	19, // 44: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	21, // 45: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	23, // 46: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	25, // 47: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	6,  // 48: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	8,  // 49: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	28, // 50: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	33, // 51: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	35, // 52: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	36, // 53: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	38, // 54: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	40, // 55: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
-	42, // 56: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	44, // 57: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	46, // 58: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	48, // 59: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	50, // 60: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	56, // 61: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
-	54, // 62: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
-	59, // 63: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
-	63, // 64: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
-	65, // 65: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
-	5,  // 66: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	12, // 67: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	14, // 68: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	16, // 69: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	18, // 70: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	20, // 71: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	22, // 72: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	24, // 73: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	26, // 74: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	7,  // 75: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	9,  // 76: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	29, // 77: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	34, // 78: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	29, // 79: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	37, // 80: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	39, // 81: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	41, // 82: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
-	43, // 83: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	45, // 84: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	47, // 85: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	49, // 86: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	51, // 87: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	57, // 88: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
-	55, // 89: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
-	60, // 90: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
-	64, // 91: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
-	66, // 92: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
-	66, // [66:93] is the sub-list for method output_type
-	39, // [39:66] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	29, // 24: orchestrator.v1.GetTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
+	29, // 25: orchestrator.v1.ListTasksResponse.tasks:type_name -> orchestrator.v1.TaskInfo
+	29, // 26: orchestrator.v1.CancelTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 27: orchestrator.v1.RetryTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 28: orchestrator.v1.ReleaseTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	29, // 29: orchestrator.v1.ExplainTaskResponse.task:type_name -> orchestrator.v1.TaskInfo
+	54, // 30: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	54, // 31: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
+	54, // 32: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
+	78, // 33: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	55, // 34: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
+	60, // 35: orchestrator.v1.ListImagesResponse.images:type_name -> orchestrator.v1.NeededImage
+	63, // 36: orchestrator.v1.ListGPUsResponse.gpus:type_name -> orchestrator.v1.GPUStatus
+	64, // 37: orchestrator.v1.GPUStatus.processes:type_name -> orchestrator.v1.GPUProcess
+	63, // 38: orchestrator.v1.DrainGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
+	63, // 39: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
+	0,  // 40: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	11, // 41: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	13, // 42: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	15, // 43: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	17, // 44: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	19, // 45: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	21, // 46: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	23, // 47: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	25, // 48: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	6,  // 49: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	8,  // 50: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	28, // 51: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	33, // 52: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
+	35, // 53: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	37, // 54: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	38, // 55: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	40, // 56: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	42, // 57: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	44, // 58: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	46, // 59: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	48, // 60: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	50, // 61: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	52, // 62: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	58, // 63: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
+	56, // 64: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	61, // 65: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
+	65, // 66: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
+	67, // 67: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
+	5,  // 68: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	12, // 69: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	14, // 70: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	16, // 71: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	18, // 72: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	20, // 73: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	22, // 74: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	24, // 75: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	26, // 76: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	7,  // 77: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	9,  // 78: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	29, // 79: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	34, // 80: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
+	36, // 81: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	29, // 82: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	39, // 83: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	41, // 84: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	43, // 85: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	45, // 86: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	47, // 87: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	49, // 88: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	51, // 89: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	53, // 90: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	59, // 91: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
+	57, // 92: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	62, // 93: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
+	66, // 94: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
+	68, // 95: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
+	68, // [68:96] is the sub-list for method output_type
+	40, // [40:68] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -5397,15 +5522,15 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 	if File_orchestrator_v1_orchestrator_proto != nil {
 		return
 	}
-	file_orchestrator_v1_orchestrator_proto_msgTypes[61].OneofWrappers = []any{}
-	file_orchestrator_v1_orchestrator_proto_msgTypes[62].OneofWrappers = []any{}
+	file_orchestrator_v1_orchestrator_proto_msgTypes[63].OneofWrappers = []any{}
+	file_orchestrator_v1_orchestrator_proto_msgTypes[64].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

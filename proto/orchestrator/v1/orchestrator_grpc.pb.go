@@ -36,6 +36,7 @@ const (
 	OrchestratorService_SubmitTasks_FullMethodName          = "/orchestrator.v1.OrchestratorService/SubmitTasks"
 	OrchestratorService_SubmitTaskStream_FullMethodName     = "/orchestrator.v1.OrchestratorService/SubmitTaskStream"
 	OrchestratorService_GetTask_FullMethodName              = "/orchestrator.v1.OrchestratorService/GetTask"
+	OrchestratorService_GetTasks_FullMethodName             = "/orchestrator.v1.OrchestratorService/GetTasks"
 	OrchestratorService_ListTasks_FullMethodName            = "/orchestrator.v1.OrchestratorService/ListTasks"
 	OrchestratorService_WaitTask_FullMethodName             = "/orchestrator.v1.OrchestratorService/WaitTask"
 	OrchestratorService_CancelTask_FullMethodName           = "/orchestrator.v1.OrchestratorService/CancelTask"
@@ -100,6 +101,9 @@ type OrchestratorServiceClient interface {
 	SubmitTaskStream(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SubmitTaskStreamRequest, SubmitTaskStreamResponse], error)
 	// GetTask tells everything that is known about a task.
 	GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*TaskInfo, error)
+	// GetTasks tells of each of these tasks what ListTasks would, in the order asked for.
+	// Ids that no task has are named apart.
+	GetTasks(ctx context.Context, in *GetTasksRequest, opts ...grpc.CallOption) (*GetTasksResponse, error)
 	// ListTasks lists tasks, newest first, a page at a time.
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
 	// WaitTask answers when the task has ended, or when the deadline that the
@@ -294,6 +298,16 @@ func (c *orchestratorServiceClient) GetTask(ctx context.Context, in *GetTaskRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TaskInfo)
 	err := c.cc.Invoke(ctx, OrchestratorService_GetTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) GetTasks(ctx context.Context, in *GetTasksRequest, opts ...grpc.CallOption) (*GetTasksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTasksResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_GetTasks_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -515,6 +529,9 @@ type OrchestratorServiceServer interface {
 	SubmitTaskStream(grpc.ClientStreamingServer[SubmitTaskStreamRequest, SubmitTaskStreamResponse]) error
 	// GetTask tells everything that is known about a task.
 	GetTask(context.Context, *GetTaskRequest) (*TaskInfo, error)
+	// GetTasks tells of each of these tasks what ListTasks would, in the order asked for.
+	// Ids that no task has are named apart.
+	GetTasks(context.Context, *GetTasksRequest) (*GetTasksResponse, error)
 	// ListTasks lists tasks, newest first, a page at a time.
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
 	// WaitTask answers when the task has ended, or when the deadline that the
@@ -600,6 +617,9 @@ func (UnimplementedOrchestratorServiceServer) SubmitTaskStream(grpc.ClientStream
 }
 func (UnimplementedOrchestratorServiceServer) GetTask(context.Context, *GetTaskRequest) (*TaskInfo, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTask not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) GetTasks(context.Context, *GetTasksRequest) (*GetTasksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTasks not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTasks not implemented")
@@ -847,6 +867,24 @@ func _OrchestratorService_GetTask_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OrchestratorServiceServer).GetTask(ctx, req.(*GetTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_GetTasks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTasksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).GetTasks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_GetTasks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).GetTasks(ctx, req.(*GetTasksRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1145,6 +1183,10 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTask",
 			Handler:    _OrchestratorService_GetTask_Handler,
+		},
+		{
+			MethodName: "GetTasks",
+			Handler:    _OrchestratorService_GetTasks_Handler,
 		},
 		{
 			MethodName: "ListTasks",
