@@ -194,7 +194,7 @@ func (q *Queue) mayFollow(ctx context.Context, line []seat) error {
 	case v == dead:
 		return nil
 	case v == deadIfSilent:
-		return q.awaitSilence(ctx, o)
+		return q.awaitSilence(ctx, o, 0)
 	case v == replaceableIfSilent, v == unproven && q.opts.TakeOver:
 		return errCopy
 	default:
@@ -228,12 +228,12 @@ func (q *Queue) judge(o *Owner) (verdict, error) {
 }
 
 // awaitSilence returns nil when nothing was heard of the owner for as long as it
-// takes. Time passes here alone: no two hosts have the same.
-func (q *Queue) awaitSilence(ctx context.Context, o *Owner) error {
+// takes. Time passes here alone: no two hosts have the same. after is how long the
+// opening waits when that is over.
+func (q *Queue) awaitSilence(ctx context.Context, o *Owner, after time.Duration) error {
 	q.opts.Logger.Info("looking whether the former owner of the queue is alive", "owner", o, "for", q.opts.terms.watch)
-	if q.opts.OnWatch != nil {
-		q.opts.OnWatch(o, q.opts.terms.watch)
-	}
+	begun, lasts := time.Now(), q.opts.terms.watch+after
+	q.tellWatch(o, lasts)
 	first, err := readBeat(q.opts.Dir)
 	if err != nil {
 		return fmt.Errorf("look for a sign of life of the owner: %w", err)
@@ -245,6 +245,7 @@ func (q *Queue) awaitSilence(ctx context.Context, o *Owner) error {
 	for last := false; !last; {
 		select {
 		case <-tick.C:
+			q.tellWatch(o, lasts-time.Since(begun))
 		case <-end.C:
 			last = true
 		case <-ctx.Done():
@@ -258,4 +259,11 @@ func (q *Queue) awaitSilence(ctx context.Context, o *Owner) error {
 		}
 	}
 	return nil
+}
+
+// tellWatch says that the opening goes on looking for o, or waiting for it to give up.
+func (q *Queue) tellWatch(o *Owner, left time.Duration) {
+	if q.opts.OnWatch != nil {
+		q.opts.OnWatch(o, max(left, 0))
+	}
 }

@@ -14,8 +14,9 @@ const SignOfLife = 6 * time.Second
 
 // OwnerLives says whether whoever has the queue is alive: it is under this kernel, which
 // would have let go of its lock, or it gives a sign of life within that time. Nothing is
-// written.
-func (e *LockedError) OwnerLives(ctx context.Context, within time.Duration) (bool, error) {
+// written. tell is called after each look that has seen nothing, with
+// the time that is left.
+func (e *LockedError) OwnerLives(ctx context.Context, within time.Duration, tell func(o *Owner, left time.Duration)) (bool, error) {
 	if e.Owner == nil || e.Alive {
 		return true, nil // who is not named has the lock itself
 	}
@@ -30,6 +31,7 @@ func (e *LockedError) OwnerLives(ctx context.Context, within time.Duration) (boo
 	defer look.Stop()
 	over := time.NewTimer(within)
 	defer over.Stop()
+	end := time.Now().Add(within)
 	for {
 		last := false
 		select {
@@ -46,5 +48,6 @@ func (e *LockedError) OwnerLives(ctx context.Context, within time.Duration) (boo
 		if now != first || last {
 			return now != first, nil
 		}
+		tell(e.Owner, time.Until(end))
 	}
 }

@@ -245,7 +245,7 @@ func TestGraceBeginsAnew(t *testing.T) {
 		began := time.Now()
 		const thawed = 5 * time.Second
 		time.AfterFunc(thawed, func() { nameOwner(t, dir, OwnerFile, farAway(1)) })
-		if err := q.awaitGrace(context.Background()); err != nil {
+		if err := q.awaitGrace(context.Background(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took < thawed+o.terms.confirm {

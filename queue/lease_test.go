@@ -209,6 +209,42 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// TestWatchIsTold: with every beat until the former owner's place is taken, and the time
+// that is said to be left is what it takes.
+func TestWatchIsTold(t *testing.T) {
+	t.Parallel()
+	here := func() queue.Owner { // this machine before its last start
+		dir := t.TempDir()
+		q := openQueue(t, queue.Options{Dir: dir})
+		defer closeQueue(t, q)
+		o, _ := readOwnerFile(t, dir)
+		o.BootID, o.Lease = "another", elsewhere().Lease
+		return o
+	}
+	for name, tc := range map[string]struct {
+		former queue.Owner
+		lasts  time.Duration
+	}{
+		"restarted": {here(), quick.Watch},
+		"elsewhere": {elsewhere(), quick.Watch + quick.Grace},
+	} {
+		dir := t.TempDir()
+		closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
+		writeOwnerFile(t, dir, tc.former)
+		var told []time.Duration
+		opts := queue.Options{Dir: dir, TakeOver: true, OnWatch: func(o *queue.Owner, left time.Duration) {
+			if o == nil || o.PID != tc.former.PID {
+				t.Errorf("%s: looking for %v", name, o)
+			}
+			told = append(told, left)
+		}}.OnMount("nfs4").WithTerms(quick)
+		closeQueue(t, openQueue(t, opts))
+		if len(told) < 5 || told[0] != tc.lasts || told[len(told)-1] > tc.lasts/2 {
+			t.Errorf("%s: of %s it was told that there are left %v", name, tc.lasts, told)
+		}
+	}
+}
+
 // TestTakeOverIsAskedFor: an owner that may be alive somewhere else is followed by nobody
 // who was not told to, on a disk of our own either, which may be served to others or have
 // been moved. That is said at once.

@@ -49,8 +49,9 @@ type Options struct {
 	// with ErrFull. Defaults to DefaultMaxWaiting; negative = no bound.
 	MaxWaiting int
 	// OnWatch, when it is not nil, is told when the opening begins to look for signs of
-	// life of a former owner, and for how long it does.
-	OnWatch func(o *Owner, lasts time.Duration)
+	// life of a former owner, and again with every Beat while it waits: for how long it
+	// goes on. o is nil where that one cannot be named.
+	OnWatch func(o *Owner, left time.Duration)
 	// OnCommit, when it is not nil, is told of each commit once it is on disk: how
 	// long it took, and what was added to the event log, which may be nothing. It
 	// runs in the writer, so everybody waits for it, and must not call the queue.

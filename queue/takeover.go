@@ -44,11 +44,12 @@ func (q *Queue) mustTakeOver(err error) bool {
 
 // takeOver opens a copy of the database in the place of its owner.
 func (q *Queue) takeOver(ctx context.Context) error {
-	if err := q.replaceOwner(ctx); err != nil {
+	former, err := q.replaceOwner(ctx)
+	if err != nil {
 		return err
 	}
 	failpoint.Here("takeover/placed")
-	if err := q.awaitGrace(ctx); err != nil {
+	if err := q.awaitGrace(ctx, former); err != nil {
 		return err
 	}
 	failpoint.Here("takeover/waited")
@@ -122,29 +123,29 @@ func (q *Queue) putInUse() error {
 	return err
 }
 
-// replaceOwner takes the place of a silent owner.
-func (q *Queue) replaceOwner(ctx context.Context) error {
+// replaceOwner takes the place of a silent owner, and returns who that was.
+func (q *Queue) replaceOwner(ctx context.Context) (former *Owner, err error) {
 	line, err := succession(q.opts.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if pid := host.Holder(q.path); len(line) == 0 || pid != 0 {
-		return q.locked() // it is under this kernel, and can be stopped here
+		return nil, q.locked() // it is under this kernel, and can be stopped here
 	}
 	worst, v, err := q.judgeAll(line)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if v == running {
-		return &LockedError{Dir: q.opts.Dir, Owner: worst}
+		return nil, &LockedError{Dir: q.opts.Dir, Owner: worst}
 	}
-	if err := q.awaitSilence(ctx, worst); err != nil {
-		return err
+	if err := q.awaitSilence(ctx, worst, q.opts.terms.grace); err != nil {
+		return nil, err
 	}
 	failpoint.Here("takeover/silent")
 	next, err := unusedGeneration(q.opts.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range line {
 		if s.owner != nil { // one that was frozen before it began to copy may do so yet
@@ -153,27 +154,33 @@ func (q *Queue) replaceOwner(ctx context.Context) error {
 	}
 	l, err := q.newLease(next)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.take(line); err != nil {
 		if errors.Is(err, errTaken) {
-			return q.locked()
+			return nil, q.locked()
 		}
-		return err
+		return nil, err
 	}
 	q.lease = l
-	return nil
+	return worst, nil
 }
 
 // awaitGrace waits until the former owner believes in its lease no more. One that was
 // frozen while it wrote its name has seen that until the name was ours again, from
 // when on it is waited once more.
-func (q *Queue) awaitGrace(ctx context.Context) error {
+func (q *Queue) awaitGrace(ctx context.Context, former *Owner) error {
+	end := time.Now().Add(q.opts.terms.grace)
 	t := time.NewTimer(q.opts.terms.grace)
 	defer t.Stop()
+	tick := time.NewTicker(q.opts.terms.beat / 2) // it begins between two beats
+	defer tick.Stop()
 	for {
+		q.tellWatch(former, time.Until(end))
 		select {
 		case <-t.C:
+		case <-tick.C:
+			continue
 		case <-q.Deposed():
 			return q.lease.err()
 		case <-ctx.Done():
@@ -187,6 +194,7 @@ func (q *Queue) awaitGrace(ctx context.Context) error {
 			return nil
 		}
 		t.Reset(left)
+		end = time.Now().Add(left)
 	}
 }
 

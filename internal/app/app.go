@@ -41,8 +41,8 @@ type Options struct {
 	// TakeOver goes on from a copy of the queue where its owner, on another host, cannot
 	// be shown to be dead and gives no sign of life.
 	TakeOver bool
-	// Watches is as in UnattendedOptions.
-	Watches func(o *Owner, lasts time.Duration)
+	// Watches is as in DrainOptions.
+	Watches func(o *Owner, left time.Duration)
 	// Ready is called once calls are accepted.
 	Ready func(socket string)
 
@@ -133,6 +133,9 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	q, err := queue.Open(ctx, opts)
 	if err != nil {
 		return err
+	}
+	if o.Watches != nil {
+		o.Watches(nil, 0)
 	}
 	a.queue = q
 	a.down.push("queue", func(context.Context) error { return q.Close() })

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
@@ -33,11 +34,14 @@ func (k keeper) CopyTo(ctx context.Context, write func(int64, []byte) error) (si
 }
 
 // Care is how a queue is looked after that nobody owns, for the commands that do it.
-// Each of its calls holds the lock of the database and gives an error that matches
-// ErrQueueInUse where somebody else does.
+// Each of its calls holds the lock of the database and gives a BusyError, which matches
+// ErrQueueInUse, where somebody else does.
 type Care struct {
 	Dir      string
 	Progress func(step string, done, total int64) // may be nil
+	// LockTimeout and Watches are as in UnattendedOptions.
+	LockTimeout time.Duration
+	Watches     func(o *Owner, left time.Duration)
 }
 
 // What errors.Is finds in the errors of a Care.
@@ -48,12 +52,13 @@ var (
 )
 
 func (c Care) options() queue.Options {
-	return queue.Options{Dir: c.Dir, Role: queue.RoleCommand, Program: ownProgram}
+	return queue.Options{Dir: c.Dir, Role: queue.RoleCommand, Program: ownProgram, LockTimeout: c.LockTimeout, OnWatch: c.Watches}
 }
 
 // Verify looks at all of the database.
 func (c Care) Verify(ctx context.Context) (queue.Verified, error) {
-	return queue.Verify(ctx, c.options(), c.Progress)
+	done, err := queue.Verify(ctx, c.options(), c.Progress)
+	return done, busy(err)
 }
 
 // VerifyFile looks at all of a database that is nobody's.
@@ -63,12 +68,14 @@ func (c Care) VerifyFile(ctx context.Context, path string) (queue.Verified, erro
 
 // Repair makes a new database of what a damaged one still holds.
 func (c Care) Repair(ctx context.Context) (queue.Repaired, error) {
-	return queue.Repair(ctx, c.options(), c.Progress)
+	done, err := queue.Repair(ctx, c.options(), c.Progress)
+	return done, busy(err)
 }
 
 // Backup writes a copy of the database into a file, and looks at all of it.
 func (c Care) Backup(ctx context.Context, path string) (queue.Copied, queue.Kept, error) {
-	return queue.Backup(ctx, c.options(), path, c.Progress)
+	done, kept, err := queue.Backup(ctx, c.options(), path, c.Progress)
+	return done, kept, busy(err)
 }
 
 // BackupFile begins the file of a backup that comes from a daemon.
@@ -76,10 +83,12 @@ func (c Care) BackupFile(path string) (*queue.File, error) { return queue.NewFil
 
 // Restore makes a queue of a backup.
 func (c Care) Restore(ctx context.Context, path string, replace, damaged bool) (queue.Repaired, error) {
-	return queue.Restore(ctx, c.options(), path, queue.RestoreOptions{Replace: replace, Damaged: damaged}, c.Progress)
+	done, err := queue.Restore(ctx, c.options(), path, queue.RestoreOptions{Replace: replace, Damaged: damaged}, c.Progress)
+	return done, busy(err)
 }
 
 // Compact writes the database anew without what nobody uses of it.
 func (c Care) Compact(ctx context.Context) (queue.Compacted, error) {
-	return queue.Compact(ctx, c.options(), c.Progress)
+	done, err := queue.Compact(ctx, c.options(), c.Progress)
+	return done, busy(err)
 }

@@ -22,8 +22,8 @@ type DrainOptions struct {
 	For time.Duration
 	// TakeOver is as in Options.
 	TakeOver bool
-	// Watches is as in UnattendedOptions.
-	Watches func(o *Owner, lasts time.Duration)
+	// Watches is as in UnattendedOptions; the last is that nothing is left.
+	Watches func(o *Owner, left time.Duration)
 	// Classes are those whose tasks it places; empty = all. Whatever runs already is
 	// followed, of whichever class.
 	Classes []string

@@ -80,11 +80,14 @@ func OwnedBy(err error) (who error, ok bool) {
 const SignOfLife = queue.SignOfLife
 
 // OwnerLives says whether who OwnedBy has named is seen to be alive, at the latest after
-// that time.
-func OwnerLives(ctx context.Context, who error, within time.Duration) (bool, error) {
+// that time. tell is told meanwhile how much of it is left; nil = nobody is told.
+func OwnerLives(ctx context.Context, who error, within time.Duration, tell func(o *Owner, left time.Duration)) (bool, error) {
 	locked, ok := errors.AsType[*queue.LockedError](who)
 	if !ok {
 		return false, nil
 	}
-	return locked.OwnerLives(ctx, within)
+	if tell == nil {
+		tell = func(*Owner, time.Duration) {}
+	}
+	return locked.OwnerLives(ctx, within, tell)
 }

@@ -24,9 +24,10 @@ type UnattendedOptions struct {
 	// LockTimeout is how long to wait for whoever has the queue; 0 = the queue's own
 	// time.
 	LockTimeout time.Duration
-	// Watches is told who is being looked for, and for how long, where the former owner of
-	// the queue may be alive; o is nil where that one cannot be named. nil = nobody is told.
-	Watches func(o *Owner, lasts time.Duration)
+	// Watches is told who is being looked for, where the former owner of the queue may be
+	// alive, and every other second for how long that goes on; o is nil where that one
+	// cannot be named. nil = nobody is told.
+	Watches func(o *Owner, left time.Duration)
 	// Remedy ends the sentence "no daemon runs for workspace W; ..." in what a task is
 	// said to wait for.
 	Remedy string
@@ -143,13 +144,17 @@ type Holder struct {
 	Elsewhere bool
 	// Suspended says that it is on this host, and stopped by a signal (Ctrl-Z, SIGSTOP).
 	Suspended bool
+	// Nameless says that it is on this host and has not said who it is: it is about to,
+	// and may look for a former owner first, or it only reads.
+	Nameless bool
 	// Written is when the queue was written last, as it is by every opening for writing.
 	// It tells apart those who have not said yet who they are, and is zero for all others:
 	// on a file server our own tries would change what can be seen of the folder.
 	Written time.Time
 }
 
-// BusyError is returned by OpenUnattended when somebody else has the queue open.
+// BusyError is returned by OpenUnattended, and by a Care, when somebody else has the queue
+// open.
 type BusyError struct {
 	Holder Holder
 	Err    error // the queue's
@@ -160,6 +165,15 @@ func (e *BusyError) Error() string { return e.Err.Error() }
 
 // Unwrap returns what the queue said.
 func (e *BusyError) Unwrap() error { return e.Err }
+
+// Suspended says whether the process of a pid of this host is stopped by a signal.
+func Suspended(pid int) bool {
+	st, err := host.ReadStat(pid)
+	return err == nil && st.Suspended()
+}
+
+// BusyOf returns what an error of Worthwhile or Drain says about who has the queue.
+func BusyOf(err error) (*BusyError, bool) { return errors.AsType[*BusyError](busy(err)) }
 
 // busy makes a BusyError of an error that is about the lock.
 func busy(err error) error {
@@ -173,8 +187,11 @@ func busy(err error) error {
 		h = Holder{Host: o.Host, PID: o.PID, Fence: o.Fence, Command: o.Role == queue.RoleCommand, Elsewhere: err == nil && boot != o.BootID,
 			Suspended: host.Process{PID: o.PID, Start: o.StartTicks, Boot: o.BootID}.Suspended()}
 	}
-	if h.PID == 0 {
+	switch {
+	case h.PID == 0:
 		h.Written = queue.Written(locked.Dir)
+	case locked.Owner == nil:
+		h.Nameless, h.Suspended = true, Suspended(h.PID)
 	}
 	return &BusyError{Holder: h, Err: err}
 }

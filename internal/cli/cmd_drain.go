@@ -47,6 +47,9 @@ func (s *session) drain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(needFolder(cfg), admitted(cfg)); err != nil {
+		return err
+	}
 	o := app.DrainOptions{Config: cfg, Environ: s.env.Environ, For: drainFor, TakeOver: c.Bool("take-over")}
 	if !c.Bool("quiet") {
 		o.Watches = s.tellWatch
@@ -56,44 +59,63 @@ func (s *session) drain(c *cli.Context) error {
 			return usagef("--for: %s", err)
 		}
 	}
-	for _, name := range c.StringSlice("class") {
-		if err := checkClass(cfg, name); err != nil {
-			return err
-		}
-		k, err := cfg.Class(name)
-		if err != nil {
-			return err
-		}
-		o.Classes = append(o.Classes, k.Name)
+	if o.Classes, err = drainClasses(c, cfg); err != nil {
+		return err
 	}
 	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil && !c.Bool("quiet") {
 		s.err.printf("warning: %s\n", oneLine(err.Error()))
 	}
-	found, err := app.Worthwhile(c.Context, cfg, o.For, o.Classes)
+	var report app.DrainReport
+	err = s.patiently(c.Context, s.unlessServed(c.Context, cfg), func() (err error) {
+		report, err = drainOnce(c.Context, o)
+		return err
+	})
+	if err != nil {
+		return s.drainedElsewhere(c, cfg, o, err)
+	}
+	return errors.Join(s.tellDrained(c, cfg, report), s.drainInterrupted(c.Context))
+}
+
+// drainClasses are those that were named; none = all.
+func drainClasses(c *cli.Context, cfg config.Config) (classes []string, err error) {
+	for _, name := range c.StringSlice("class") {
+		if err := checkClass(cfg, name); err != nil {
+			return nil, err
+		}
+		k, err := cfg.Class(name)
+		if err != nil {
+			return nil, err
+		}
+		classes = append(classes, k.Name)
+	}
+	return classes, nil
+}
+
+// drainOnce owns the queue only if there is something to do.
+func drainOnce(ctx context.Context, o app.DrainOptions) (app.DrainReport, error) {
+	found, err := app.Worthwhile(ctx, o.Config, o.For, o.Classes)
 	if _, owned := app.OwnedBy(err); owned && o.TakeOver {
 		found, err = true, nil // that is what it is for
 	}
-	if err == nil && !found {
-		return s.tellDrained(c, cfg, app.DrainReport{Reason: app.Finished})
+	if err != nil || !found {
+		return app.DrainReport{Reason: app.Finished}, err
 	}
-	if err == nil {
-		var report app.DrainReport
-		if report, err = app.Drain(c.Context, o); err == nil {
-			return errors.Join(s.tellDrained(c, cfg, report), s.drainInterrupted(c.Context))
-		}
-	}
-	return s.drainedElsewhere(c, cfg, err)
+	return app.Drain(ctx, o)
 }
 
 // drainedElsewhere makes an end without a fault of it that somebody else owns the
 // queue, if that one lives: it is being done. From cron nobody would hear otherwise that
-// nothing has been done since a host has gone.
-func (s *session) drainedElsewhere(c *cli.Context, cfg config.Config, err error) error {
+// nothing has been done since a host has gone, or since somebody has typed Ctrl-Z.
+func (s *session) drainedElsewhere(c *cli.Context, cfg config.Config, o app.DrainOptions, err error) error {
 	owner, ok := app.OwnedBy(err)
 	if !ok {
 		return err
 	}
-	lives, lookErr := app.OwnerLives(c.Context, owner, s.signOfLife)
+	if busy, ok := app.BusyOf(err); ok && busy.Holder.Suspended {
+		return task.Errorf(task.CodeUnavailable, "%w, and is suspended; nothing was done: kill -CONT %d lets it go on", owner, busy.Holder.PID)
+	}
+	lives, lookErr := app.OwnerLives(c.Context, owner, s.signOfLife, o.Watches)
+	s.err.settle()
 	if lookErr != nil {
 		return lookErr
 	}
@@ -105,7 +127,7 @@ func (s *session) drainedElsewhere(c *cli.Context, cfg config.Config, err error)
 		return writeJSON(s.out, jsonDrain{Reason: "somebody else does it", Owner: owner.Error(), Ended: map[string]int{}})
 	}
 	if !c.Bool("quiet") {
-		s.out.printf("nothing done for %s: %s\n", cfg, owner)
+		s.out.printf("nothing done for %s: %s\n", cfg, oneLine(owner.Error()))
 	}
 	return nil
 }
@@ -128,7 +150,7 @@ func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainRepo
 		}
 		return writeJSON(s.out, j)
 	}
-	parts, bad := drainWords(r, filepath.Join(cfg.QueueDir, "rejected"))
+	parts, bad := drainWords(r, oneLine(filepath.Join(cfg.QueueDir, "rejected")))
 	if len(parts) == 0 || c.Bool("quiet") && !bad {
 		return nil
 	}

@@ -30,6 +30,9 @@ func (s *session) queueBackup(c *cli.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if args[0] == "-" { // the copy is not written in order, and is checked when it is whole
+		return usagef("queue backup: it goes into a file, which has its name once it is whole and checked, and not to standard output; to send it elsewhere: %s queue backup /tmp/queue.db, and then scp that", Program)
+	}
 	path := s.fileArg(args[0])
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return usagef("queue backup: %s is there, and is no file", path)
@@ -38,7 +41,6 @@ func (s *session) queueBackup(c *cli.Context, args []string) error {
 		return usagef("queue backup: %s is the queue's own folder, where a file could take the place of the database; choose another", filepath.Dir(path))
 	}
 	j, err := s.backup(c.Context, care, cfg, path)
-	s.endProgress()
 	if err != nil {
 		return err
 	}
@@ -63,29 +65,25 @@ func sameFolder(a, b string) bool {
 }
 
 // backup has the daemon make the copy if there is one.
-func (s *session) backup(ctx context.Context, care app.Care, cfg config.Config, path string) (jsonBackup, error) {
-	var j jsonBackup
-	if cfg.GRPCAddr == "" && liveOwner(cfg.QueueDir) == nil {
+func (s *session) backup(ctx context.Context, care app.Care, cfg config.Config, path string) (j jsonBackup, err error) {
+	err = s.served(ctx, cfg, func(cl *client) error {
+		f, err := care.BackupFile(path)
+		if err != nil {
+			return err
+		}
+		defer f.Discard()
+		last, err := s.download(ctx, cl, f)
+		if err != nil {
+			return err
+		}
+		kept, err := f.Keep(ctx, s.careProgress())
+		j = jsonBackup{Bytes: last.GetSize(), QueueID: last.GetQueueId(), File: kept.Path, Sound: kept.Sound}
+		return err
+	}, func() error {
 		done, kept, err := care.Backup(ctx, path)
-		j.Bytes, j.QueueID, j.File, j.Sound = done.Bytes, done.QueueID, kept.Path, kept.Sound
-		return j, err
-	}
-	cl, err := s.dial(ctx, cfg, false)
-	if err != nil {
-		return j, err
-	}
-	defer func() { _ = cl.close() }()
-	f, err := care.BackupFile(path)
-	if err != nil {
-		return j, err
-	}
-	defer f.Discard()
-	last, err := s.download(ctx, cl, f)
-	if err != nil {
-		return j, err
-	}
-	kept, err := f.Keep(ctx, s.careProgress())
-	j.Bytes, j.QueueID, j.File, j.Sound = last.GetSize(), last.GetQueueId(), kept.Path, kept.Sound
+		j = jsonBackup{Bytes: done.Bytes, QueueID: done.QueueID, File: kept.Path, Sound: kept.Sound}
+		return err
+	})
 	return j, err
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -94,7 +96,38 @@ func (s *session) queueAction(c *cli.Context) error {
 // care returns what looks after the queue of the workspace.
 func (s *session) care(c *cli.Context) (app.Care, config.Config, error) {
 	cfg, err := s.config(c)
-	return app.Care{Dir: cfg.QueueDir, Progress: s.careProgress()}, cfg, err
+	if err == nil {
+		err = admitted(cfg)
+	}
+	return app.Care{Dir: cfg.QueueDir, Progress: s.careProgress(), LockTimeout: lockLook, Watches: s.tellWatch}, cfg, err
+}
+
+// whenFree does what can only be done when nobody has the queue. Who has it for a moment
+// is waited for; what names what was to be done, for those who keep it.
+func (s *session) whenFree(ctx context.Context, cfg config.Config, what string, do func() error) error {
+	err := s.patiently(ctx, s.unlessServed(ctx, cfg), do)
+	s.endProgress()
+	return inUse(cfg, what, err)
+}
+
+// served does something with the daemon if there is one, and else alone.
+func (s *session) served(ctx context.Context, cfg config.Config, asked func(*client) error, alone func() error) error {
+	err := s.patiently(ctx, s.patienceWith(ctx, cfg), func() error {
+		cl, err := s.dial(ctx, cfg, false)
+		if err == nil {
+			defer func() { _ = cl.close() }()
+			return asked(cl)
+		}
+		if cfg.GRPCAddr != "" || !errors.Is(err, api.ErrNoDaemon) {
+			return err
+		}
+		return alone()
+	})
+	s.endProgress()
+	if busy, ok := errors.AsType[*app.BusyError](err); ok {
+		return unavailable(cfg, busy)
+	}
+	return err
 }
 
 // progressEvery is how often a person is told how far it is.
@@ -137,10 +170,18 @@ func percent(part, whole int64) int64 {
 // inUse turns the error of a queue that somebody has open into one that says what to
 // do, for what can only be done when nobody has.
 func inUse(cfg config.Config, what string, err error) error {
-	if !errors.Is(err, app.ErrQueueInUse) {
+	busy, ok := errors.AsType[*app.BusyError](err)
+	switch {
+	case !ok:
 		return err
+	case ownerElsewhere(cfg) != nil:
+		return unavailable(cfg, busy)
+	case busy.Holder.Suspended:
+		return task.Errorf(task.CodeConflict, "%w; it is suspended: kill -CONT %d lets it go on, and when it has ended, %s the queue", busy, busy.Holder.PID, what)
+	case busy.Holder.Command, busy.Holder.Nameless:
+		return task.Errorf(task.CodeConflict, "%w; %s the queue when that has ended", busy, what)
 	}
-	return task.Errorf(task.CodeConflict, "%w; to %s it, stop that first: %s stop %s", err, what, Program, shellWords(cfg.Args()))
+	return task.Errorf(task.CodeConflict, "%w; to %s it, stop that first: %s stop %s", busy, what, Program, shellWords(cfg.Args()))
 }
 
 // fileArg is a file that was named, from the current folder.

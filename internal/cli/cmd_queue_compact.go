@@ -3,6 +3,8 @@ package cli
 import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/app"
 )
 
 // jsonCompact is the answer of queue compact.
@@ -18,10 +20,12 @@ func (s *session) queueCompact(c *cli.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	done, err := care.Compact(c.Context)
-	s.endProgress()
-	if err != nil {
-		return inUse(cfg, "compact", err)
+	var done app.Compacted
+	if err := s.whenFree(c.Context, cfg, "compact", func() (err error) {
+		done, err = care.Compact(c.Context)
+		return err
+	}); err != nil {
+		return err
 	}
 	j := jsonCompact{Path: done.Path, BytesBefore: done.Before, FreeBefore: int64(done.FreePages) * int64(done.PageSize), BytesAfter: done.After}
 	if c.Bool("json") {

@@ -27,24 +27,26 @@ func (s *session) queueRepair(c *cli.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	v, err := care.Verify(c.Context)
-	if err == nil && v.Sound() {
-		s.endProgress()
+	var v app.Verified
+	var done app.Repaired
+	if err := s.whenFree(c.Context, cfg, "repair", func() (err error) {
+		v, err = care.Verify(c.Context)
+		if err != nil || v.Sound() {
+			return err
+		}
+		if done, err = care.Repair(c.Context); len(done.Findings) == 0 {
+			done.Findings = v.Findings // of indexes, which repair does not look at
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if v.Sound() {
 		if c.Bool("json") {
 			return writeJSON(s.out, verifyJSON(v))
 		}
 		s.out.printf("nothing to repair: %s is sound\n", oneLine(v.Path))
 		return nil
-	}
-	var done app.Repaired
-	if err == nil {
-		if done, err = care.Repair(c.Context); len(done.Findings) == 0 {
-			done.Findings = v.Findings // of indexes, which repair does not look at
-		}
-	}
-	s.endProgress()
-	if err != nil {
-		return inUse(cfg, "repair", err)
 	}
 	if c.Bool("json") {
 		return writeJSON(s.out, repairJSON(done))
@@ -73,15 +75,18 @@ func (s *session) queueRestore(c *cli.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	done, err := care.Restore(c.Context, s.fileArg(args[0]), c.Bool("force"), c.Bool("damaged"))
-	s.endProgress()
+	var done app.Repaired
+	err = s.whenFree(c.Context, cfg, "replace", func() (err error) {
+		done, err = care.Restore(c.Context, s.fileArg(args[0]), c.Bool("force"), c.Bool("damaged"))
+		return err
+	})
 	if errors.Is(err, app.ErrDamagedBackup) {
 		for _, f := range done.Findings {
 			s.err.printf("%s\n", oneLine(f.String()))
 		}
 	}
 	if err != nil {
-		return inUse(cfg, "replace", err)
+		return err
 	}
 	if c.Bool("json") {
 		return writeJSON(s.out, repairJSON(done))

@@ -34,7 +34,6 @@ func (s *session) queueVerify(c *cli.Context, _ []string) error {
 		return err
 	}
 	got, err := s.verify(c.Context, care, cfg)
-	s.endProgress()
 	if err != nil {
 		return err
 	}
@@ -44,7 +43,7 @@ func (s *session) queueVerify(c *cli.Context, _ []string) error {
 		s.showVerified(got)
 	}
 	if err == nil && !got.Sound {
-		return &exitError{code: exitFailed, msg: fmt.Sprintf("%s is damaged: %s; %s queue repair saves what can be saved, once no daemon runs", got.Path, things(len(got.Findings)), Program)}
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("%s is damaged: %s; %s queue repair saves what can be saved, once no daemon runs", oneLine(got.Path), things(len(got.Findings)), Program)}
 	}
 	return err
 }
@@ -58,27 +57,25 @@ func things(n int) string {
 
 // verify looks at the database, or, where a daemon changes it meanwhile, at a copy that
 // it makes.
-func (s *session) verify(ctx context.Context, care app.Care, cfg config.Config) (jsonVerify, error) {
-	if liveOwner(cfg.QueueDir) == nil {
+func (s *session) verify(ctx context.Context, care app.Care, cfg config.Config) (j jsonVerify, err error) {
+	err = s.served(ctx, ofWorkspace(cfg), func(cl *client) error {
+		f, err := care.BackupFile(filepath.Join(cfg.QueueDir, "verify.db"))
+		if err != nil {
+			return err
+		}
+		defer f.Discard()
+		if _, err := s.download(ctx, cl, f); err != nil {
+			return err
+		}
+		v, err := care.VerifyFile(ctx, f.Name())
+		j = verifyJSON(v)
+		j.Path, j.Copy = cfg.QueueDir, true
+		return err
+	}, func() error {
 		v, err := care.Verify(ctx)
-		return verifyJSON(v), err
-	}
-	cl, err := s.dial(ctx, cfg, false)
-	if err != nil {
-		return jsonVerify{}, err
-	}
-	defer func() { _ = cl.close() }()
-	f, err := care.BackupFile(filepath.Join(cfg.QueueDir, "verify.db"))
-	if err != nil {
-		return jsonVerify{}, err
-	}
-	defer f.Discard()
-	if _, err := s.download(ctx, cl, f); err != nil {
-		return jsonVerify{}, err
-	}
-	v, err := care.VerifyFile(ctx, f.Name())
-	j := verifyJSON(v)
-	j.Path, j.Copy = cfg.QueueDir, true
+		j = verifyJSON(v)
+		return err
+	})
 	return j, err
 }
 
@@ -91,7 +88,7 @@ func (s *session) showVerified(v jsonVerify) {
 			humanize.IBytes(uint64(v.Bytes)), percent(v.FreeBytes, v.Bytes))
 	}
 	for _, path := range v.Unused {
-		s.err.printf("note: %s is not in use; nobody reads it\n", path)
+		s.err.printf("note: %s is not in use; nobody reads it\n", oneLine(path))
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,8 +59,8 @@ func (s *session) start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(cfg.Workspace); err != nil || !info.IsDir() {
-		return task.Errorf(task.CodeInvalid, "workspace %s is not a folder; make it first", cfg.Workspace)
+	if err := needFolder(cfg); err != nil {
+		return err
 	}
 	if found, err := s.tellRunning(c.Context, cfg); found {
 		return err
@@ -68,6 +69,7 @@ func (s *session) start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	s.daemonPID(c.Context, cfg.QueueDir) // whoever has the queue for a moment is let finish
 	s.tellOtherWorkspace(c.Context, c.String("workspace"), cfg)
 	if c.Bool("foreground") {
 		argv := append(append([]string{program}, daemonArgs(c, cfg)...), "--foreground")
@@ -236,7 +238,8 @@ func (s *session) launchOnce(ctx context.Context, cfg config.Config, program str
 	case err != nil:
 		return err
 	}
-	said, err := d.await(ctx, limit)
+	said, err := d.await(ctx, limit, s.tellStart(cfg, d.pid))
+	s.err.settle()
 	switch {
 	case interrupted(ctx):
 		s.err.printf("\nno longer waiting; the daemon goes on starting as pid %d\n", d.pid)
@@ -278,17 +281,47 @@ type newborn struct {
 	from   int64    // where its output begins there
 }
 
-// await returns what the daemon says.
-func (d *newborn) await(ctx context.Context, limit time.Duration) (announcement, error) {
+// await returns what the daemon says. tell is told meanwhile for how long it has said
+// nothing.
+func (d *newborn) await(ctx context.Context, limit time.Duration, tell func(waited time.Duration)) (announcement, error) {
 	defer d.ready.Close()
-	if err := d.ready.SetReadDeadline(time.Now().Add(limit)); err != nil {
-		return announcement{}, fmt.Errorf("wait for the daemon: %w", err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = d.ready.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = d.ready.Close() })
 	defer stop()
 	var said announcement
-	err := json.NewDecoder(d.ready).Decode(&said)
+	line, err := d.line(limit, tell)
+	if ctx.Err() != nil {
+		return said, ctx.Err()
+	}
+	if err == nil {
+		err = json.Unmarshal(line, &said)
+	}
 	return said, err
+}
+
+// line reads the one line that the daemon writes.
+func (d *newborn) line(limit time.Duration, tell func(waited time.Duration)) ([]byte, error) {
+	const look = tellHeldAfter
+	begun := time.Now()
+	var all []byte
+	for room := make([]byte, 4<<10); ; {
+		left := limit - time.Since(begun)
+		if left <= 0 {
+			return nil, fmt.Errorf("wait for the daemon: %w", os.ErrDeadlineExceeded)
+		}
+		if err := d.ready.SetReadDeadline(time.Now().Add(min(look, left))); err != nil {
+			return nil, fmt.Errorf("wait for the daemon: %w", err)
+		}
+		n, err := d.ready.Read(room)
+		all = append(all, room[:n]...)
+		switch line, _, whole := bytes.Cut(all, []byte("\n")); {
+		case whole:
+			return line, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			tell(time.Since(begun))
+		case err != nil:
+			return nil, fmt.Errorf("wait for the daemon: %w", err)
+		}
+	}
 }
 
 // lastWords returns what a daemon that died had printed.

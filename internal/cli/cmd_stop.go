@@ -67,7 +67,8 @@ func (s *session) stop(c *cli.Context) error {
 		if s.err.tty {
 			s.err.printf("stopping pid %d ...\n", pid)
 		}
-		err = awaitEnd(c.Context, process, limit)
+		err = awaitEnd(c.Context, process, limit, s.tellLeaving(pid))
+		s.err.settle()
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):

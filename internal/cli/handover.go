@@ -22,7 +22,8 @@ func (s *session) takeFromDrain(ctx context.Context, pid int) (found bool, err e
 		return true, err
 	}
 	defer process.Close()
-	if err := awaitEnd(ctx, process, stopTimeout); err != nil && !errors.Is(err, errGone) {
+	defer s.err.settle()
+	if err := awaitEnd(ctx, process, stopTimeout, s.tellLeaving(pid)); err != nil && !errors.Is(err, errGone) {
 		return true, fmt.Errorf("a drain (pid %d) has the queue and does not let go of it: %w", pid, err)
 	}
 	s.out.printf("took over from a drain, pid %d\n", pid)

@@ -2,14 +2,25 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // forbidden adds what to do about a folder that this user may not use.
 func forbidden(err error) error {
 	return task.Errorf(task.CodeConflict, "%w; choose a folder of your own with --workspace, or act as the owner of this one (sudo -u)", err)
+}
+
+// admitted returns an error where this user may not look at the queue.
+func admitted(cfg config.Config) error {
+	if _, err := app.WhoOwns(cfg.QueueDir); errors.Is(err, fs.ErrPermission) {
+		return forbidden(err)
+	}
+	return nil
 }
 
 // liveOwner returns the owner of the queue if it runs on this host, else nil: it is of
@@ -24,12 +35,17 @@ func liveOwner(queueDir string) *app.Owner {
 // daemonPID returns the pid of the daemon that has the queue; 0 if none has. A command
 // that has it for its one call is let finish: it is no daemon, and leaves by itself.
 func (s *session) daemonPID(ctx context.Context, queueDir string) int {
-	for end := s.now().Add(holderPatience); ; {
+	var held holding
+	defer s.err.settle()
+	for {
 		if o := liveOwner(queueDir); o != nil && o.Socket != "" {
 			return o.PID
 		}
-		if app.HolderPID(queueDir) == 0 || s.now().After(end) || !pause(ctx, lockLook) {
+		pid := app.HolderPID(queueDir)
+		lasts := held.by(app.Holder{PID: pid}, s.now())
+		if pid == 0 || lasts >= s.commandPatience || app.Suspended(pid) || !pause(ctx, lockLook) {
 			return 0
 		}
+		s.tellHeld(app.Holder{PID: pid}, lasts)
 	}
 }

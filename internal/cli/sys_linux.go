@@ -50,10 +50,11 @@ func gone(err error, what string) error {
 }
 
 // awaitEnd returns when the process has ended, with os.ErrDeadlineExceeded when
-// it has not after the limit, or with the context's error.
-func awaitEnd(ctx context.Context, pidfd *os.File, limit time.Duration) error {
+// it has not after the limit, or with the context's error. tell is told meanwhile for how
+// long that has been waited for.
+func awaitEnd(ctx context.Context, pidfd *os.File, limit time.Duration, tell func(waited time.Duration)) error {
 	const look = 50 * time.Millisecond // how soon an interrupt is noticed
-	deadline := time.Now().Add(limit)
+	begun := time.Now()
 	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, int(look.Milliseconds()))
@@ -64,8 +65,9 @@ func awaitEnd(ctx context.Context, pidfd *os.File, limit time.Duration) error {
 			return fmt.Errorf("wait for the process: %w", err)
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case time.Now().After(deadline):
+		case time.Since(begun) > limit:
 			return os.ErrDeadlineExceeded
 		}
+		tell(time.Since(begun))
 	}
 }

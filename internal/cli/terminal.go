@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
@@ -19,6 +20,9 @@ type screen struct {
 	tty     bool  // a person reads it: columns, human times, progress
 	colour  bool
 	unicode bool
+
+	waits   time.Time // when something was last said about a wait that goes on; zero = none does
+	waiting bool      // what was said is on the last line, which the next text replaces
 }
 
 // newScreen looks at where w leads and what the environment wants.
@@ -132,6 +136,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
+	s.settle()
 	n, err := s.w.Write(p)
 	s.err = err
 	return n, err
@@ -140,4 +145,34 @@ func (s *screen) Write(p []byte) (int, error) {
 // printf writes to the stream; see Write for what becomes of errors.
 func (s *screen) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(s, format, args...)
+}
+
+// waitEvery is the least time between two words about one wait. They come every two
+// seconds, or oftener.
+const waitEvery = 1500 * time.Millisecond
+
+// wait says why nothing happens: first once, and again as long as it is called. On a
+// terminal that is a line that changes, and goes when anything else is written.
+func (s *screen) wait(now time.Time, first, again string) {
+	if !s.waits.IsZero() && now.Sub(s.waits) < waitEvery {
+		return
+	}
+	begun := !s.waits.IsZero()
+	switch cols, _ := s.size(); {
+	case !begun:
+		s.printf("%s\n", first)
+	case s.control():
+		s.printf("%s", s.clip(again, cols-1))
+	default:
+		s.printf("%s\n", again)
+	}
+	s.waits, s.waiting = now, begun && s.control()
+}
+
+// settle ends what wait has said.
+func (s *screen) settle() {
+	if s.waits = (time.Time{}); s.waiting {
+		s.waiting = false
+		s.printf("\r\x1b[K")
+	}
 }

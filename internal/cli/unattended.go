@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/app"
@@ -33,74 +32,31 @@ const (
 	creates
 )
 
-// How long a command waits for others who have the queue. Between two looks at the
-// lock it tries whether a daemon answers by now.
-const (
-	holderPatience = 2 * time.Second // for each of them: who keeps it longer keeps it for good
-	// commandPatience is for one that says that it is a command, which has it for one call
-	// and lets go of it as soon as the machine lets it run. One that was suspended (Ctrl-Z)
-	// is not waited for like that.
-	commandPatience = 30 * time.Second
-	lockLook        = 200 * time.Millisecond
-)
-
 // open returns a connection to the workspace's daemon or, where none runs, to its queue
 // itself, if that will do. Others may be at it, too: each has it for a moment, so that
 // only one who keeps it is an obstacle.
-func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool) (*client, error) {
-	var held holding
-	for {
-		cl, err := s.dial(ctx, cfg, raw)
-		if cfg.GRPCAddr != "" && err != nil {
-			return nil, addressNoted(cfg, err)
+func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool) (cl *client, err error) {
+	err = s.patiently(ctx, s.patienceWith(ctx, cfg), func() error {
+		var none error
+		cl, none = s.dial(ctx, cfg, raw)
+		switch {
+		case cfg.GRPCAddr != "" && none != nil:
+			return addressNoted(cfg, none)
+		case !errors.Is(none, api.ErrNoDaemon):
+			return none
+		case n == needsDaemon:
+			return noneHere(cfg, none)
 		}
-		if n == needsDaemon || cfg.GRPCAddr != "" || !errors.Is(err, api.ErrNoDaemon) {
-			return cl, err
-		}
-		if err := openable(cfg, n, err); err != nil {
-			return nil, err
+		if err := openable(cfg, n, none); err != nil {
+			return err
 		}
 		cl, err = s.openQueue(ctx, cfg, n, raw)
-		busy, ok := errors.AsType[*app.BusyError](err)
-		switch {
-		case !ok:
-			return cl, err
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case held.by(busy.Holder, s.now()) > s.patienceWith(busy.Holder):
-			return nil, unavailable(cfg, busy)
-		}
+		return err
+	})
+	if busy, ok := errors.AsType[*app.BusyError](err); ok {
+		err = unavailable(cfg, busy)
 	}
-}
-
-func (s *session) patienceWith(h app.Holder) time.Duration {
-	if h.Command && !h.Suspended && !h.Elsewhere {
-		return s.commandPatience
-	}
-	return holderPatience
-}
-
-// tellWatch says why nothing happens for a while.
-func (s *session) tellWatch(o *app.Owner, lasts time.Duration) {
-	who := "a former owner"
-	if o != nil {
-		who = oneLine(o.String())
-	}
-	s.err.printf("note: looking for %s whether %s still has the queue\n", span(lasts), who)
-}
-
-// holding is since when one and the same process has been seen to have the queue.
-type holding struct {
-	holder app.Holder
-	since  time.Time
-}
-
-// by notes who has it, and returns for how long that has been so.
-func (h *holding) by(holder app.Holder, now time.Time) time.Duration {
-	if h.since.IsZero() || h.holder != holder {
-		h.holder, h.since = holder, now
-	}
-	return now.Sub(h.since)
+	return cl, err
 }
 
 // openable says why the queue cannot be opened without a daemon; none is the error that
@@ -209,10 +165,24 @@ func (e *elsewhereError) Error() string {
 // Unwrap returns the error of the attempt to open the queue.
 func (e *elsewhereError) Unwrap() error { return e.err }
 
+// noneHere is the error that no daemon was found, for what cannot be done without one:
+// the one that there is may be on another host.
+func noneHere(cfg config.Config, none error) error {
+	if o := ownerElsewhere(cfg); o != nil && app.HolderPID(cfg.QueueDir) == 0 {
+		return elsewhere(cfg, o, none)
+	}
+	return none
+}
+
+// elsewhere is the error for a queue whose owner is on another host.
+func elsewhere(cfg config.Config, o *app.Owner, err error) error {
+	return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: oneLine(cfg.QueueDir), start: startHint(cfg), err: err})
+}
+
 // unavailable is the error for a queue that somebody keeps.
 func unavailable(cfg config.Config, busy *app.BusyError) error {
 	if o := ownerElsewhere(cfg); o != nil && (busy.Holder.PID == 0 || busy.Holder.Host == o.Host) {
-		return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: cfg.QueueDir, start: startHint(cfg), err: busy})
+		return elsewhere(cfg, o, busy)
 	}
 	if busy.Holder.Suspended {
 		return task.Errorf(task.CodeUnavailable, "%w; it is suspended: kill -CONT %d lets it go on, and %s stop says whether a daemon runs", busy, busy.Holder.PID, Program)

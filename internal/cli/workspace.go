@@ -106,3 +106,12 @@ func noTask(err error) error {
 	}
 	return &noTaskError{err}
 }
+
+// needFolder refuses a workspace that is not there, which is most often a slip in what was
+// typed, as do those who would make a queue in it or say that nothing is to be done.
+func needFolder(cfg config.Config) error {
+	if info, err := os.Stat(cfg.Workspace); err != nil || !info.IsDir() {
+		return task.Errorf(task.CodeInvalid, "%s is not a folder; name another one with --workspace, or make it first: mkdir -p %s", cfg, shellQuote(cfg.Workspace))
+	}
+	return nil
+}

@@ -40,8 +40,7 @@ func (p Process) Runs() bool {
 // Suspended says whether the process is there and stopped, by a signal (Ctrl-Z, SIGSTOP)
 // or by a debugger.
 func (p Process) Suspended() bool {
-	state := p.state()
-	return state == 'T' || state == 't'
+	return Stat{State: p.state()}.Suspended()
 }
 
 // state returns Stat.State; 0 = the process cannot be looked at, or is not there.
@@ -67,6 +66,9 @@ type Stat struct {
 	State                       byte   // 'R', 'S', 'Z' ...; see proc(5)
 	Exit                        int    // the wait status of a zombie; -1 = not shown to us
 }
+
+// Suspended says whether the process is stopped, by a signal or by a debugger.
+func (s Stat) Suspended() bool { return s.State == 'T' || s.State == 't' }
 
 // ReadStat reads /proc/PID/stat. An error that wraps fs.ErrNotExist means that
 // there is no process with that pid.
