@@ -40,8 +40,27 @@ func Waiting(root string, goesOn GoesOn) (b Backlog, err error) {
 
 // Check says why a drop folder cannot be used; nil = it can, or is not there yet.
 func Check(root string) error {
-	_, err := Waiting(root, nil)
-	return err
+	d, err := openDir(nil, root)
+	if notThere(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.f.Close()
+	if err := checkSelf(d); err != nil {
+		return err
+	}
+	for _, name := range []string{pendingName, takenDirName, doneName, rejectedName, requestsName} {
+		below, err := openChecked(d, name)
+		switch {
+		case err == nil:
+			_ = below.f.Close() // it was only looked at
+		case !notThere(err):
+			return err
+		}
+	}
+	return nil
 }
 
 // count counts the files of a directory that may be tasks, but for those of which the

@@ -144,6 +144,36 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// Check sees what would keep a folder from being opened, in any of its directories, and
+// makes none of them.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
+	if err := errors.Join(Check(dir+"/none"), Check(dir)); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{pendingName, takenDirName, doneName, rejectedName, requestsName} {
+		must(t, os.WriteFile(dir+"/"+name, nil, 0o600))
+		if err := Check(dir); !errors.Is(err, ErrUnsafe) {
+			t.Errorf("%s is a file: %v", name, err)
+		}
+		must(t, os.Remove(dir+"/"+name))
+		must(t, os.Mkdir(dir+"/"+name, 0o700))
+		must(t, os.Chmod(dir+"/"+name, 0o720)) //nolint:gosec // that is the point
+		if err := Check(dir); !errors.Is(err, ErrUnsafe) {
+			t.Errorf("%s can be written by others: %v", name, err)
+		}
+		must(t, os.Remove(dir+"/"+name))
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Errorf("%v was made (%v)", list, err)
+	}
+	must(t, os.Chmod(dir, 0o770)) //nolint:gosec // that is the point
+	if err := Check(dir); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("the folder itself can be written by others: %v", err)
+	}
+}
+
 // That a request was carried out is on disk before the next round.
 func TestDoneRequestsAreSynced(t *testing.T) {
 	m := newFuzzFolder(t)
