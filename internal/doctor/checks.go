@@ -69,7 +69,7 @@ var checks = []check{
 	},
 	{
 		name: "file_system", about: "what the queue's folder is on, and whether locks and mapped memory work there", asks: asksQueue, run: needsConfig(checkFileSystem), after: nameConfiguration,
-		problem: "it is read-only, or locks or mapped memory do not work", warning: "it hangs on a server (NFS, Lustre, FUSE ...) or is in memory (tmpfs)", note: "it is a container's own (overlay)",
+		problem: "it is read-only, or locks or mapped memory do not work", warning: "it hangs on another program (FUSE, SMB ...) or is in memory (tmpfs)", note: "hosts share it (NFS, Lustre ...), or it is a container's own (overlay)",
 	},
 	{
 		name: "space", about: "room and files left for the queue, and the quota", asks: asksQueue, run: needsConfig(checkSpace), after: nameConfiguration,

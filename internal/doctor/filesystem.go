@@ -33,6 +33,12 @@ func checkFileSystem(_ context.Context, _ *examination, cfg config.Config) []Fin
 	return append(kind, trouble...)
 }
 
+// shared are the kinds of file systems that hosts share and on which they take turns with
+// a queue.
+var shared = map[string]bool{
+	"beegfs": true, "ceph": true, "gfs2": true, "gpfs": true, "lustre": true, "nfs": true, "nfs4": true, "ocfs2": true, "orangefs": true, "panfs": true, "pvfs2": true, "wekafs": true,
+}
+
 // judgeKind says what to expect of a kind of file system.
 func judgeKind(dir string, on mounts.Mount) []Finding {
 	switch {
@@ -42,9 +48,12 @@ func judgeKind(dir string, on mounts.Mount) []Finding {
 	case on.Type == "overlay":
 		return bad(Note, fmt.Sprintf("the queue in %s is in a container's own file system (overlay), and goes with the container", dir),
 			"put the workspace on a volume to keep it")
+	case shared[on.Type]:
+		return bad(Note, fmt.Sprintf("the queue in %s is on %s, which several hosts can see; one of them has the queue at a time, and who that is they settle there", dir, on),
+			"daemons and drains of several hosts may take turns, as docs/no-daemon.md has it; on a local disk (ENV_QUEUE_DIR) every commit is faster")
 	case !on.Local():
-		return bad(Warning, fmt.Sprintf("the queue in %s is on %s, whose locks and writes depend on a server or on another program", dir, on),
-			"run one daemon only, on one host; or set ENV_QUEUE_DIR to a folder on a local disk")
+		return bad(Warning, fmt.Sprintf("the queue in %s is on %s, whose locks and writes are what another program, or nobody knows what, makes of them", dir, on),
+			"use it from one host at a time; or set ENV_QUEUE_DIR to a folder on a local disk, or on a file system that hosts share, such as NFS")
 	}
 	return good("the queue in %s is on %s", dir, on)
 }

@@ -55,12 +55,13 @@ func TestFileSystem(t *testing.T) {
 
 // TestKindsOfFileSystems is about those that a test cannot mount.
 func TestKindsOfFileSystems(t *testing.T) {
-	for kind, want := range map[string]Status{"nfs4": Warning, "lustre": Warning, "cifs": Warning, "fuse.sshfs": Warning, "ext4": OK, "xfs": OK, "never heard of": Warning} {
+	for kind, want := range map[string]Status{"nfs4": Note, "lustre": Note, "cifs": Warning, "fuse.sshfs": Warning, "ext4": OK, "xfs": OK, "never heard of": Warning} {
 		if f := judgeKind("/q", mounts.Mount{Type: kind, Point: "/"}); f[0].Status != want {
 			t.Errorf("%s: %s", kind, textOf(f))
 		}
 	}
-	wantIn(t, judgeKind("/q", mounts.Mount{Point: "/q", Type: "nfs", Source: "files:/home"}), Warning, "NFS (files:/home, mounted on /q)", "depend on a server", "one daemon only")
+	wantIn(t, judgeKind("/q", mounts.Mount{Point: "/q", Type: "nfs", Source: "files:/home"}), Note, "NFS (files:/home, mounted on /q)", "one of them has the queue at a time", "take turns")
+	wantIn(t, judgeKind("/q", mounts.Mount{Point: "/q", Type: "fuse.sshfs", Source: "far:/home"}), Warning, "FUSE (sshfs)", "one host at a time")
 }
 
 func TestDropFolder(t *testing.T) {
