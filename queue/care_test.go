@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -292,6 +293,27 @@ func TestRestore(t *testing.T) {
 	if _, err := os.Stat(got.Path); err != nil {
 		t.Errorf("what was there is gone: %v", err)
 	}
+}
+
+// TestRestoreOfADatabase: the database in use is no backup of itself, and one that another
+// queue uses is none either. Nobody is told that our own process is in the way.
+func TestRestoreOfADatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, queue.Options{Dir: dir})
+	db := filepath.Join(dir, "queue-000001.db")
+	opts := queue.Options{Dir: t.TempDir(), LockTimeout: 30 * time.Millisecond}
+	_, err := queue.Restore(t.Context(), opts, db, queue.RestoreOptions{}, nil)
+	if task.CodeOf(err) != task.CodeConflict || !strings.Contains(fmt.Sprint(err), fmt.Sprintf("pid %d has it open", os.Getpid())) {
+		t.Errorf("of a queue in use: %v", err)
+	}
+	closeQueue(t, q)
+	opts.Dir = dir
+	_, err = queue.Restore(t.Context(), opts, db, queue.RestoreOptions{Replace: true}, nil)
+	if task.CodeOf(err) != task.CodeConflict || !strings.Contains(fmt.Sprint(err), "is the database in use itself") {
+		t.Errorf("of the queue's own: %v", err)
+	}
+	verifySound(t, dir)
 }
 
 // TestBackupOfDamaged: a backup that is damaged does not take the place of an earlier one.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -34,6 +38,10 @@ var ErrDamagedBackup = errors.New("the file is damaged")
 // were.
 func Restore(ctx context.Context, opts Options, path string, how RestoreOptions, progress Progress) (Repaired, error) {
 	opts.ReadOnly = false
+	// Its lock would be ours, and keep us out.
+	if current, err := currentPath(opts.Dir); err == nil && sameFile(path, current) {
+		return Repaired{}, task.Errorf(task.CodeConflict, "%s is the database in use itself, and no backup of it; nothing was done. If it is damaged: dspy-agent queue repair", path)
+	}
 	src, err := openBackup(ctx, opts, path)
 	if err != nil {
 		return Repaired{}, err
@@ -72,12 +80,23 @@ func openBackup(ctx context.Context, opts Options, path string) (*Queue, error) 
 		return nil, task.Errorf(task.CodeInvalid, "%s is not a file", path)
 	}
 	if err := src.lockFile(ctx); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return nil, task.Errorf(task.CodeNotFound, "there is no file %s", path)
+		case errors.Is(err, berrors.ErrTimeout):
+			return nil, task.Errorf(task.CodeConflict, "%s cannot be restored: %s has it open; if it is the database of a queue that is in use, restore what dspy-agent queue backup makes of it", path, holderOf(path))
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return src, nil
+}
+
+// holderOf names who has a file locked.
+func holderOf(path string) string {
+	if pid := cmp.Or(host.Holder(path), host.Sharer(path)); pid != 0 {
+		return fmt.Sprintf("pid %d", pid)
+	}
+	return "another process"
 }
 
 // holdPlace locks the database in use, or, where there is none, an empty file in its
