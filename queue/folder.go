@@ -39,17 +39,34 @@ func makeFolder(dir string) error {
 }
 
 // mine refuses a folder in which others could put tasks for us to run: they would run
-// with our rights. Root is somebody else, too.
+// with our rights.
 func mine(dir string) error {
+	if err := Owned(dir); err != nil {
+		return err
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		return task.Errorf(task.CodeUnavailable, "look at queue directory %s: %w", dir, err)
 	}
-	switch {
-	case int(st.Uid) != os.Geteuid():
-		return task.Errorf(task.CodeConflict, "the queue in %s belongs to uid %d, and you are uid %d; become that user first", dir, st.Uid, os.Geteuid())
-	case st.Mode&0o022 != 0:
+	if st.Mode&0o022 != 0 {
 		return task.Errorf(task.CodeConflict, "others can write to the queue's folder %s (mode %04o), and could have their programs run as you; run: chmod go-w %s", dir, st.Mode&0o7777, dir)
+	}
+	return nil
+}
+
+// Owned refuses a queue that belongs to somebody else; one that is not there is nobody's.
+// Root is somebody else, too: what it submits is not to run as the owner of the queue.
+func Owned(dir string) error {
+	for _, path := range []string{dir, filepath.Join(dir, currentFile)} {
+		var st unix.Stat_t
+		err := unix.Stat(path, &st)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return task.Errorf(task.CodeUnavailable, "look at queue directory %s: %w", dir, err)
+		case int(st.Uid) != os.Geteuid():
+			return task.Errorf(task.CodeConflict, "the queue in %s belongs to uid %d, and you are uid %d; become that user first", dir, st.Uid, os.Geteuid())
+		}
 	}
 	return nil
 }
