@@ -82,7 +82,7 @@ func (q *Queue) commitFailed(err error) error {
 	case full:
 		return task.Errorf(task.CodeExhausted, "nothing was stored in queue directory %s: its disk is full; free some space and try again: %w", q.opts.Dir, err)
 	case errors.Is(err, syscall.EROFS):
-		return task.Errorf(task.CodeUnavailable, "nothing was stored in queue directory %s: its file system is mounted read-only: %w", q.opts.Dir, err)
+		return task.Errorf(task.CodeExhausted, "nothing was stored in queue directory %s: its file system is mounted read-only; have it mounted for writing, or use another workspace: %w", q.opts.Dir, err)
 	default:
 		return task.Errorf(task.CodeUnavailable, "could not store in queue directory %s; look at the disk and the kernel's log: %w", q.opts.Dir, err)
 	}
