@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
@@ -50,4 +52,15 @@ func (e *LockedError) OwnerLives(ctx context.Context, within time.Duration, tell
 		}
 		tell(e.Owner, time.Until(end))
 	}
+}
+
+// Heard returns when the owner of a queue has last shown that it is alive, by the clock of
+// whatever the folder is on; zero = it cannot be told. It is for people: who decides looks
+// whether the sign changes.
+func Heard(dir string) time.Time {
+	info, err := os.Stat(filepath.Join(dir, beatFile))
+	if err != nil {
+		return databaseWritten(dir)
+	}
+	return info.ModTime()
 }

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"time"
+
 	"github.com/dspy-agent/dspy-agent/queue"
 )
 
@@ -17,3 +19,10 @@ func WhoOwns(queueDir string) (*Owner, error) { return queue.WhoOwns(queueDir) }
 // HolderPID returns the pid of the process on this host that has the queue open and
 // locked; 0 if there is none, or it cannot be told.
 func HolderPID(queueDir string) int { return queue.Holder(queueDir) }
+
+// OwnerHeard returns when the owner of a queue has last shown that it is alive; zero = it
+// cannot be told.
+func OwnerHeard(queueDir string) time.Time { return queue.Heard(queueDir) }
+
+// QueueOwned refuses a queue that belongs to another user; see queue.Owned.
+func QueueOwned(queueDir string) error { return queue.Owned(queueDir) }

@@ -28,9 +28,8 @@ type UnattendedOptions struct {
 	// alive, and every other second for how long that goes on; o is nil where that one
 	// cannot be named. nil = nobody is told.
 	Watches func(o *Owner, left time.Duration)
-	// Remedy ends the sentence "no daemon runs for workspace W; ..." in what a task is
-	// said to wait for.
-	Remedy string
+	// Nobody is what a task is said to wait for: that nobody runs the queue, and what to do.
+	Nobody string
 }
 
 // Unattended is the queue of a workspace that nobody runs, open in this process for
@@ -75,11 +74,10 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 	}
 	a.down.push("queue", func(context.Context) error { return a.queue.Close() })
 	a.doors.grpc.status, a.doors.http.status = "off", "off"
-	nobody := fmt.Sprintf("no daemon runs for %s; %s", o.Config, o.Remedy)
-	if err := u.moveOrObserve(o.Write, nobody); err != nil {
+	if err := u.moveOrObserve(o.Write, o.Nobody); err != nil {
 		return err
 	}
-	if err := a.newServer(unattendedMover{moverPort{a.engine, a.queue}, nobody}); err != nil {
+	if err := a.newServer(unattendedMover{moverPort{a.engine, a.queue}, o.Nobody}); err != nil {
 		return err
 	}
 	conn, lis, err := api.Pair()

@@ -30,7 +30,7 @@ type called struct {
 // openForCalls opens the queue of a workspace.
 func openForCalls(t *testing.T, conf config.Config, write bool) called {
 	t.Helper()
-	u, err := OpenUnattended(t.Context(), UnattendedOptions{Config: conf, Write: write, Remedy: "start one"})
+	u, err := OpenUnattended(t.Context(), UnattendedOptions{Config: conf, Write: write, Nobody: "no daemon runs for workspace " + conf.Workspace + "; start one"})
 	if err != nil {
 		t.Fatal(err)
 	}

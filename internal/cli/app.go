@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -60,13 +61,21 @@ func (s *session) run(ctx context.Context) int {
 		err = app.RunContext(ctx, args)
 	}
 	if err == nil && s.out.err != nil {
-		err = s.out.err // a full disk is not success, a reader that left is
+		err = s.unsaid() // a full disk is not success, a reader that left is
 	}
 	code := exitCode(ctx, err)
 	if msg := s.complaint(ctx, err); msg != "" {
 		s.err.printf("%s %s\n", s.err.paint(red, Program+":"), msg)
 	}
 	return code
+}
+
+// unsaid is the error of a command that has done what it was to do, and could not say so.
+func (s *session) unsaid() error {
+	if brokenPipe(s.out.err) {
+		return s.out.err
+	}
+	return &exitError{code: exitFailed, msg: fmt.Sprintf("it was done, and what it says could not be written: %s", s.out.err)}
 }
 
 // complaint is what to say about an error; "" if nothing.

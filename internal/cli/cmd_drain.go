@@ -62,9 +62,6 @@ func (s *session) drain(c *cli.Context) error {
 	if o.Classes, err = drainClasses(c, cfg); err != nil {
 		return err
 	}
-	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil && !c.Bool("quiet") {
-		s.err.printf("warning: %s\n", oneLine(err.Error()))
-	}
 	var report app.DrainReport
 	err = s.patiently(c.Context, s.unlessServed(c.Context, cfg), func() (err error) {
 		report, err = drainOnce(c.Context, o)
@@ -73,12 +70,24 @@ func (s *session) drain(c *cli.Context) error {
 	if err != nil {
 		return s.drainedElsewhere(c, cfg, o, err)
 	}
-	return errors.Join(s.tellDrained(c, cfg, report), s.drainInterrupted(c.Context))
+	return errors.Join(s.tellDrained(c, cfg, report), s.drainInterrupted(c.Context), nothingTaken(cfg))
+}
+
+// nothingTaken is an error where the drop folder cannot be used, which from cron nobody
+// would hear of otherwise, --quiet or not.
+func nothingTaken(cfg config.Config) error {
+	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil {
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("no file of the drop folder is taken, and no outcome written: %s; what waits in the queue itself was looked after", err)}
+	}
+	return nil
 }
 
 // drainClasses are those that were named; none = all.
 func drainClasses(c *cli.Context, cfg config.Config) (classes []string, err error) {
 	for _, name := range c.StringSlice("class") {
+		if err := emptyClass(true, name); err != nil {
+			return nil, err
+		}
 		if err := checkClass(cfg, name); err != nil {
 			return nil, err
 		}
@@ -121,7 +130,7 @@ func (s *session) drainedElsewhere(c *cli.Context, cfg config.Config, o app.Drai
 	}
 	if !lives {
 		return task.Errorf(task.CodeUnavailable, "%w, and gives no sign of life; nothing was done. Look on that host; if it is gone for good: %s %s %s --take-over begins with a copy of the queue",
-			owner, Program, cmdDrain, shellWords(cfg.Args()))
+			owner, Program, cmdDrain, pasteable(cfg.Args()))
 	}
 	if c.Bool("json") {
 		return writeJSON(s.out, jsonDrain{Reason: "somebody else does it", Owner: owner.Error(), Ended: map[string]int{}})

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -52,6 +53,9 @@ func (s *session) resumeCommand() *cli.Command {
 func (s *session) eachClass(c *cli.Context, do func(context.Context, *client, string) (*pb.ClassStats, bool, string, error)) error {
 	if c.NArg() == 0 {
 		return usagef("%s takes one or more classes; %s status lists them", c.Command.Name, Program)
+	}
+	if slices.Contains(c.Args().Slice(), "") {
+		return usagef("%s was given an empty class; is a variable of the shell not set?", c.Command.Name)
 	}
 	return s.withClient(c, writes, func(ctx context.Context, cl *client) error {
 		worst := exitDone

@@ -88,6 +88,9 @@ func newSelection(c *cli.Context, cfg config.Config) (selection, error) {
 	if sel.limit < 0 {
 		return sel, usagef("--limit is %d; it is a number of tasks, or 0 for all", sel.limit)
 	}
+	if err := emptyClass(c.IsSet("class"), sel.class); err != nil {
+		return sel, err
+	}
 	if sel.class != "" {
 		k, err := cfg.Class(sel.class)
 		if err != nil {

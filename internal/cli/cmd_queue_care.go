@@ -181,7 +181,7 @@ func inUse(cfg config.Config, what string, err error) error {
 	case busy.Holder.Command, busy.Holder.Nameless:
 		return task.Errorf(task.CodeConflict, "%w; %s the queue when that has ended", busy, what)
 	}
-	return task.Errorf(task.CodeConflict, "%w; to %s it, stop that first: %s stop %s", busy, what, Program, shellWords(cfg.Args()))
+	return task.Errorf(task.CodeConflict, "%w; to %s it, stop that first: %s stop %s", busy, what, Program, pasteable(cfg.Args()))
 }
 
 // fileArg is a file that was named, from the current folder.

@@ -235,6 +235,8 @@ func (s *session) launchOnce(ctx context.Context, cfg config.Config, program str
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return forbidden(err)
+	case diskRefuses(err):
+		return task.Errorf(task.CodeExhausted, "%w; the daemon writes its log there: have it writable, or use another workspace", err)
 	case err != nil:
 		return err
 	}

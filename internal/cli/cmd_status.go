@@ -70,7 +70,7 @@ func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client
 		}
 		return cl.errNone()
 	}
-	s.out.printf("daemon      %s\nworkspace   %s\nqueue       %s\n", s.out.paint(yellow, "none runs"), cfg.Workspace, cfg.QueueDir)
+	s.out.printf("daemon      %s\nworkspace   %s\nqueue       %s\n", s.out.paint(yellow, "none runs"), oneLine(cfg.Workspace), oneLine(cfg.QueueDir))
 	if said := h.GetServices()[cmdQueue]; said != "ok" {
 		s.out.printf("%-11s %s\n", cmdQueue, oneLine(said))
 	}

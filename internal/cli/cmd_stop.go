@@ -102,6 +102,9 @@ func (s *session) findRunning(c *cli.Context, cfg config.Config) (pid int, activ
 	case err != nil:
 		return 0, "", s.ownerUnknown(cfg, err)
 	}
+	if far := ownerElsewhere(cfg); far != nil && app.HolderPID(cfg.QueueDir) == 0 {
+		return 0, "", elsewhere(cfg, far, err)
+	}
 	pid = s.daemonPID(c.Context, cfg.QueueDir)
 	if pid == 0 && app.HolderPID(cfg.QueueDir) != 0 {
 		return 0, "", s.ownerUnknown(cfg, notNamed(cfg, o))

@@ -154,7 +154,7 @@ func noQueue(cfg config.Config, n need, err error) error {
 		return err
 	}
 	return task.Errorf(task.CodeUnavailable, "%w\nTo leave tasks here for later, in a new queue, name the workspace: %s %s --workspace %s ...",
-		err, Program, cmdSubmit, shellQuote(cfg.Workspace))
+		err, Program, cmdSubmit, pasteable([]string{cfg.Workspace}))
 }
 
 // warn says that a task was accepted from which nothing will come.
@@ -180,6 +180,9 @@ func checkGiven(c *cli.Context, cfg config.Config) error {
 	}
 	if n := c.Int("priority"); n < -task.MaxPriority || n > task.MaxPriority {
 		return usagef("--priority is %d; it must be between %d and %d", n, -task.MaxPriority, task.MaxPriority)
+	}
+	if err := emptyClass(c.IsSet("class"), c.String("class")); err != nil {
+		return err
 	}
 	return checkClass(cfg, c.String("class"))
 }

@@ -97,5 +97,5 @@ func socketPath(cfg config.Config) string {
 
 // startHint is the command that starts the workspace's daemon.
 func startHint(cfg config.Config) string {
-	return Program + " start " + shellWords(cfg.Args())
+	return Program + " start " + pasteable(cfg.Args())
 }

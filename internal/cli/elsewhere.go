@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -20,6 +21,9 @@ func (s *session) submitElsewhere(c *cli.Context, cfg config.Config, req *pb.Sub
 	away, ok := errors.AsType[*elsewhereError](err)
 	if !ok {
 		return err
+	}
+	if c.Bool("wait") || c.Bool("follow") {
+		return task.Errorf(task.CodeUnavailable, "%w. Without --wait and --follow the task is left in its drop folder, for that process to take", away)
 	}
 	if req.GetId() == "" {
 		if req.Id, err = s.ids.Next(s.now()); err != nil {

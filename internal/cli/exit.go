@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -39,7 +40,7 @@ var exitTable = []struct {
 	{exitUsage, "usage: the command line or the configuration is wrong; nothing was done"},
 	{exitNotFound, "not found: there is no task with that id, or no queue"},
 	{exitNoDaemon, "no daemon: none runs and the command needs one, or it stopped answering; or somebody else keeps the queue"},
-	{exitRefused, "refused: the request was understood and not accepted; the message says why"},
+	{exitRefused, "refused: the request was understood and not accepted, or the disk is full, mounted read-only or closed to you; the message says why"},
 	{exitWaitOver, "the time of wait --timeout was over before the tasks had ended; they go on"},
 	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone. logs --follow and ps --watch end with 0 then"},
 }
@@ -115,7 +116,22 @@ func exitCode(ctx context.Context, err error) int {
 	case brokenPipe(err):
 		return exitDone // whoever read our output has seen enough
 	}
+	if diskRefuses(err) {
+		return exitRefused
+	}
 	return exitOfCode[task.CodeOf(err)]
+}
+
+// diskRefuses says whether a file system did not let us do what was asked: it is full or
+// mounted read-only, or the folder is closed to this user. Whatever part has met it, and
+// whatever that makes of it for a daemon's callers, a command ends alike.
+func diskRefuses(err error) bool {
+	for _, errno := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // interrupted says whether somebody asked the command to end.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
@@ -183,6 +184,39 @@ func shellQuote(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// pasteable is shellWords for a command that people are told to type.
+func pasteable(argv []string) string {
+	out := make([]string, len(argv))
+	for i, a := range argv {
+		if out[i] = shellQuote(a); strings.IndexFunc(a, actsOnTerminal) >= 0 || !utf8.ValidString(a) {
+			out[i] = ansiQuote(a)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// ansiQuote writes a word that must not reach a terminal as it is so that bash, zsh and
+// others make the same word of it: $'a\x1bb'.
+func ansiQuote(s string) string {
+	var b strings.Builder
+	b.WriteString("$'")
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '\'' || r == '\\':
+			b.WriteString(`\` + string(r))
+		case r == utf8.RuneError && n <= 1, actsOnTerminal(r):
+			for _, c := range []byte(s[i : i+n]) {
+				fmt.Fprintf(&b, `\%03o`, c) // of three digits, so that none that follows counts
+			}
+		default:
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String() + "'"
 }
 
 func needsQuote(r rune) bool {

@@ -43,3 +43,12 @@ func checkClass(cfg config.Config, name string) error {
 	}
 	return nil
 }
+
+// emptyClass refuses a class that was given and is empty, as --class "$CLASS" is where the
+// variable is not set: leaving it out would mean something else.
+func emptyClass(given bool, name string) error {
+	if given && name == "" {
+		return usagef("--class is empty; is a variable of the shell not set? Leave --class out if no class is meant")
+	}
+	return nil
+}

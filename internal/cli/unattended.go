@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/app"
@@ -66,25 +66,16 @@ func openable(cfg config.Config, n need, none error) error {
 		return none
 	}
 	for _, path := range []string{cfg.QueueDir, filepath.Join(cfg.QueueDir, "CURRENT")} {
-		info, err := os.Stat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && n != creates:
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && n != creates {
 			return none
-		case err != nil:
-			continue // the queue says what is wrong with it
-		}
-		// As at the socket, root is somebody else, too: what it submits is not to run as
-		// the owner of the queue.
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-			return task.Errorf(task.CodeConflict, "the queue in %s belongs to uid %d, and you are uid %d; become that user first", cfg.QueueDir, st.Uid, os.Geteuid())
 		}
 	}
-	return nil
+	return app.QueueOwned(cfg.QueueDir) // as at the socket
 }
 
 // openQueue opens the queue in this process, and returns a connection to that.
 func (s *session) openQueue(ctx context.Context, cfg config.Config, n need, raw bool) (*client, error) {
-	opened, err := app.OpenUnattended(ctx, app.UnattendedOptions{Config: cfg, Write: n != reads, LockTimeout: lockLook, Watches: s.tellWatch, Remedy: remedy(cfg)})
+	opened, err := app.OpenUnattended(ctx, app.UnattendedOptions{Config: cfg, Write: n != reads, LockTimeout: lockLook, Watches: s.tellWatch, Nobody: nobody(cfg)})
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +84,7 @@ func (s *session) openQueue(ctx context.Context, cfg config.Config, n need, raw 
 		return nil, errors.Join(err, opened.Close())
 	}
 	cl := newClient(cfg, c, raw)
-	cl.nobody = fmt.Sprintf("%s for %s; %s", api.ErrNoDaemon, cfg, remedy(cfg))
+	cl.nobody = nobody(cfg)
 	cl.close = func() error { return errors.Join(c.Close(), opened.Close()) }
 	if n == reads {
 		release := s.out.hold()
@@ -106,9 +97,26 @@ func (s *session) openQueue(ctx context.Context, cfg config.Config, n need, raw 
 	return cl, nil
 }
 
-// remedy is what to type where no daemon runs.
-func remedy(cfg config.Config) string {
-	return fmt.Sprintf("start one with: %s, or run once what waits with: %s drain %s", startHint(cfg), Program, shellWords(cfg.Args()))
+// nobody says that no daemon runs, and what to type. One on another host may run as long
+// as it shows that it is alive.
+func nobody(cfg config.Config) string {
+	if o := ownerElsewhere(cfg); o != nil {
+		return fmt.Sprintf("the queue belongs to %s%s; look there, or, if that host is gone for good: %s --take-over", oneLine(o.String()), silence(cfg), startHint(cfg))
+	}
+	return fmt.Sprintf("%s for %s; start one with: %s, or run once what waits with: %s drain %s", api.ErrNoDaemon, cfg, startHint(cfg), Program, pasteable(cfg.Args()))
+}
+
+// silentAfter is for how long an owner on another host may say nothing before people are
+// told. Clients of file servers may show what is a minute old.
+const silentAfter = 2 * time.Minute
+
+// silence says since when nothing was heard of the queue's owner; "" = it is heard.
+func silence(cfg config.Config) string {
+	at, now := app.OwnerHeard(cfg.QueueDir), time.Now()
+	if at.IsZero() || now.Sub(at) < silentAfter {
+		return ""
+	}
+	return fmt.Sprintf(", of which nothing was heard since %s (%s)", clock(at.UnixNano()), ago(at.UnixNano(), now))
 }
 
 // unattended says whether nobody runs tasks: the queue is open in this process.
@@ -153,13 +161,14 @@ type elsewhereError struct {
 	owner app.Owner
 	queue string // its folder
 	start string // the command that starts a daemon here
+	quiet string // since when nothing was heard of it, as the rest of a sentence
 	err   error
 }
 
 // Error says who, where, and what to do.
 func (e *elsewhereError) Error() string {
-	return fmt.Sprintf("the queue in %s belongs to pid %d on host %s, since %s, and that cannot be called from here; run the command there, or stop it there first. If that host is gone for good: %s --take-over",
-		e.queue, e.owner.PID, oneLine(e.owner.Host), stamp(e.owner.StartedAt.UnixNano()), e.start)
+	return fmt.Sprintf("the queue in %s belongs to pid %d on host %s, since %s%s, and that cannot be called from here; run the command there, or stop it there first. If that host is gone for good: %s --take-over",
+		e.queue, e.owner.PID, oneLine(e.owner.Host), stamp(e.owner.StartedAt.UnixNano()), e.quiet, e.start)
 }
 
 // Unwrap returns the error of the attempt to open the queue.
@@ -176,7 +185,7 @@ func noneHere(cfg config.Config, none error) error {
 
 // elsewhere is the error for a queue whose owner is on another host.
 func elsewhere(cfg config.Config, o *app.Owner, err error) error {
-	return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: oneLine(cfg.QueueDir), start: startHint(cfg), err: err})
+	return task.Errorf(task.CodeUnavailable, "%w", &elsewhereError{owner: *o, queue: oneLine(cfg.QueueDir), start: startHint(cfg), quiet: silence(cfg), err: err})
 }
 
 // unavailable is the error for a queue that somebody keeps.
@@ -206,7 +215,7 @@ func ownerElsewhere(cfg config.Config) *app.Owner {
 // noteElsewhere says whose queue is shown.
 func (s *session) noteElsewhere(cfg config.Config) {
 	if o := ownerElsewhere(cfg); o != nil {
-		s.err.printf("note: the queue belongs to pid %d on host %s, since %s; this is how it was written last\n",
-			o.PID, oneLine(o.Host), stamp(o.StartedAt.UnixNano()))
+		s.err.printf("note: the queue belongs to pid %d on host %s, since %s%s; this is how it was written last\n",
+			o.PID, oneLine(o.Host), stamp(o.StartedAt.UnixNano()), silence(cfg))
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +129,46 @@ func TestOwnerOnAnotherHost(t *testing.T) {
 	}
 }
 
+// TestOwnerElsewhereIsNamed: whatever cannot be done here while the queue belongs to another
+// host says which, and how to go on if that is gone; nobody is sent to stop or start
+// something here.
+func TestOwnerElsewhereIsNamed(t *testing.T) {
+	env, cfg := unattendedWorkspace(t)
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	expect(t, env, exitDone, "backed up", "", "queue", "backup", copied)
+	tasks := filepath.Join(env.Cwd, "tasks.jsonl")
+	write(t, tasks, `{"argv":["true"]}`)
+	const text = `{"role": "daemon", "host": "login2", "machine": "other", "boot_id": "another", "pid": 77, "start_ticks": 5, "fence": 9, "started_at": "2026-03-04T05:06:07Z"}`
+	write(t, filepath.Join(cfg.QueueDir, app.OwnerFile), text)
+	const takeOver = "host is gone for good: dspy-agent start --workspace "
+	for _, args := range []string{
+		"stop", "submit --wait -- true", "submit --follow -- true", "submit --from-file " + tasks, "retry a", "ps --watch", "wait a", "status",
+		"queue compact", "queue restore --force " + copied,
+	} {
+		code, _, errs := dspyAgent(t, env, strings.Fields(args)...)
+		if code != exitNoDaemon || !strings.Contains(errs, "login2") || !strings.Contains(errs, takeOver) ||
+			strings.Contains(errs, "start one with") || strings.Contains(errs, "stop that first") {
+			t.Errorf("%s: exit %d, %q", args, code, errs)
+		}
+	}
+	if waiting, err := filepath.Glob(filepath.Join(cfg.QueueDir, "requests", "*")); err != nil || len(waiting) != 0 {
+		t.Errorf("a submission that waits has left %v (%v)", waiting, err)
+	}
+	expect(t, env, exitDone, "waiting for somebody to run it: the queue belongs to pid 77 (daemon) on host login2; look there", "is how it was written last", "why", "a")
+
+	// And since when it is silent.
+	beat := filepath.Join(cfg.QueueDir, "owner.beat")
+	write(t, beat, "7")
+	heard := time.Now().Add(-3 * time.Hour)
+	if err := os.Chtimes(beat, heard, heard); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, env, exitNoDaemon, "", "on host login2, since 2026-03-04T05:06:07.000Z, of which nothing was heard since "+clock(heard.UnixNano()), "stop")
+	for _, args := range []string{"why a", "show a"} {
+		expect(t, env, exitDone, "on host login2, of which nothing was heard since", "of which nothing was heard since "+clock(heard.UnixNano())+" (3 hours ago); this is how", strings.Fields(args)...)
+	}
+}
+
 // TestOwnerElsewhereIsNotFollowedUnasked: a command of another machine may still have the
 // queue, whatever the disk. It is named within seconds, with what to do if it is gone, and
 // nothing is taken over.
@@ -206,6 +248,48 @@ func TestQueueOfSomebodyElse(t *testing.T) {
 	}
 	for _, args := range []string{"ps", "submit -- true", "submit --workspace . -- true", "cancel a"} {
 		expect(t, env, exitRefused, "", "belongs to uid 1234, and you are uid 0; become that user first", append([]string{"--workspace", env.Cwd}, strings.Fields(args)...)...)
+	}
+}
+
+// TestQueueThatIsClosed: of another user's folder everybody says the same, and not what a
+// system call has said about a file.
+func TestQueueThatIsClosed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		asNobody(t)
+		return
+	}
+	env, cfg := unattendedWorkspace(t)
+	if err := os.Chmod(cfg.QueueDir, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(cfg.QueueDir, 0o700) }) //nolint:gosec // a folder, which is to be removed
+	for _, args := range []string{"ps", "drain", "stop", "status", "queue verify", "queue compact", "queue repair", "queue backup x.db", "queue restore x.db", "submit -- true"} {
+		expect(t, env, exitRefused, "", "choose a folder of your own with --workspace", append([]string{"--workspace", env.Cwd}, strings.Fields(args)...)...)
+	}
+}
+
+// asNobody runs the test once more, as a user who is not let everywhere.
+func asNobody(t *testing.T) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "nobody") // that of the test is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	const nobody = 65534
+	program := filepath.Join(dir, "test")
+	data, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = errors.Join(os.WriteFile(program, data, 0o755), os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "tmp"), 0o700), os.Chown(filepath.Join(dir, "tmp"), nobody, nobody)) //nolint:gosec // it is run by another user
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.run", "^"+t.Name()+"$")
+	cmd.Dir, cmd.Env = dir, []string{"TMPDIR=" + filepath.Join(dir, "tmp"), "HOME=" + dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -111,7 +111,7 @@ func noTask(err error) error {
 // typed, as do those who would make a queue in it or say that nothing is to be done.
 func needFolder(cfg config.Config) error {
 	if info, err := os.Stat(cfg.Workspace); err != nil || !info.IsDir() {
-		return task.Errorf(task.CodeInvalid, "%s is not a folder; name another one with --workspace, or make it first: mkdir -p %s", cfg, shellQuote(cfg.Workspace))
+		return task.Errorf(task.CodeInvalid, "%s is not a folder; name another one with --workspace, or make it first: mkdir -p %s", cfg, pasteable([]string{cfg.Workspace}))
 	}
 	return nil
 }

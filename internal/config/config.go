@@ -2,10 +2,12 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dspy-agent/dspy-agent/gpu"
 )
@@ -215,8 +217,14 @@ func Default(workspace string) Config {
 	}
 }
 
-// String names the workspace, for messages.
-func (c Config) String() string { return fmt.Sprintf("workspace %s", c.Workspace) }
+// String names the workspace, for messages: a path that would act on the terminal is quoted.
+func (c Config) String() string {
+	name := c.Workspace
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = strconv.Quote(name)
+	}
+	return "workspace " + name
+}
 
 // Args returns the flags with which another of our programs, started anywhere,
 // loads this same configuration in the same environment.

@@ -190,6 +190,8 @@ func TestSubmissionIsSuspended(t *testing.T) {
 			t.Errorf("%q took %s", args, took)
 		}
 	}
+	w.wants(w.dspy("drain", "--quiet"), exitNoDaemon, "is suspended; nothing was done: kill -CONT")
+	w.wants(w.dspy("queue", "compact"), exitRefused, "it is suspended: kill -CONT")
 	if err := holder.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -198,6 +200,42 @@ func TestSubmissionIsSuspended(t *testing.T) {
 	}
 	w.dspyOK("submit", "--id", "b", "--", "true")
 	w.dspyOK("show", fmt.Sprintf("held-%d", heldTasks-1))
+}
+
+// TestDrainIsSuspended: a drain that is stopped does nothing, which one from cron says
+// instead of leaving it to that; one that goes on is left at it.
+func TestDrainIsSuspended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, binaries.plain)
+	w.dspyOK("submit", "--workspace", w.workspace, "--id", "a", "--", "sleep", "600")
+	first := exec.Command(filepath.Join(w.bin, "dspy-agent"), "drain", "--for", "5m")
+	first.Env, first.Dir = w.env, w.workspace
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := first.Process.Pid
+	t.Cleanup(func() {
+		if first.ProcessState == nil {
+			_ = first.Process.Kill() // after a failure
+			_ = first.Wait()
+		}
+	})
+	w.poll("the drain has the queue, and answers", func() bool { return w.queueOwner() == pid && w.dspy("why", "a").code == exitDone })
+	if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	w.poll("it is stopped", func() bool { return stopped(pid) })
+	for _, args := range [][]string{{"drain"}, {"drain", "--quiet"}} {
+		w.wants(w.dspy(args...), exitNoDaemon, fmt.Sprintf("pid %d (drain)", pid), fmt.Sprintf("is suspended; nothing was done: kill -CONT %d", pid))
+	}
+	if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	w.poll("it answers again", func() bool { return w.dspy("drain").code == exitDone })
+	w.dspyOK("cancel", "a")
+	if err := first.Wait(); err != nil {
+		t.Errorf("the drain that was stopped: %v", err)
+	}
 }
 
 // written is when the database was written last.
