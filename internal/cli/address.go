@@ -95,9 +95,9 @@ func addressNoted(cfg config.Config, err error) error {
 	return fmt.Errorf("%w; the daemon of this folder is another: unset %s, or give --workspace %s", err, envGRPCAddr, shellQuote(cfg.Workspace))
 }
 
-// tellHeld says, where a daemon could not have the address that the environment names
+// tellAddressHeld says, where a daemon could not have the address that the environment names
 // since another of ours has it, what that means for what is typed next.
-func (s *session) tellHeld(ctx context.Context, cfg config.Config, has string) bool {
+func (s *session) tellAddressHeld(ctx context.Context, cfg config.Config, has string) bool {
 	if cfg.Source("grpc_addr").Name != envGRPCAddr {
 		return false
 	}

@@ -206,7 +206,7 @@ func (s *session) tellDoors(ctx context.Context, cfg config.Config, h *pb.Health
 // folder here.
 func (s *session) tellMoved(ctx context.Context, cfg config.Config, service, wanted, setting string) {
 	_, has, _ := strings.Cut(setting, "=")
-	if service == "grpc" && s.tellHeld(ctx, cfg, has) {
+	if service == "grpc" && s.tellAddressHeld(ctx, cfg, has) {
 		return
 	}
 	s.err.printf("note: port %s is taken; a program finds this daemon with: %s python x.py\n", wanted, setting)
