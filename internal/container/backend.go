@@ -261,7 +261,10 @@ func (b *Backend) up(ctx context.Context, is docker.Engine) error {
 func (b *Backend) away(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.down = AwayText(b.engine.Host(), err)
+	if text := AwayText(b.engine.Host(), err); text != b.down {
+		b.down, b.changed = text, true // what waits has another reason
+		b.ring()
+	}
 	if b.lost.IsZero() && b.is != (docker.Engine{}) {
 		b.lost = b.opts.Now()
 	}
@@ -278,6 +281,8 @@ func AwayText(at string, err error) string {
 		return fmt.Sprintf("you may not use the container engine at %s: ask to be put into the group of that socket (usually docker), or run a rootless engine and set DOCKER_HOST", at)
 	case errors.Is(err, docker.ErrTooOld):
 		return err.Error()
+	case errors.Is(err, docker.ErrHangs):
+		return fmt.Sprintf("the container engine at %s is there, but does not answer: it hangs or is stopped, or its machine has too much to do; if that lasts, restart it (systemctl restart docker)", at)
 	default:
 		return fmt.Sprintf("no container engine answers at %s: start it, or install Docker or Podman, or set DOCKER_HOST (dspy-agent doctor says more)", at)
 	}

@@ -36,7 +36,9 @@
 // The engine away, killed or restarted: nothing is decided before it answers again;
 // then everything is looked at. Where it does not keep containers alive over its own
 // restart (live-restore), they have ended by its hand, which is the machine's trouble
-// and not the program's (ending.go).
+// and not the program's (ending.go). What it says of an end that it has not seen is not
+// believed (unseen.go), nor that a container which it was starting has not run
+// (halfway.go).
 //
 // A stop signal is noted on disk before it is sent, so that an end that it brought
 // about is told from one of the program's own.

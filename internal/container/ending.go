@@ -25,6 +25,14 @@ func (r *run) exited(ctx context.Context, t task.Task, c docker.Container) (wait
 		r.oomAwait = true
 		return oomPatience, false, false
 	}
+	c, seen, err := r.witnessed(ctx, c)
+	switch {
+	case err != nil:
+		return lookAgain, false, false
+	case !seen && !r.deathAwait:
+		r.deathAwait = true
+		return deathPatience, false, false
+	}
 	if killedByOthers(c) && !r.signal.sent() && !r.outageAwait && !r.b.endedWithEngine(c) {
 		r.outageAwait = true
 		return outagePatience, false, false
@@ -35,6 +43,9 @@ func (r *run) exited(ctx context.Context, t task.Task, c docker.Container) (wait
 			r.b.opts.Logger.Warn("cannot read the output of a container to its end; will try again", "task", r.ref.Seq, "error", err)
 		}
 		return lookAgain, false, false
+	}
+	if !seen {
+		return 0, r.endUnseen(c), false
 	}
 	o := r.outcome(t, c)
 	at := task.At(c.Finished)

@@ -84,6 +84,7 @@ type Containers interface {
 // Streams are what an engine tells while it happens.
 type Streams interface {
 	Follow(ctx context.Context, labels []string, h docker.Handler)
+	Past(ctx context.Context, id string) ([]docker.Event, error)
 	Logs(ctx context.Context, name string, o docker.LogOptions, take func(docker.Entry) error, idle func() error) error
 }
 
@@ -91,6 +92,7 @@ type Streams interface {
 type Files interface {
 	Put(ctx context.Context, name string, files []docker.File) error
 	Get(ctx context.Context, name, file string, limit int64) ([]byte, error)
+	Changed(ctx context.Context, name, path string) (bool, error)
 }
 
 // Images are those that an engine has, or fetches.

@@ -40,7 +40,7 @@ func (b *Backend) noteOutage() {
 
 // killedByOthers says whether a container looks as if somebody else has ended it.
 func killedByOthers(c docker.Container) bool {
-	killed := []int{killedCode, 128 + int(syscall.SIGTERM), 255} // 255: the engine did not see it
+	killed := []int{killedCode, 128 + int(syscall.SIGTERM)}
 	return slices.Contains(killed, c.ExitCode) && !c.OOM
 }
 

@@ -31,6 +31,7 @@ func (r *run) tell(changes ...task.Change) {
 
 // tellLaunched reports that there is a container.
 func (r *run) tellLaunched(id string) {
+	r.id = id
 	if r.told >= toldLaunched {
 		return
 	}

@@ -28,6 +28,7 @@ type run struct {
 	b    *Backend
 	ref  task.Ref
 	name string
+	id   string // of its container, as far as it is known
 
 	// Guarded by the backend's mutex.
 	task    task.Task
@@ -35,17 +36,20 @@ type run struct {
 	stop    bool // it is to be ended
 	history []task.Change
 	ended   bool
+	death   *int          // the exit code that the engine told of when it saw the end
 	wake    chan struct{} // of capacity 1
 
 	// Of the goroutine alone.
 	begun       bool // it was seen, or handed over for good: when it is not there, it is gone
 	tried       bool // it was tried to start
+	half        half
 	told        told
 	output      *output
 	signal      signal
 	killed      time.Time // when it was last killed by force
 	oomAwait    bool      // the word about its memory was waited for
 	outageAwait bool      // that the engine goes was waited for
+	deathAwait  bool      // that the engine tells of the end was waited for
 }
 
 // told is how much of an attempt was reported.
@@ -73,8 +77,13 @@ func (r *run) rouse() {
 	}
 }
 
-// heard is told of an event.
-func (r *run) heard(docker.Event) { r.rouse() }
+// heard is told of an event. The mutex is held.
+func (r *run) heard(e docker.Event) {
+	if code, yes := e.Died(); yes {
+		r.death = &code
+	}
+	r.rouse()
+}
 
 func (r *run) over() bool {
 	r.b.mu.Lock()
@@ -181,10 +190,14 @@ func (r *run) missing(stop bool) (wait time.Duration, done, again bool) {
 	case stop:
 		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventStopped, At: r.now()}}), false
 	case r.begun:
-		return 0, r.end(task.Change{Event: task.Event{
-			Kind: task.EventVanished, At: r.now(), Class: task.Vanished,
-			Text: fmt.Sprintf("its container %s is not there any more: somebody removed it, or the engine lost it, and with it how it ended", r.name),
-		}}), false
+		left := r.endOrphans(r.id)
+		if left > 0 && r.half.until.IsZero() {
+			r.half.until = r.b.opts.Now().Add(orphanLimit)
+		}
+		if left > 0 && r.b.opts.Now().Before(r.half.until) {
+			return orphanPause, false, false
+		}
+		return 0, r.vanished(fmt.Sprintf("its container %s is not there any more: somebody removed it, or the engine lost it, and with it how it ended%s", r.name, r.half.orphanText(left))), false
 	default: // it is handed over before long; then it is made
 		r.tried = false
 		return idle, false, false
@@ -212,6 +225,9 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 	if err := r.b.prepare(t); err != nil {
 		return 0, r.notStarted(task.CouldNotStart, err.Error()), false
 	}
+	if r.half.createdAt.IsZero() {
+		r.half.createdAt = r.b.opts.Now()
+	}
 	failpoint.Here("container/before-create")
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
@@ -219,7 +235,7 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 	failpoint.Here("container/after-create")
 	switch {
 	case err == nil:
-		r.begun = true
+		r.begun, r.half.made = true, true
 		r.tellLaunched(id)
 		return r.sendAndStart(ctx, t)
 	case errors.Is(err, docker.ErrNameTaken):
@@ -242,11 +258,16 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 func (r *run) ready(ctx context.Context, t task.Task, c docker.Container, stop bool) (wait time.Duration, done, again bool) {
 	r.begun = true
 	r.tellLaunched(c.ID)
-	switch {
+	if c.Trouble != "" || c.ExitCode != 0 {
+		return 0, r.couldNotStart(t, c), false
+	}
+	switch never, err := r.neverStarted(ctx, t, c); {
+	case err != nil:
+		return lookAgain, false, false
+	case !never:
+		return r.halfStarted(c, stop)
 	case stop:
 		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventStopped, At: r.now()}}), false
-	case c.Trouble != "" || c.ExitCode != 0:
-		return 0, r.couldNotStart(t, c), false
 	case r.b.opts.Confirm() != nil:
 		return lookAgain, false, false
 	}
@@ -282,9 +303,14 @@ func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) 
 		return 0, false, true
 	}
 	failpoint.Here("container/before-start")
+	before := r.half.asked
+	r.half.asked = true
 	err := r.b.engine.Start(ctx, r.name)
 	failpoint.Here("container/after-start")
 	switch {
+	case errors.Is(err, docker.ErrUnsent):
+		r.half.asked = before
+		return lookAgain, false, false
 	case err == nil, errors.Is(err, docker.ErrNoContainer), errors.Is(err, docker.ErrNoProgram), errors.Is(err, docker.ErrNotExecutable):
 		return 0, false, true // the container itself says more
 	case away(err):

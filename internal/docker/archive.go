@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -47,6 +48,15 @@ func (c *Client) Put(ctx context.Context, name string, files []File) error {
 		return c.fail("put files into container", name, err)
 	}
 	return nil
+}
+
+// Changed says whether a path in a container is other than in its image.
+func (c *Client) Changed(ctx context.Context, name, path string) (bool, error) {
+	all, err := c.api.ContainerDiff(ctx, name)
+	if err != nil {
+		return false, c.fail("look at the files of container", name, err)
+	}
+	return slices.ContainsFunc(all, func(f container.FilesystemChange) bool { return f.Path == path }), nil
 }
 
 // ErrNoFile and ErrStrangeFile are what Get finds in place of a file.

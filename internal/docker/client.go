@@ -1,10 +1,12 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
@@ -27,6 +29,9 @@ type Options struct {
 	ConfigDir string
 	// Path is where credential helpers are looked for, as PATH; "" = nowhere.
 	Path string
+	// Pulse is how often an engine from which nothing is heard is asked whether it still
+	// answers, and how long it may take for it; 0 = 10 s.
+	Pulse time.Duration
 }
 
 // Client calls one engine. It may be used by many goroutines.
@@ -35,6 +40,7 @@ type Client struct {
 	host  string
 	local bool
 	creds credentials
+	pause time.Duration // between two questions whether it still answers
 }
 
 // New makes a client. It calls nobody.
@@ -58,7 +64,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: DOCKER_HOST %q: %w", ErrInvalid, o.Host, err)
 	}
-	return &Client{api: api, host: o.Host, local: scheme == "unix", creds: credentials{dir: o.ConfigDir, path: o.Path}}, nil
+	return &Client{api: api, host: o.Host, local: scheme == "unix", creds: credentials{dir: o.ConfigDir, path: o.Path}, pause: cmp.Or(o.Pulse, pulseEvery)}, nil
 }
 
 // Close lets go of idle connections.

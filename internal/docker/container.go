@@ -2,8 +2,11 @@ package docker
 
 import (
 	"context"
+	"fmt"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -89,12 +92,20 @@ func mountsOf(all []Mount) (mounts []mount.Mount, binds []string) {
 	return mounts, binds
 }
 
-// Start starts a container. One that runs already is started.
+// Start starts a container. One that runs already is started. The error matches
+// ErrUnsent when the engine was not asked.
 func (c *Client) Start(ctx context.Context, name string) error {
-	if err := c.api.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
+	err := c.api.ContainerStart(ctx, name, container.StartOptions{})
+	switch {
+	case err == nil:
+		return nil
+	case !sent.Load():
+		return fmt.Errorf("%w: %w", ErrUnsent, c.fail(doingStart, name, err))
+	default:
 		return c.fail(doingStart, name, err)
 	}
-	return nil
 }
 
 // Kill sends a signal and does not wait. The error matches ErrNotRunning when there
@@ -146,6 +157,7 @@ type Container struct {
 	OOM        bool   // the kernel killed something in it for lack of memory
 	StopSignal string // that it wants to be ended with; "" = SIGTERM
 	Trouble    string // why it could not be started, in the engine's words
+	Created    time.Time
 	Started    time.Time
 	Finished   time.Time
 }
@@ -156,7 +168,7 @@ func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 	if err != nil {
 		return Container{}, c.fail("look at container", name, err)
 	}
-	out := Container{ID: r.ID, Name: trimName(r.Name), Image: r.Image}
+	out := Container{ID: r.ID, Name: trimName(r.Name), Image: r.Image, Created: instant(r.Created)}
 	if r.Config != nil {
 		out.Labels, out.StopSignal = r.Config.Labels, r.Config.StopSignal
 	}

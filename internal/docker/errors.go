@@ -18,6 +18,10 @@ import (
 var (
 	// ErrAway: the engine does not answer. What was asked may have been done.
 	ErrAway = errors.New("the container engine does not answer")
+	// ErrHangs: it is there, and does not answer in time. It comes with ErrAway.
+	ErrHangs = errors.New("the container engine hangs")
+	// ErrUnsent: it was not even asked. It comes with ErrAway or ErrForbidden.
+	ErrUnsent = errors.New("the container engine was not reached")
 	// ErrForbidden: its socket is there, and may not be used.
 	ErrForbidden = errors.New("the container engine may not be used")
 	// ErrTooOld: it speaks no version of the API that has what is needed.
@@ -91,6 +95,9 @@ func (c *Client) fail(doing, what string, err error) error {
 	f.kind = kindOf(doing, err)
 	if errors.Is(f.kind, ErrAway) {
 		f.err = fmt.Errorf("%s: %w", c.host, err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			f.err = fmt.Errorf("%w: %w", ErrHangs, f.err)
+		}
 	}
 	return f
 }

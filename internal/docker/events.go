@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 )
 
 // Event is something that happened to a container. It says to look at it; what is
@@ -17,6 +19,19 @@ type Event struct {
 	Action string // "die", "start", "oom", "destroy" ...
 	Labels map[string]string
 	At     time.Time
+}
+
+// Died returns the exit code that the event tells of; false when it tells of no end.
+func (e Event) Died() (code int, yes bool) {
+	if e.Action != "die" && e.Action != "died" {
+		return 0, false
+	}
+	for _, key := range []string{"exitCode", "containerExitCode"} { // Docker's word, and Podman's
+		if code, err := strconv.Atoi(e.Labels[key]); err == nil {
+			return code, true
+		}
+	}
+	return 0, false
 }
 
 // The actions that change how a container stands. Probes of health come as events
@@ -32,6 +47,9 @@ const (
 	lastPause  = 5 * time.Second
 	// connectPatience is how long an engine may take to say who it is.
 	connectPatience = 10 * time.Second
+	// pulseEvery is how often it is asked whether it still answers: one that is stopped, or
+	// hangs, keeps its connections.
+	pulseEvery = 10 * time.Second
 )
 
 // Handler is told by Follow. Its methods are called by one goroutine at a time.
@@ -94,6 +112,11 @@ func (c *Client) stream(ctx context.Context, labels []string, from time.Time, h 
 		f.Add("event", a)
 	}
 	messages, errs := c.api.Events(ctx, events.ListOptions{Since: strconv.FormatInt(from.Unix(), 10), Filters: f})
+	pulse := make(chan error, 1)
+	var beats sync.WaitGroup
+	defer beats.Wait()
+	defer cancel()
+	beats.Go(func() { pulse <- c.pulse(ctx) })
 	// The client hands over one event at a time and stalls when nobody takes it, so
 	// they are taken while Up looks at everything.
 	up := make(chan error, 1)
@@ -117,6 +140,12 @@ func (c *Client) stream(ctx context.Context, labels []string, from time.Time, h 
 				h.Event(eventOf(m))
 			}
 			early = nil
+		case err := <-pulse:
+			if waiting {
+				cancel()
+				<-up
+			}
+			return opened, err
 		case err := <-errs:
 			if waiting {
 				cancel()
@@ -128,6 +157,47 @@ func (c *Client) stream(ctx context.Context, labels []string, from time.Time, h 
 				err = io.ErrUnexpectedEOF
 			}
 			return opened, c.fail("follow the events", "", err)
+		}
+	}
+}
+
+// pulse returns when the engine does not answer any more, or ctx has ended.
+func (c *Client) pulse(ctx context.Context) error {
+	tick := time.NewTicker(c.pause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		ask, done := context.WithTimeout(ctx, c.pause)
+		_, err := c.api.Ping(ask)
+		done()
+		if err != nil && ctx.Err() == nil {
+			return c.fail("ask whether the engine still answers", "", err)
+		}
+	}
+}
+
+// Past returns what the engine still knows of that happened to a container. Docker keeps
+// the latest events of all containers, a few hundred, in its memory: what it has from
+// before, it has been running since.
+func (c *Client) Past(ctx context.Context, id string) ([]Event, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := filters.NewArgs(filters.Arg("type", "container"), filters.Arg("container", id))
+	messages, errs := c.api.Events(ctx, events.ListOptions{Since: "1", Until: stamp(time.Now()), Filters: f})
+	var out []Event
+	for {
+		select {
+		case m := <-messages:
+			out = append(out, eventOf(m))
+		case err := <-errs:
+			if errors.Is(err, io.EOF) {
+				return out, nil
+			}
+			return nil, c.fail("read the past events of container", id, err)
 		}
 	}
 }

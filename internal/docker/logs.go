@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -33,7 +32,7 @@ type LogOptions struct {
 func (c *Client) Logs(ctx context.Context, name string, o LogOptions, take func(Entry) error, idle func() error) error {
 	opts := container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: o.Follow}
 	if !o.Since.IsZero() {
-		opts.Since = strconv.FormatInt(o.Since.Unix(), 10) + fmt.Sprintf(".%09d", o.Since.Nanosecond())
+		opts.Since = stamp(o.Since)
 	}
 	body, err := c.api.ContainerLogs(ctx, name, opts)
 	if err != nil {
@@ -60,6 +59,9 @@ func (c *Client) Logs(ctx context.Context, name string, o LogOptions, take func(
 		}
 	}
 }
+
+// stamp writes a time as the API takes it.
+func stamp(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
 
 // maxEntry bounds what a broken stream makes us allocate.
 const maxEntry = 16 << 20

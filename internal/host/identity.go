@@ -8,6 +8,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Identity is where something runs.
@@ -45,6 +48,16 @@ func BootID() (string, error) {
 		return "", fmt.Errorf("read the boot id (is /proc mounted?): %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
+}
+
+// Booted returns when the kernel began to run, by the clock as it goes now. It is not
+// exact: the clock may have been set since.
+func Booted() time.Time {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(up.Nano()))
 }
 
 // Where a machine keeps its id, the best first.
