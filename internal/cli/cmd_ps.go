@@ -27,7 +27,8 @@ func (s *session) psCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "ps", Usage: "list tasks, newest first", ArgsUsage: "[PREFIX/]", Category: categorySubmit,
 		Description: "In a pipe, columns are separated by tabs, times are RFC 3339 and nothing is cut off.\n" +
-			"With --watch a terminal shows the list as it changes; a pipe gets a line per change.\n" +
+			"With --watch a terminal shows the list as it changes, and how far images are that tasks wait for; a pipe\n" +
+			"gets a line per change.\n" +
 			"Ctrl-C is how --watch ends: exit code 0. PREFIX/ means the tasks whose ids begin so, such as\n" +
 			"exp/lr-0.1 and exp/lr-0.2 for exp/.",
 		Flags: []cli.Flag{

@@ -202,6 +202,7 @@ func (s *session) redraw(ctx context.Context, cl *client, sel selection, frame *
 			ended <- err
 			return err
 		case <-age.C:
+			dirty = frame.fetching() // which no event tells of
 			continue
 		case <-changed:
 			dirty = true
@@ -220,15 +221,24 @@ func (s *session) rows() int {
 	return max(rows-4, 1)
 }
 
+// watchedImages is how many images that are not there yet are shown at most.
+const watchedImages = 3
+
 // watchFrame is what the screen shows.
 type watchFrame struct {
 	tasks  []*pb.TaskInfo
+	images []*pb.NeededImage // that tasks wait for
 	health *pb.HealthResponse
 	stale  bool // the daemon went away; this is what it said last
 }
 
 func (f *watchFrame) fetch(ctx context.Context, cl *client, sel selection, rows int) error {
-	if sel.limit == 0 || sel.limit > rows {
+	f.images = nil
+	if answer, err := cl.ListImages(ctx, &pb.ListImagesRequest{}); err == nil { // an older daemon has no such list
+		waiting := slices.DeleteFunc(answer.GetImages(), func(i *pb.NeededImage) bool { return i.GetState() != "waiting" })
+		f.images = waiting[:min(len(waiting), watchedImages)]
+	}
+	if rows = max(rows-len(f.images), 1); sel.limit == 0 || sel.limit > rows {
 		sel.limit = rows
 	}
 	tasks, _, err := fetch(ctx, cl, sel)
@@ -239,6 +249,9 @@ func (f *watchFrame) fetch(ctx context.Context, cl *client, sel selection, rows 
 	f.health, err = cl.Health(ctx, &pb.HealthRequest{})
 	return err
 }
+
+// fetching says whether an image is on its way.
+func (f *watchFrame) fetching() bool { return len(f.images) > 0 }
 
 // draw writes one frame in one write, so that it does not flicker.
 func (s *session) draw(f *watchFrame) {
@@ -258,7 +271,11 @@ func (s *session) draw(f *watchFrame) {
 	if f.stale { // first, where a narrow terminal shows it
 		line = "waiting for the daemon...  " + strings.Join(totals, "  ")
 	}
-	page.printf("%s\n\n", page.clip(line, cols))
+	page.printf("%s\n", page.clip(line, cols))
+	for _, i := range f.images {
+		page.printf("%s\n", page.clip(oneLine("image "+i.GetImage()+" "+i.GetDetail()), cols))
+	}
+	page.printf("\n")
 	s.taskGrid(f.tasks).render(&page, cols)
 	frame := cursorHome + strings.ReplaceAll(buf.String(), "\n", clearLine+"\r\n") + clearBelow
 	s.out.printf("%s", frame)

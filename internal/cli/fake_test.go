@@ -44,10 +44,24 @@ type fake struct {
 
 	drain    int // pid of the drain that it is; 0 = it is a daemon
 	services map[string]string
-	classes  []*pb.ClassStats // of GetQueueStats, PauseClass and ResumeClass
+	images   []*pb.NeededImage // of ListImages
+	classes  []*pb.ClassStats  // of GetQueueStats, PauseClass and ResumeClass
 
 	path string // of the socket
 	stop func() // the serving; may be called twice
+}
+
+func (f *fake) ListImages(context.Context, *pb.ListImagesRequest) (*pb.ListImagesResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &pb.ListImagesResponse{Images: f.images}, nil
+}
+
+// setImage says how far an image is.
+func (f *fake) setImage(state, detail string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.images = []*pb.NeededImage{{Image: "slow:1", State: state, Detail: detail}}
 }
 
 // startFake serves a fresh workspace, and returns it with the environment that

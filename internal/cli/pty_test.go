@@ -248,6 +248,25 @@ func TestTerminalWatch(t *testing.T) {
 	}
 }
 
+// TestTerminalWatchImages: who watches sees how far an image is, though no event tells it.
+func TestTerminalWatchImages(t *testing.T) {
+	f, env := startFake(t)
+	f.setImage("waiting", "is being fetched: 1.0 of 3.0 MB")
+	term := newTerminal(t, 100, 24)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	env.Args, env.Stdout, env.Stderr = []string{Program, "ps", "--watch"}, term.tty, term.tty
+	done := make(chan int, 1)
+	go func() { done <- Main(ctx, env) }()
+	term.await(t, "image slow:1 is being fetched: 1.0 of 3.0 MB")
+	f.setImage("waiting", "is being fetched: 2.0 of 3.0 MB")
+	term.await(t, "image slow:1 is being fetched: 2.0 of 3.0 MB")
+	f.setImage("ready", "")
+	cancel(InterruptedError{Signal: syscall.SIGINT})
+	if code := <-done; code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+}
+
 // TestWatchInAPipe: a line per change, no control sequences.
 func TestWatchInAPipe(t *testing.T) {
 	f, env := startFake(t)

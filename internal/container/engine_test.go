@@ -153,7 +153,7 @@ func TestEngineHangs(t *testing.T) {
 	pid, err := e.PID()
 	must(t, err)
 	must(t, unix.Kill(pid, unix.SIGSTOP))
-	defer unix.Kill(pid, unix.SIGCONT) //nolint:errcheck // it is killed next
+	defer unix.Kill(pid, unix.SIGCONT)
 	poll(t, "the word that it hangs", func() bool { return strings.Contains(d.Down(), "hangs or is stopped") })
 	must(t, os.WriteFile(gate, nil, 0o644))
 	meanwhile := d.run(2, sh("exit 3"))

@@ -75,6 +75,8 @@ func forgetStart(t *testing.T, e *dockertest.Engine, id string) {
 // An engine that is killed while it starts a container does not have it run twice: what
 // it does not know to run is ended, what may have run is lost, and what has not is
 // started.
+//
+//nolint:tparallel // they kill one engine
 func TestEngineKilledWhileItStarts(t *testing.T) {
 	t.Parallel()
 	e := dockertest.Start(t, dockertest.Config{LiveRestore: true})

@@ -143,7 +143,7 @@ func (c *Client) stream(ctx context.Context, labels []string, from time.Time, h 
 		case err := <-pulse:
 			if waiting {
 				cancel()
-				<-up
+				err = errors.Join(err, <-up)
 			}
 			return opened, err
 		case err := <-errs:
