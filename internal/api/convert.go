@@ -22,6 +22,7 @@ func specFrom(p *pb.TaskSpec) (*task.Spec, error) {
 		Argv: p.GetArgv(), Dir: p.GetDir(), Env: sortedEnv(p.GetEnv()), Ambient: sortedEnv(p.GetAmbientEnv()),
 		Retries: int(p.GetRetries()), Image: p.GetImage(), Needs: p.GetNeeds(), Backends: p.GetBackends(), Tenant: p.GetTenant(),
 		Resources: resourcesFrom(p.GetResources()), ContainerDir: p.GetContainerDir(),
+		Network: p.GetNetwork(), ImageEntrypoint: p.GetImageEntrypoint(),
 	}
 	for _, m := range p.GetMounts() {
 		s.Mounts = append(s.Mounts, task.Mount{Host: m.GetHostPath(), Target: m.GetMountPath(), ReadOnly: m.GetReadOnly()})
@@ -93,7 +94,7 @@ func specTo(s *task.Spec) *pb.TaskSpec {
 			GpuMemBytes: s.Resources.GPUMem, GpuModel: text(s.Resources.GPUModel), Mig: text(s.Resources.MIG),
 		},
 	}
-	p.ContainerDir = text(s.ContainerDir)
+	p.ContainerDir, p.Network, p.ImageEntrypoint = text(s.ContainerDir), text(s.Network), s.ImageEntrypoint
 	for _, m := range s.Mounts {
 		p.Mounts = append(p.Mounts, &pb.Mount{HostPath: text(m.Host), MountPath: text(m.Target), ReadOnly: m.ReadOnly})
 	}

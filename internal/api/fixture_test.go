@@ -157,6 +157,8 @@ func classes(name string) (api.Class, error) {
 		return api.Class{Name: "cpu_long"}, nil
 	case "limited":
 		return api.Class{Name: "limited", Timeout: time.Minute}, nil
+	case "boxed":
+		return api.Class{Name: "boxed", Image: "python:3.12"}, nil
 	case "gpu":
 		return api.Class{}, task.Errorf(task.CodeUnsupported, "GPUs come later")
 	}

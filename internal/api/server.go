@@ -81,6 +81,8 @@ type Class struct {
 	GPUs int
 	// Elsewhere says that its tasks may run on other machines than this one.
 	Elsewhere bool
+	// Image is the container image of tasks of the class that name none; "" = none.
+	Image string
 	// Timeout ends tasks of the class that name none; 0 = nothing does.
 	Timeout time.Duration
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 
 	"google.golang.org/protobuf/proto"
@@ -136,6 +137,9 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 	}
 	if spec.Dir == "" && spec.Builtin == "" {
 		spec.Dir = s.opts.Workspace
+	}
+	if spec.Builtin == "" {
+		spec.Image = cmp.Or(spec.Image, class.Image)
 	}
 	if spec.Timeout == 0 {
 		spec.Timeout = class.Timeout

@@ -210,3 +210,24 @@ func TestHugeAndBrokenRequests(t *testing.T) {
 	wantCode(t, err, task.CodeInvalid)
 	f.submit("after-that")
 }
+
+// A task of a class that has an image runs in that, unless it names another, or is one of
+// our own programs.
+func TestImageOfAClass(t *testing.T) {
+	f := setup(t)
+	for _, c := range []struct {
+		spec *pb.TaskSpec
+		want string
+	}{
+		{&pb.TaskSpec{Argv: []string{"true"}}, "python:3.12"},
+		{&pb.TaskSpec{Argv: []string{"true"}, Image: "own:1"}, "own:1"},
+	} {
+		answer, err := f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Class: "boxed", Spec: c.spec})
+		if err != nil || !answer.GetSuccess() {
+			t.Fatalf("%v, %v", answer, err)
+		}
+		if got := f.lookup(answer.GetTaskId()).Spec.Image; got != c.want {
+			t.Errorf("%v runs in %q, want %q", c.spec, got, c.want)
+		}
+	}
+}

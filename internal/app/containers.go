@@ -32,8 +32,9 @@ func (a *App) newContainers(environ []string) (*container.Backend, error) {
 	b, err := container.New(container.Options{
 		QueueID: a.queue.ID(), TasksDir: a.tasksDir(), Engine: client, Logger: a.log.With("component", "container"),
 		Confirm: a.queue.ConfirmLease, Needed: a.needed,
-		Network: func(task.Task) string { return c.Network },
-		Rules:   container.Rules{Mounts: mounts, Capabilities: c.Capabilities, ShmBytes: c.ShmBytes, PIDs: int64(c.PIDs)},
+		Rules: container.Rules{
+			Mounts: mounts, Network: c.Network, Networks: c.Networks, Capabilities: c.Capabilities, ShmBytes: c.ShmBytes, PIDs: int64(c.PIDs),
+		},
 		UID:     os.Geteuid(), GID: os.Getegid(),
 		LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})

@@ -71,7 +71,7 @@ func (a *App) class(name string) (api.Class, error) {
 	if err != nil {
 		return api.Class{}, err
 	}
-	out := api.Class{Name: c.Name, GPUs: c.GPUs, Elsewhere: slices.Contains(c.Backends, slurm.Name)}
+	out := api.Class{Name: c.Name, GPUs: c.GPUs, Image: c.Image, Elsewhere: slices.Contains(c.Backends, slurm.Name)}
 	if c.Enforce {
 		out.Timeout = c.Limit
 	}

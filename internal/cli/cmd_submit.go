@@ -59,6 +59,8 @@ func submitFlags() []cli.Flag {
 		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to run in (default: the current one, in a container the image's own)"},
 		&cli.StringFlag{Name: "image", Usage: "container `IMAGE` to run in (default: on this machine directly)"},
 		&cli.StringSliceFlag{Name: "mount", Usage: "show a path of this host to the container: `HOST[:PATH][:ro]`; may be repeated"},
+		&cli.StringFlag{Name: "network", Usage: "`NETWORK` of the container: none, or one that the configuration allows"},
+		boolFlag("image-entrypoint", "give the command to the image's entry point, in whose place it is put otherwise"),
 		&cli.StringFlag{Name: "timeout", Usage: "stop the task after `TIME` (90, 10m, 1h30m, 2d)"},
 		&cli.StringFlag{Name: "cpus", Usage: "`N` CPUs that the task needs, such as 4 or 0.5", DefaultText: "1"},
 		&cli.StringFlag{Name: "mem", Usage: "`SIZE` of memory that the task needs, such as 4GiB; it is counted, and enforced in a container"},

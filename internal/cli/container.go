@@ -15,13 +15,20 @@ func (s *session) specImage(c *cli.Context, spec *pb.TaskSpec) error {
 	if c.IsSet("image") && spec.Image == "" {
 		return usagef("--image is empty; is a variable of the shell not set? Leave --image out to run on this machine directly")
 	}
-	if c.IsSet("mount") && spec.Image == "" {
+	switch {
+	case spec.Image == "" && (c.IsSet("network") || c.Bool("image-entrypoint")):
+		return usagef("--network and --image-entrypoint need --image: without a container the program has this machine's network")
+	case spec.Image == "" && c.IsSet("mount"):
 		return usagef("--mount needs --image: without a container the program sees the host's paths")
 	}
 	return s.specMounts(c, spec)
 }
 
 func (s *session) specMounts(c *cli.Context, spec *pb.TaskSpec) error {
+	spec.Network, spec.ImageEntrypoint = c.String("network"), c.Bool("image-entrypoint")
+	if c.IsSet("network") && spec.Network == "" {
+		return usagef("--network is empty; is a variable of the shell not set? none is no network")
+	}
 	for _, text := range c.StringSlice("mount") {
 		m, ok := s.mount(text)
 		if !ok {

@@ -49,6 +49,9 @@ var lineKeys = map[string]func(*lineFields, json.RawMessage) error{
 	"after":     (*lineFields).after,
 	"image":     func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Spec.Image) },
 	"mounts":    (*lineFields).mounts,
+	"network":   func(l *lineFields, v json.RawMessage) error { return stringValue(v, &l.req.Spec.Network) },
+
+	"image_entrypoint": func(l *lineFields, v json.RawMessage) error { return boolValue(v, &l.req.Spec.ImageEntrypoint) },
 }
 
 // lineKeyDocs documents lineKeys; a test holds the two together.
@@ -73,12 +76,21 @@ var lineKeyDocs = []struct{ key, text string }{
 	{"mig", "profile of a MIG instance"},
 	{"image", "container image to run in; then workdir is a folder of the container"},
 	{"mounts", "array of strings, each HOST[:PATH][:ro]: a path of this host that the container sees"},
+	{"network", "network of the container: none, or one that the configuration allows"},
+	{"image_entrypoint", "true: the command is given to the image's entry point, and does not replace it"},
 	{"after", "array of strings, each ID or ID:ok, ID:any, ID:notok"},
 }
 
 func stringValue(v json.RawMessage, to *string) error {
 	if json.Unmarshal(v, to) != nil {
 		return errors.New("must be a string")
+	}
+	return nil
+}
+
+func boolValue(v json.RawMessage, to *bool) error {
+	if json.Unmarshal(v, to) != nil {
+		return errors.New("must be true or false")
 	}
 	return nil
 }

@@ -182,6 +182,7 @@ func checkLine(req *pb.SubmitTaskRequest) error {
 	s := task.Spec{
 		ID: req.Id, Name: req.Name, Class: req.Class, Priority: req.Priority,
 		Argv: p.Argv, Dir: p.Dir, Env: p.Env, Payload: p.PayloadJson, Image: p.Image, ContainerDir: p.ContainerDir,
+		Network: p.Network, ImageEntrypoint: p.ImageEntrypoint,
 		Timeout: time.Duration(p.TimeoutMs) * time.Millisecond, Retries: int(p.Retries),
 	}
 	if r := p.Resources; r != nil {

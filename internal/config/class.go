@@ -24,6 +24,8 @@ type Class struct {
 	Short bool
 	// GPUs a task of the class needs unless it says otherwise.
 	GPUs int
+	// Image is the container image of a task of the class that names none; "" = none.
+	Image string
 	// Backends it may go to, best first.
 	Backends []string
 	// AliasOf is the class that this one is another name of; all else is empty then.
@@ -109,6 +111,9 @@ var classFields = []field[Class]{
 	}),
 	at("setup", texts(), func(c *Class) *[]string { return &c.Slurm.Setup }, Setting{
 		Meaning: "lines that bash reads in a job before the task, behind those of [slurm]", Zero: "none", Example: `["module load cuda/12.4"]`,
+	}),
+	at("image", textual("a text", anyText), func(c *Class) *string { return &c.Image }, Setting{
+		Meaning: "the container image in which a task of the class runs that names none", Zero: "on this machine directly", Example: `"python:3.12"`,
 	}),
 	at(keyAliasOf, textual("the name of a class, or \"\"", classOrNone), func(c *Class) *string { return &c.AliasOf }, Setting{
 		Meaning: "the class is another name of this one, and has no other keys; \"\" makes a class of its own out of one that was another name",

@@ -127,6 +127,7 @@ type Output struct {
 type Containers struct {
 	Mounts       []string // folders of the host below which files may be shown
 	Network      string   // "none", "host", or the name of one
+	Networks     []string // that a task may ask for besides
 	Capabilities []string
 	ShmBytes     int64 // 0 = the engine's default
 	PIDs         int   // 0 = no limit

@@ -129,6 +129,11 @@ var configFields = []field[Config]{
 	at("containers.network", textual("none, host, or the name of a network", networkName), func(c *Config) *string { return &c.Containers.Network }, Setting{
 		Meaning: "the network of containers: none, host (this machine's own), or the name of a network of the engine", Example: `"services"`,
 	}),
+	at("containers.networks", list("list of texts", `a list of names of networks, none twice, such as ["services", "host"]`, func(v value) (string, bool) {
+		return v.text, v.kind == kindText && networkName(v.text)
+	}, quote), func(c *Config) *[]string { return &c.Containers.Networks }, Setting{
+		Meaning: "networks that a task may ask for, beside none and the one above", Zero: "no others", Example: `["services", "host"]`,
+	}),
 	at("containers.capabilities", capabilities(), func(c *Config) *[]string { return &c.Containers.Capabilities }, Setting{
 		Meaning: "capabilities of the kernel that programs in containers may use; all others are dropped", Zero: "none", Example: `["NET_BIND_SERVICE"]`,
 	}),

@@ -24,10 +24,7 @@ type Options struct {
 	// Needed says whether the queue has a task whose present attempt this is, and which
 	// has not ended. Containers of others are removed. Nil = all are needed.
 	Needed func(task.Ref) (bool, error)
-	// Network names the network of a task; "" = none. Nil = none for all.
-	Network func(task.Task) string
-
-	Rules Rules
+	Rules  Rules
 	// UID and GID are the owner's: programs run as them unless the engine is rootless.
 	UID, GID int
 
@@ -44,6 +41,8 @@ type Rules struct {
 	// Mounts are folders of the host below which containers may be shown paths. Links
 	// are followed before it is decided.
 	Mounts       []string
+	Network      string   // of a task that asks for none; "" = none
+	Networks     []string // that a task may ask for besides
 	Capabilities []string // beside none
 	ShmBytes     int64    // 0 = the engine's default
 	PIDs         int64    // 0 = no limit
@@ -125,9 +124,6 @@ func (o *Options) fill() error {
 	}
 	if o.Needed == nil {
 		o.Needed = func(task.Ref) (bool, error) { return true, nil }
-	}
-	if o.Network == nil {
-		o.Network = func(task.Task) string { return "" }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,6 +25,9 @@ func refuse(format string, args ...any) *refusal {
 	return &refusal{class: task.UserError, text: fmt.Sprintf(format, args...)}
 }
 
+// noNetwork is that of a container which has none.
+const noNetwork = "none"
+
 // logFiles is in how many files an engine keeps output, each as large as what we keep.
 // It stores more than was printed: each line is an object with its time.
 const logFiles = 4
@@ -38,25 +42,42 @@ func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
 	if b.engine.Local() {
 		mounts = append(mounts, docker.Mount{Source: b.path(t.Ref(), sharedDir), Target: insideDir})
 	}
+	network, no := b.network(s.Network)
+	if no != nil {
+		return docker.Spec{}, no
+	}
 	uid, gid := b.owner()
 	out := docker.Spec{
 		Name: r.name, Labels: labelsOf(b.opts.QueueID, t), Image: s.Image, Env: environment(t), Dir: s.ContainerDir,
 		User: strconv.Itoa(uid) + ":" + strconv.Itoa(gid), Mounts: mounts,
 		CPUMilli: s.Resources.CPUMilli, MemBytes: s.Resources.MemBytes, ShmBytes: b.opts.Rules.ShmBytes, PIDs: b.opts.Rules.PIDs,
-		Network: b.opts.Network(t), Init: is.Init, CapAdd: b.opts.Rules.Capabilities,
+		Network: network, Init: is.Init, CapAdd: b.opts.Rules.Capabilities,
 		LogBytes: logFiles * b.opts.LogCap, LogFiles: logFiles,
-	}
-	if out.Network == "" {
-		out.Network = "none"
 	}
 	if is.CPUs > 0 {
 		out.CPUMilli = min(out.CPUMilli, int64(is.CPUs)*1000)
 	}
-	if len(s.Argv) > 0 {
+	switch {
+	case s.ImageEntrypoint:
+		out.Command = s.Argv
+	case len(s.Argv) > 0:
 		// What was submitted is all of it, as without a container.
 		out.Entrypoint, out.Command = s.Argv[:1], s.Argv[1:]
 	}
 	return out, nil
+}
+
+// network checks the network that a task asks for against what is allowed.
+func (b *Backend) network(asked string) (string, *refusal) {
+	usual := cmp.Or(b.opts.Rules.Network, noNetwork)
+	switch {
+	case asked == "":
+		return usual, nil
+	case asked == noNetwork, asked == usual, slices.Contains(b.opts.Rules.Networks, asked):
+		return asked, nil
+	default:
+		return "", refuse("network %s: containers may not be given it; add it to containers.networks in the configuration", asked)
+	}
 }
 
 // owner is as whom programs run. Where the engine is rootless, root inside is its

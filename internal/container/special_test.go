@@ -248,3 +248,43 @@ func TestOutputOverRotation(t *testing.T) {
 		t.Errorf("%d bytes, want %d", len(got), want.Len())
 	}
 }
+
+// A task has the network that it asks for if that is allowed, and else the usual one.
+func TestNetworks(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, shared(t).Address())
+	p.opts.Rules.Networks = []string{"host"}
+	d := p.daemon(t)
+	asking := func(network string) task.Spec {
+		s := sh("ls /sys/class/net | sort | tr '\\n' ' '; readlink /proc/self/ns/net")
+		s.Network = network
+		return s
+	}
+	none, usual, host := d.end(d.run(1, asking("none"))), d.end(d.run(2, asking(""))), d.end(d.run(3, asking("host")))
+	outputs := []string{p.output(t, none.Ref()), p.output(t, usual.Ref()), p.output(t, host.Ref())}
+	for i, o := range outputs {
+		if apart := strings.HasPrefix(o, "lo net:"); apart != (i < 2) {
+			t.Errorf("%d has %q", i, o)
+		}
+	}
+	if _, o := outcome(d.end(d.run(4, asking("bridge"))), 1); o.Class != task.UserError || !strings.Contains(o.Message, "containers.networks") {
+		t.Errorf("%+v", o)
+	}
+}
+
+// The command is all of what runs, or what the image's entry point is given.
+func TestImageEntrypoint(t *testing.T) {
+	t.Parallel()
+	e := shared(t)
+	image := e.LoadStandin(t)
+	p := newPlace(t, e.Address())
+	d := p.daemon(t)
+	s := task.Spec{Argv: []string{"exit=4"}, Image: image, ImageEntrypoint: true}
+	if _, o := outcome(d.end(d.run(1, s)), 1); o.ExitCode != 4 {
+		t.Errorf("with the entry point: %+v", o)
+	}
+	s.ImageEntrypoint = false
+	if _, o := outcome(d.end(d.run(2, s)), 1); o.ExitCode != 127 {
+		t.Errorf("without it: %+v", o)
+	}
+}

@@ -4,11 +4,11 @@ import "github.com/dspy-agent/dspy-agent/internal/task"
 
 // executionKeys are the keys of an execution.
 var executionKeys = keys{
-	known: []string{"command", "image", "env", "mounts", "resources", "timeout_seconds", "working_dir", "container_workdir"},
+	known: []string{"command", "image", "env", "mounts", "resources", "timeout_seconds", "working_dir", "container_workdir", "network", "image_entrypoint"},
 	meant: map[string]string{
 		"args": "command", "arguments": "command", "environment": "env", "volumes": "mounts",
 		"workdir": "working_dir", "cwd": "working_dir", "timeout": "timeout_seconds", "timeout_sec": "timeout_seconds", "timeout_secs": "timeout_seconds",
-		"gpus": "resources.gpu_count", "gpu_count": "resources.gpu_count",
+		"network_mode": "network", "gpus": "resources.gpu_count", "gpu_count": "resources.gpu_count",
 		"gpu_memory": "resources.gpu_memory_gb", "gpu_memory_gb": "resources.gpu_memory_gb", "gpu_class": "resources.gpu_class",
 		"cpu_millicores": "resources.cpu_millicores", "mem_bytes": "resources.mem_bytes",
 	},
@@ -24,11 +24,14 @@ func execution(f Fields) (*task.Spec, error) {
 		Argv: x.argv(), Image: x.image("image"), Env: x.environment("env"),
 		Mounts: x.mounts("mounts"), Resources: x.resources("resources"),
 		Timeout: x.duration("timeout_seconds"), Dir: x.dir("working_dir"), ContainerDir: x.cleanPath("container_workdir"),
+		Network: x.label("network", task.MaxNameBytes), ImageEntrypoint: x.flag("image_entrypoint"),
 		Tenant: o.label("tenant", task.MaxNameBytes), WorkflowID: o.label("workflow_id", task.MaxNameBytes),
 	}
 	if s.Image == "" {
 		x.containerOnly("mounts", len(s.Mounts) > 0)
 		x.containerOnly("container_workdir", s.ContainerDir != "")
+		x.containerOnly("network", s.Network != "")
+		x.containerOnly("image_entrypoint", s.ImageEntrypoint)
 	}
 	o.artifacts()
 	return s, o.err()

@@ -139,6 +139,8 @@ func fill(spec, asked *task.Spec) {
 	}
 	spec.Dir = cmp.Or(spec.Dir, asked.Dir)
 	spec.ContainerDir = cmp.Or(spec.ContainerDir, asked.ContainerDir)
+	spec.Network = cmp.Or(spec.Network, asked.Network)
+	spec.ImageEntrypoint = spec.ImageEntrypoint || asked.ImageEntrypoint
 	spec.Env = mergeEnv(spec.Env, asked.Env)
 	spec.Timeout = cmp.Or(spec.Timeout, asked.Timeout)
 	spec.Retries = cmp.Or(spec.Retries, asked.Retries)

@@ -31,10 +31,24 @@ func (s *Spec) validateContainer() error {
 	if s.Image == "" && (len(s.Mounts) > 0 || s.ContainerDir != "") {
 		return invalid("mounts and a container directory need an image: without a container the program sees the host's paths")
 	}
+	if s.Image == "" && (s.Network != "" || s.ImageEntrypoint) {
+		return invalid("a network and the image's entry point need an image: without a container the program has the host's network")
+	}
+	if !networkName(s.Network) {
+		return invalid("network %q is no name of a container network: letters, digits, and _ . - only", s.Network)
+	}
 	if s.ContainerDir != "" && !cleanPath(s.ContainerDir) {
 		return invalid("container directory %q is not an absolute path without . and ..", s.ContainerDir)
 	}
 	return s.validateMounts()
+}
+
+// networkName says whether a text may name a network. Another container's, which engines
+// allow by "container:NAME", is not one.
+func networkName(s string) bool {
+	return len(s) <= MaxNameBytes && strings.IndexFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.-", r)
+	}) < 0
 }
 
 func (s *Spec) validateMounts() error {

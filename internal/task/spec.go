@@ -37,10 +37,14 @@ type Spec struct {
 	After     []Dep     // tasks that have to end first
 	Resources Resources // per attempt
 	Image     string    // container image; "" = none
-	// Mounts and ContainerDir, the working directory inside, are for containers.
-	// Neither is in the records of the first schema, nor in their JSON.
-	Mounts       []Mount `json:",omitempty"`
-	ContainerDir string  `json:",omitempty"`
+	// Mounts and ContainerDir, the working directory inside, are for containers, as are
+	// Network, "" being the configured one, and ImageEntrypoint: Argv is what the image's
+	// entry point is given, and not all of the command. None of them is in the records of
+	// the first schema, nor in their JSON.
+	Mounts          []Mount `json:",omitempty"`
+	ContainerDir    string  `json:",omitempty"`
+	Network         string  `json:",omitempty"`
+	ImageEntrypoint bool    `json:",omitempty"`
 
 	Needs    []string // supporting services that must be healthy
 	Backends []string // backends it may go to, best first; empty = those of its class
@@ -227,6 +231,9 @@ func (s *Spec) Digest() Digest {
 // that what was accepted before keeps its digest. All before it says its own
 // length, so the end cannot be mistaken for it.
 func (h digester) container(s *Spec) {
+	if s.Network != "" || s.ImageEntrypoint {
+		h.text("network", s.Network, strconv.FormatBool(s.ImageEntrypoint))
+	}
 	if len(s.Mounts) == 0 && s.ContainerDir == "" {
 		return
 	}

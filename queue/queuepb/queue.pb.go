@@ -33,39 +33,41 @@ const (
 
 // SpecRecord is what was asked for. It is written once.
 type SpecRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Class         string                 `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
-	Priority      int32                  `protobuf:"zigzag32,4,opt,name=priority,proto3" json:"priority,omitempty"`
-	Builtin       string                 `protobuf:"bytes,5,opt,name=builtin,proto3" json:"builtin,omitempty"`
-	Argv          [][]byte               `protobuf:"bytes,6,rep,name=argv,proto3" json:"argv,omitempty"`
-	Dir           []byte                 `protobuf:"bytes,7,opt,name=dir,proto3" json:"dir,omitempty"`
-	EnvHash       []byte                 `protobuf:"bytes,8,opt,name=env_hash,json=envHash,proto3" json:"env_hash,omitempty"` // of the ambient environment: key in bucket envs; empty = none
-	Payload       []byte                 `protobuf:"bytes,9,opt,name=payload,proto3" json:"payload,omitempty"`
-	PayloadApart  bool                   `protobuf:"varint,10,opt,name=payload_apart,json=payloadApart,proto3" json:"payload_apart,omitempty"` // the payload is in bucket payloads
-	Timeout       int64                  `protobuf:"varint,11,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Grace         int64                  `protobuf:"varint,12,opt,name=grace,proto3" json:"grace,omitempty"`
-	Retries       int64                  `protobuf:"varint,13,opt,name=retries,proto3" json:"retries,omitempty"`
-	BackoffBase   int64                  `protobuf:"varint,14,opt,name=backoff_base,json=backoffBase,proto3" json:"backoff_base,omitempty"`
-	BackoffCap    int64                  `protobuf:"varint,15,opt,name=backoff_cap,json=backoffCap,proto3" json:"backoff_cap,omitempty"`
-	OnLost        uint32                 `protobuf:"varint,16,opt,name=on_lost,json=onLost,proto3" json:"on_lost,omitempty"`
-	After         []*DepRecord           `protobuf:"bytes,17,rep,name=after,proto3" json:"after,omitempty"`
-	Resources     *ResourcesRecord       `protobuf:"bytes,18,opt,name=resources,proto3" json:"resources,omitempty"`
-	Image         string                 `protobuf:"bytes,19,opt,name=image,proto3" json:"image,omitempty"`
-	Needs         []string               `protobuf:"bytes,20,rep,name=needs,proto3" json:"needs,omitempty"`
-	Backends      []string               `protobuf:"bytes,21,rep,name=backends,proto3" json:"backends,omitempty"`
-	WorkflowId    string                 `protobuf:"bytes,22,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
-	Tenant        string                 `protobuf:"bytes,23,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	SubmitUid     uint32                 `protobuf:"varint,24,opt,name=submit_uid,json=submitUid,proto3" json:"submit_uid,omitempty"`
-	Via           string                 `protobuf:"bytes,25,opt,name=via,proto3" json:"via,omitempty"`
-	Extra         []byte                 `protobuf:"bytes,26,opt,name=extra,proto3" json:"extra,omitempty"`
-	SubmittedAt   int64                  `protobuf:"varint,27,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
-	Env           [][]byte               `protobuf:"bytes,28,rep,name=env,proto3" json:"env,omitempty"` // "K=V" that the submitter asked for
-	Mounts        []*MountRecord         `protobuf:"bytes,29,rep,name=mounts,proto3" json:"mounts,omitempty"`
-	ContainerDir  []byte                 `protobuf:"bytes,30,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Class           string                 `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	Priority        int32                  `protobuf:"zigzag32,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	Builtin         string                 `protobuf:"bytes,5,opt,name=builtin,proto3" json:"builtin,omitempty"`
+	Argv            [][]byte               `protobuf:"bytes,6,rep,name=argv,proto3" json:"argv,omitempty"`
+	Dir             []byte                 `protobuf:"bytes,7,opt,name=dir,proto3" json:"dir,omitempty"`
+	EnvHash         []byte                 `protobuf:"bytes,8,opt,name=env_hash,json=envHash,proto3" json:"env_hash,omitempty"` // of the ambient environment: key in bucket envs; empty = none
+	Payload         []byte                 `protobuf:"bytes,9,opt,name=payload,proto3" json:"payload,omitempty"`
+	PayloadApart    bool                   `protobuf:"varint,10,opt,name=payload_apart,json=payloadApart,proto3" json:"payload_apart,omitempty"` // the payload is in bucket payloads
+	Timeout         int64                  `protobuf:"varint,11,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Grace           int64                  `protobuf:"varint,12,opt,name=grace,proto3" json:"grace,omitempty"`
+	Retries         int64                  `protobuf:"varint,13,opt,name=retries,proto3" json:"retries,omitempty"`
+	BackoffBase     int64                  `protobuf:"varint,14,opt,name=backoff_base,json=backoffBase,proto3" json:"backoff_base,omitempty"`
+	BackoffCap      int64                  `protobuf:"varint,15,opt,name=backoff_cap,json=backoffCap,proto3" json:"backoff_cap,omitempty"`
+	OnLost          uint32                 `protobuf:"varint,16,opt,name=on_lost,json=onLost,proto3" json:"on_lost,omitempty"`
+	After           []*DepRecord           `protobuf:"bytes,17,rep,name=after,proto3" json:"after,omitempty"`
+	Resources       *ResourcesRecord       `protobuf:"bytes,18,opt,name=resources,proto3" json:"resources,omitempty"`
+	Image           string                 `protobuf:"bytes,19,opt,name=image,proto3" json:"image,omitempty"`
+	Needs           []string               `protobuf:"bytes,20,rep,name=needs,proto3" json:"needs,omitempty"`
+	Backends        []string               `protobuf:"bytes,21,rep,name=backends,proto3" json:"backends,omitempty"`
+	WorkflowId      string                 `protobuf:"bytes,22,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	Tenant          string                 `protobuf:"bytes,23,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	SubmitUid       uint32                 `protobuf:"varint,24,opt,name=submit_uid,json=submitUid,proto3" json:"submit_uid,omitempty"`
+	Via             string                 `protobuf:"bytes,25,opt,name=via,proto3" json:"via,omitempty"`
+	Extra           []byte                 `protobuf:"bytes,26,opt,name=extra,proto3" json:"extra,omitempty"`
+	SubmittedAt     int64                  `protobuf:"varint,27,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
+	Env             [][]byte               `protobuf:"bytes,28,rep,name=env,proto3" json:"env,omitempty"` // "K=V" that the submitter asked for
+	Mounts          []*MountRecord         `protobuf:"bytes,29,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	ContainerDir    []byte                 `protobuf:"bytes,30,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"`
+	Network         string                 `protobuf:"bytes,31,opt,name=network,proto3" json:"network,omitempty"`                                         // of the container; empty: the configured one
+	ImageEntrypoint bool                   `protobuf:"varint,32,opt,name=image_entrypoint,json=imageEntrypoint,proto3" json:"image_entrypoint,omitempty"` // argv goes to the image's entry point
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SpecRecord) Reset() {
@@ -306,6 +308,20 @@ func (x *SpecRecord) GetContainerDir() []byte {
 		return x.ContainerDir
 	}
 	return nil
+}
+
+func (x *SpecRecord) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *SpecRecord) GetImageEntrypoint() bool {
+	if x != nil {
+		return x.ImageEntrypoint
+	}
+	return false
 }
 
 // MountRecord is a path of the host that a container is to see.
@@ -1557,7 +1573,7 @@ var File_queue_queuepb_queue_proto protoreflect.FileDescriptor
 
 const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x19queue/queuepb/queue.proto\x12\rdspy.queue.v1\"\xe7\x06\n" +
+	"\x19queue/queuepb/queue.proto\x12\rdspy.queue.v1\"\xac\a\n" +
 	"\n" +
 	"SpecRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1593,7 +1609,9 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\fsubmitted_at\x18\x1b \x01(\x03R\vsubmittedAt\x12\x10\n" +
 	"\x03env\x18\x1c \x03(\fR\x03env\x122\n" +
 	"\x06mounts\x18\x1d \x03(\v2\x1a.dspy.queue.v1.MountRecordR\x06mounts\x12#\n" +
-	"\rcontainer_dir\x18\x1e \x01(\fR\fcontainerDir\"V\n" +
+	"\rcontainer_dir\x18\x1e \x01(\fR\fcontainerDir\x12\x18\n" +
+	"\anetwork\x18\x1f \x01(\tR\anetwork\x12)\n" +
+	"\x10image_entrypoint\x18  \x01(\bR\x0fimageEntrypoint\"V\n" +
 	"\vMountRecord\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\fR\x06target\x12\x1b\n" +

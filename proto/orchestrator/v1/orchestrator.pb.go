@@ -139,11 +139,15 @@ type TaskSpec struct {
 	Tenant      string                 `protobuf:"bytes,15,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// What was taken along from where the task was submitted, "K=V"; env wins. A
 	// submission with another ambient_env is still the same submission.
-	AmbientEnv    []string `protobuf:"bytes,16,rep,name=ambient_env,json=ambientEnv,proto3" json:"ambient_env,omitempty"`
-	ContainerDir  string   `protobuf:"bytes,17,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"` // absolute, in the container; empty: the image's own
-	Mounts        []*Mount `protobuf:"bytes,18,rep,name=mounts,proto3" json:"mounts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AmbientEnv   []string `protobuf:"bytes,16,rep,name=ambient_env,json=ambientEnv,proto3" json:"ambient_env,omitempty"`
+	ContainerDir string   `protobuf:"bytes,17,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"` // absolute, in the container; empty: the image's own
+	Mounts       []*Mount `protobuf:"bytes,18,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	// none, the network of the configuration, or one of containers.networks; empty: that of
+	// the configuration.
+	Network         string `protobuf:"bytes,19,opt,name=network,proto3" json:"network,omitempty"`
+	ImageEntrypoint bool   `protobuf:"varint,20,opt,name=image_entrypoint,json=imageEntrypoint,proto3" json:"image_entrypoint,omitempty"` // argv goes to the image's entry point, and does not replace it
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *TaskSpec) Reset() {
@@ -300,6 +304,20 @@ func (x *TaskSpec) GetMounts() []*Mount {
 		return x.Mounts
 	}
 	return nil
+}
+
+func (x *TaskSpec) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *TaskSpec) GetImageEntrypoint() bool {
+	if x != nil {
+		return x.ImageEntrypoint
+	}
+	return false
 }
 
 // Mount shows a path of the host to a container.
@@ -4858,7 +4876,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x04name\x18\x11 \x01(\tR\x04name\x1a:\n" +
 	"\fPayloadEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x04\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
@@ -4881,7 +4899,9 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\vambient_env\x18\x10 \x03(\tR\n" +
 	"ambientEnv\x12#\n" +
 	"\rcontainer_dir\x18\x11 \x01(\tR\fcontainerDir\x12.\n" +
-	"\x06mounts\x18\x12 \x03(\v2\x16.orchestrator.v1.MountR\x06mounts\"`\n" +
+	"\x06mounts\x18\x12 \x03(\v2\x16.orchestrator.v1.MountR\x06mounts\x12\x18\n" +
+	"\anetwork\x18\x13 \x01(\tR\anetwork\x12)\n" +
+	"\x10image_entrypoint\x18\x14 \x01(\bR\x0fimageEntrypoint\"`\n" +
 	"\x05Mount\x12\x1b\n" +
 	"\thost_path\x18\x01 \x01(\tR\bhostPath\x12\x1d\n" +
 	"\n" +
