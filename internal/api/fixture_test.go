@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -341,6 +342,7 @@ type outputs struct {
 	text  map[task.Ref]*bytes.Buffer
 	grown chan struct{} // closed and replaced when something was printed
 	open  int
+	apart bool // a capital letter is of the standard error, all else of the output
 }
 
 func newOutputs() *outputs {
@@ -391,6 +393,21 @@ func (o *output) Read(p []byte, offset int64) (int, int64, error) {
 	data, _ := o.all.now(o.ref)
 	n, err := bytes.NewReader(data).ReadAt(p, offset)
 	return n, offset + int64(n), err
+}
+
+func (o *output) Stream(offset int64) (string, int64, error) {
+	data, _ := o.all.now(o.ref)
+	if !o.all.apart || offset >= int64(len(data)) {
+		return "output", math.MaxInt64, nil
+	}
+	names := map[bool]string{false: "stdout", true: "stderr"}
+	capital := func(at int64) bool { return data[at] >= 'A' && data[at] <= 'Z' }
+	for at := offset; at < int64(len(data)); at++ {
+		if capital(at) != capital(offset) {
+			return names[capital(offset)], at, nil
+		}
+	}
+	return names[capital(offset)], math.MaxInt64, nil
 }
 
 func (o *output) TailOffset(lines int) (int64, error) {

@@ -24,12 +24,15 @@ func (s service) StreamLogs(req *pb.StreamLogsRequest, out grpc.ServerStreamingS
 	if err != nil {
 		return err
 	}
-	f := &logStream{service: s, ctx: ctx, out: out, id: t.Spec.ID, attempt: int(req.GetAttempt()), follow: req.GetFollow()}
+	f := &logStream{service: s, ctx: ctx, out: out, id: t.Spec.ID, attempt: int(req.GetAttempt()), follow: req.GetFollow(), only: req.GetStream()}
 	if f.attempt == 0 {
 		f.attempt = t.Attempt()
 	}
 	if req.GetOffset() < 0 || req.GetTail() < 0 || f.attempt < 1 {
 		return task.Errorf(task.CodeInvalid, "attempt, offset and tail cannot be negative")
+	}
+	if err := checkStream(t, f.only); err != nil {
+		return err
 	}
 	return s.guarded(out.Context(), func(g *guard) error {
 		changed, forget := s.feed.watch(t.Seq)
@@ -37,6 +40,23 @@ func (s service) StreamLogs(req *pb.StreamLogsRequest, out grpc.ServerStreamingS
 		f.guard, f.changed = g, changed
 		return f.run(req.GetOffset(), int(req.GetTail()))
 	})
+}
+
+// streamBoth is the name of output whose streams were not told apart.
+const streamBoth = "output"
+
+// checkStream refuses a stream that nobody could pick out.
+func checkStream(t task.Task, only string) error {
+	switch {
+	case only == "":
+		return nil
+	case only != "stdout" && only != "stderr":
+		return task.Errorf(task.CodeInvalid, "stream is %q; it may be stdout or stderr, or empty for both", only)
+	case t.Spec.Image == "":
+		return task.Errorf(task.CodeUnsupported, "the output and the errors of task %s are in one file, as on a terminal: only those of containers are told apart", t.Spec.ID)
+	default:
+		return nil
+	}
 }
 
 // run sends the attempt, and those that follow.
@@ -98,6 +118,7 @@ type logStream struct {
 	id      string
 	attempt int
 	follow  bool
+	only    string          // the stream that is asked for; "" = both
 	changed <-chan struct{} // something happened to the task
 }
 
@@ -121,7 +142,7 @@ func (f *logStream) sendAttempt(offset int64, tail int) (more bool, err error) {
 			return false, err
 		}
 	}
-	if err := send(f.guard, f.out, &pb.LogChunk{TaskId: text(f.id), Attempt: int32(f.attempt), NextOffset: offset, Stream: "output"}); err != nil {
+	if err := send(f.guard, f.out, &pb.LogChunk{TaskId: text(f.id), Attempt: int32(f.attempt), NextOffset: offset, Stream: streamBoth}); err != nil {
 		return false, err
 	}
 	if t, err = f.copy(output, offset); err != nil {
@@ -181,9 +202,16 @@ func (f *logStream) copy(output Output, offset int64) (task.Task, error) {
 func (f *logStream) drain(output Output, offset int64, buf []byte) (int64, error) {
 	for f.ctx.Err() == nil {
 		n, next, err := output.Read(buf, offset)
+		stream, until, lost := output.Stream(offset) // what was read is marked
+		if lost != nil {
+			return offset, lost
+		}
+		if plain := next-offset == int64(n); plain && until < next {
+			n, next, err = int(until-offset), until, nil
+		}
 		offset = next
-		if n > 0 {
-			if err := send(f.guard, f.out, &pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: "output"}); err != nil {
+		if n > 0 && f.wants(stream) {
+			if err := send(f.guard, f.out, &pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: stream}); err != nil {
 				return offset, err
 			}
 		}
@@ -195,6 +223,12 @@ func (f *logStream) drain(output Output, offset int64, buf []byte) (int64, error
 		}
 	}
 	return offset, context.Cause(f.ctx)
+}
+
+// wants says whether a piece of output is of the stream that was asked for, as far as that
+// is known.
+func (f *logStream) wants(stream string) bool {
+	return f.only == "" || stream == f.only || stream == streamBoth
 }
 
 // await returns when there may be more output, or something happened to the task.

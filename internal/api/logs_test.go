@@ -153,3 +153,37 @@ func TestFollowATaskThatIsTakenBack(t *testing.T) {
 	f.apply("a", task.Event{Kind: task.EventStopped}, nil)
 	wantEOF(t, s)
 }
+
+// A stream can be picked where streams are told apart, and each chunk says of which it is.
+func TestLogsOfOneStream(t *testing.T) {
+	f := setup(t)
+	f.submit("plain")
+	f.begin("plain")
+	if answer, err := f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Id: "a", Class: "boxed", Spec: &pb.TaskSpec{Argv: []string{"x"}}}); err != nil || !answer.GetSuccess() {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	f.begin("a")
+	f.out.apart = true
+	f.out.add(f.lookup("a").Ref(), "aaBBccDD")
+	for stream, want := range map[string]string{"stdout": "aacc", "stderr": "BBDD", "": "aaBBccDD"} {
+		s := f.logs(&pb.StreamLogsRequest{TaskId: "a", Stream: stream})
+		recv(t, s)
+		var got strings.Builder
+		for got.Len() < len(want) {
+			c := recv(t, s)
+			got.Write(c.GetData())
+			if upper := strings.ToUpper(string(c.GetData())) == string(c.GetData()); upper != (c.GetStream() == "stderr") {
+				t.Errorf("%q is of %s", c.GetData(), c.GetStream())
+			}
+		}
+		if got.String() != want {
+			t.Errorf("%q is %q, want %q", stream, got.String(), want)
+		}
+		wantEOF(t, s)
+	}
+	for id, stream := range map[string]string{"a": "both", "plain": "stderr"} {
+		if c, err := f.logs(&pb.StreamLogsRequest{TaskId: id, Stream: stream}).Recv(); err == nil {
+			t.Errorf("%s of %s: %v", stream, id, c)
+		}
+	}
+}

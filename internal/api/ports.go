@@ -79,6 +79,9 @@ type Output interface {
 	// lies further than n bytes where a piece was dropped and a notice stands in
 	// for it. io.EOF says that there is no more for now.
 	Read(p []byte, offset int64) (n int, next int64, err error)
+	// Stream names the stream of what is at an offset, and says up to where it goes; "output"
+	// where streams were not told apart. It may go further once more was read.
+	Stream(offset int64) (name string, until int64, err error)
 	// TailOffset returns where the last lines begin.
 	TailOffset(lines int) (int64, error)
 	// Wait returns when there may be something behind the offset, or with the

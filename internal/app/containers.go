@@ -35,7 +35,7 @@ func (a *App) newContainers(environ []string) (*container.Backend, error) {
 		Rules: container.Rules{
 			Mounts: mounts, Network: c.Network, Networks: c.Networks, Capabilities: c.Capabilities, ShmBytes: c.ShmBytes, PIDs: int64(c.PIDs),
 		},
-		UID:     os.Geteuid(), GID: os.Getegid(),
+		UID: os.Geteuid(), GID: os.Getegid(),
 		LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})
 	if err != nil {

@@ -14,6 +14,14 @@ type outputs struct{ layout taskfiles.Layout }
 
 var _ api.Outputs = outputs{}
 
+// output is a log with its streams named as on the wire.
+type output struct{ *taskfiles.Log }
+
+func (o output) Stream(offset int64) (name string, until int64, err error) {
+	s, until, err := o.Log.Stream(offset)
+	return s.String(), until, err
+}
+
 // Path names the file of an attempt.
 func (o outputs) Path(t task.Task, attempt int) string {
 	return o.layout.LogPath(task.Ref{Seq: t.Seq, Attempt: attempt})
@@ -28,5 +36,5 @@ func (o outputs) Open(t task.Task, attempt int) (api.Output, error) {
 	case err != nil:
 		return nil, task.Errorf(task.CodeInternal, "the output of task %s cannot be read: %w", t.Spec.ID, err)
 	}
-	return log, nil
+	return output{log}, nil
 }

@@ -20,6 +20,8 @@ func (s *session) logsCommand() *cli.Command {
 		Flags: []cli.Flag{
 			boolFlag("follow", "go on printing until the task ends", "f"),
 			&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "only the last `N` lines; 0 for all", DefaultText: "all"},
+			boolFlag("stdout", "only the standard output, of a container"),
+			boolFlag("stderr", "only the standard error, of a container"),
 			&cli.IntFlag{Name: "attempt", Usage: "of attempt `N`", DefaultText: "the current one"},
 		},
 		Action: s.logs,
@@ -36,7 +38,17 @@ func (s *session) logs(c *cli.Context) error {
 	if c.Int("tail") < 0 || c.Int("attempt") < 0 {
 		return usagef("--tail and --attempt are numbers from 0 up")
 	}
+	stream := ""
+	switch {
+	case c.Bool("stdout") && c.Bool("stderr"):
+		return usagef("--stdout and --stderr are both given; without either, both are printed")
+	case c.Bool("stdout"):
+		stream = "stdout"
+	case c.Bool("stderr"):
+		stream = "stderr"
+	}
 	req := &pb.StreamLogsRequest{
+		Stream: stream,
 		TaskId: c.Args().First(), Follow: c.Bool("follow"),
 		Tail: int32(min(c.Int("tail"), 1<<30)), Attempt: int32(min(c.Int("attempt"), 1<<30)),
 	}

@@ -44,6 +44,7 @@ type output struct {
 	r     *run
 	file  *os.File
 	note  *os.File // where the position is
+	marks *taskfiles.Marks
 	pos   position
 	cap   int64
 	cutAt int64 // the size at which the middle is cut out
@@ -85,6 +86,9 @@ func (r *run) openOutput() (*output, error) {
 		if _, err := fmt.Sscanf(string(b), positionFormat, &p.Since, &p.Skip, &p.Offset); err == nil {
 			o.pos = p
 		}
+	}
+	if o.marks, err = taskfiles.OpenMarks(path, o.pos.Offset); err != nil {
+		return nil, errors.Join(err, f.Close(), note.Close())
 	}
 	return o, nil
 }
@@ -150,7 +154,7 @@ func (r *run) closeOutput() {
 		o.cancel()
 		o.follower.Wait()
 	}
-	if err := errors.Join(o.file.Close(), o.note.Close()); err != nil {
+	if err := errors.Join(o.file.Close(), o.note.Close(), o.marks.Close()); err != nil {
 		r.b.opts.Logger.Warn("the output of a task cannot be closed", "task", r.ref.Seq, "error", err)
 	}
 }
@@ -177,6 +181,11 @@ func (o *output) take(e docker.Entry) error {
 		o.skip--
 		return nil
 	}
+	stream := taskfiles.Stdout
+	if e.Stderr {
+		stream = taskfiles.Stderr
+	}
+	o.marks.Set(o.pos.Offset+int64(len(o.buf)), stream)
 	o.buf = append(o.buf, e.Text...)
 	o.entries++
 	if len(o.buf) >= flushAt {
@@ -190,6 +199,9 @@ func (o *output) take(e docker.Entry) error {
 func (o *output) flush() error {
 	if o.entries == 0 {
 		return nil
+	}
+	if err := o.marks.Write(); err != nil {
+		return err
 	}
 	if _, err := o.file.WriteAt(o.buf, o.pos.Offset); err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -237,7 +249,12 @@ func (o *output) bound() error {
 	if err != nil {
 		return err
 	}
-	o.pos.Offset = min(o.pos.Offset, st.Size()) // where a file cannot have holes, it was cut short
+	if st.Size() < o.pos.Offset { // where a file cannot have holes, it was cut short
+		o.pos.Offset = st.Size()
+		if err := o.marks.Forget(); err != nil {
+			return err
+		}
+	}
 	o.cutAt = o.pos.Offset + o.cap/4
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/dockertest"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 func shared(t *testing.T) *dockertest.Engine {
@@ -286,5 +287,36 @@ func TestImageEntrypoint(t *testing.T) {
 	s.ImageEntrypoint = false
 	if _, o := outcome(d.end(d.run(2, s)), 1); o.ExitCode != 127 {
 		t.Errorf("without it: %+v", o)
+	}
+}
+
+// What is printed to standard output and to standard error is told apart, also when the
+// daemon goes meanwhile.
+func TestStreamsApart(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, shared(t).Address())
+	gate := filepath.Join(t.TempDir(), "gate")
+	s := sh("for i in 1 2 3; do echo out $i; sleep 0.1; echo err $i >&2; sleep 0.1; done; while [ ! -e " + gate + " ]; do sleep 0.02; done; echo last >&2")
+	s.Mounts = []task.Mount{{Host: filepath.Dir(gate), Target: filepath.Dir(gate)}}
+	d := p.daemon(t)
+	tk := d.running(d.run(1, s))
+	poll(t, "the first part", func() bool { return strings.Contains(p.output(t, tk.Ref()), "err 3") })
+	d.stop()
+	must(t, os.WriteFile(gate, nil, 0o644))
+	tk = p.daemon(t, d.get(tk.Ref())).end(tk)
+	log, err := taskfiles.OpenLog(taskfiles.Layout{Dir: p.opts.TasksDir}.LogPath(task.Ref{Seq: 1, Attempt: 1}))
+	must(t, err)
+	defer log.Close() //nolint:errcheck // only read from
+	got := map[taskfiles.Stream]string{}
+	text := p.output(t, task.Ref{Seq: 1, Attempt: 1})
+	for at := int64(0); at < int64(len(text)); {
+		stream, until, err := log.Stream(at)
+		must(t, err)
+		until = min(until, int64(len(text)))
+		got[stream] += text[at:until]
+		at = until
+	}
+	if got[taskfiles.Stdout] != "out 1\nout 2\nout 3\n" || got[taskfiles.Stderr] != "err 1\nerr 2\nerr 3\nlast\n" || len(got) != 2 {
+		t.Errorf("%q", got)
 	}
 }

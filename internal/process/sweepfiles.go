@@ -20,7 +20,7 @@ const sweepPause = 20 * time.Millisecond
 
 // attemptFile is the name of a file of an attempt: its task, its number, what it
 // is. Nothing else in the directories of tasks is ours to remove.
-var attemptFile = regexp.MustCompile(`^([0-9]{1,19})-([0-9]{1,9})\.(log|log\.cuts|log\.cuts\.new|payload\.json|payload\.json\.new|result\.json)$`)
+var attemptFile = regexp.MustCompile(`^([0-9]{1,19})-([0-9]{1,9})\.(log|log\.cuts|log\.cuts\.new|log\.streams|payload\.json|payload\.json\.new|result\.json)$`)
 
 // unfinished are files under the names that they bear before they are whole.
 var unfinished = map[string]bool{"log.cuts" + newSuffix: true, "payload.json" + newSuffix: true}

@@ -37,7 +37,7 @@ func (l Layout) JobDir(r task.Ref) string { return l.path(r, ".slurm") }
 
 // Files are all the files that an attempt may have.
 func (l Layout) Files(r task.Ref) []string {
-	return []string{l.LogPath(r), l.LogPath(r) + cutsSuffix, l.PayloadPath(r), l.ResultPath(r)}
+	return []string{l.LogPath(r), l.LogPath(r) + cutsSuffix, l.LogPath(r) + streamsSuffix, l.PayloadPath(r), l.ResultPath(r)}
 }
 
 func (l Layout) path(r task.Ref, suffix string) string {

@@ -3298,6 +3298,7 @@ type StreamLogsRequest struct {
 	Tail          int32                  `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`       // last lines; 0: all
 	Attempt       int32                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"` // 0: the current one
 	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`   // resume at this LogChunk.next_offset, and at its attempt
+	Stream        string                 `protobuf:"bytes,16,opt,name=stream,proto3" json:"stream,omitempty"`   // only this one, of a container: stdout or stderr; empty: both
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3367,13 +3368,20 @@ func (x *StreamLogsRequest) GetOffset() int64 {
 	return 0
 }
 
+func (x *StreamLogsRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
 type LogChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	NextOffset    int64                  `protobuf:"varint,2,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"`
 	TaskId        string                 `protobuf:"bytes,3,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"` // in the first chunk
 	Attempt       int32                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Stream        string                 `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"` // "output" when stdout and stderr share a file
+	Stream        string                 `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"` // stdout or stderr; "output" where they were not told apart
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5158,13 +5166,14 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\\\n" +
 	"\x13ExplainTaskResponse\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12-\n" +
-	"\x04task\x18\x02 \x01(\v2\x19.orchestrator.v1.TaskInfoR\x04task\"\x8a\x01\n" +
+	"\x04task\x18\x02 \x01(\v2\x19.orchestrator.v1.TaskInfoR\x04task\"\xa2\x01\n" +
 	"\x11StreamLogsRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x03 \x01(\x05R\x04tail\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\x05R\aattempt\x12\x16\n" +
-	"\x06offset\x18\x05 \x01(\x03R\x06offset\"\x8a\x01\n" +
+	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06stream\x18\x10 \x01(\tR\x06stream\"\x8a\x01\n" +
 	"\bLogChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1f\n" +
 	"\vnext_offset\x18\x02 \x01(\x03R\n" +
