@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -36,6 +37,29 @@ func (s service) ListImages(context.Context, *pb.ListImagesRequest) (*pb.ListIma
 			state = imageBad
 		}
 		answer.Images = append(answer.Images, &pb.NeededImage{Image: text(i.Name), State: state, Detail: text(i.Why)})
+	}
+	return answer, nil
+}
+
+// PrunedImage is an image that was fetched for tasks of this queue.
+type PrunedImage struct {
+	Name  string
+	Bytes int64
+	Kept  string // why it is still there; "" = it was removed, or would be
+}
+
+// PruneImages removes those that no task needs.
+func (s service) PruneImages(ctx context.Context, req *pb.PruneImagesRequest) (*pb.PruneImagesResponse, error) {
+	if s.opts.PruneImages == nil {
+		return nil, task.Errorf(task.CodeUnavailable, "images are removed by the daemon, and none runs; start one: dspy-agent start")
+	}
+	all, err := s.opts.PruneImages(ctx, req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	answer := &pb.PruneImagesResponse{}
+	for _, i := range all {
+		answer.Images = append(answer.Images, &pb.PrunedImage{Image: text(i.Name), Bytes: i.Bytes, Kept: text(i.Kept)})
 	}
 	return answer, nil
 }

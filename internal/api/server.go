@@ -60,6 +60,8 @@ type Options struct {
 	StopTimeout time.Duration
 	// Images lists the images that waiting tasks need, in order; nil = there are none.
 	Images func() []NeededImage
+	// PruneImages removes images that were fetched and are not needed; nil = nobody here can.
+	PruneImages func(ctx context.Context, dry bool) ([]PrunedImage, error)
 	// SendTimeout is how long a message of a stream waits for its reader, before
 	// the stream is cut off. Defaults to 30 s.
 	SendTimeout time.Duration

@@ -98,3 +98,26 @@ func (a *App) images() []api.NeededImage {
 	}
 	return out
 }
+
+// imagePruner removes images that no task needs; nil where nobody looks after any.
+func (a *App) imagePruner() func(ctx context.Context, dry bool) ([]api.PrunedImage, error) {
+	b, ok := a.backends[container.Name].(*container.Backend)
+	if !ok {
+		return nil
+	}
+	return func(ctx context.Context, dry bool) ([]api.PrunedImage, error) {
+		if down := b.Down(); down != "" {
+			return nil, task.Errorf(task.CodeUnavailable, "no image was removed: %s", down)
+		}
+		needed, _ := a.queue.Images()
+		all, err := b.Prune(ctx, needed, dry)
+		if err != nil {
+			return nil, task.Errorf(task.CodeInternal, "not all images were removed: %w", err)
+		}
+		out := make([]api.PrunedImage, len(all))
+		for i, p := range all {
+			out[i] = api.PrunedImage{Name: p.Image, Bytes: p.Bytes, Kept: p.Kept}
+		}
+		return out, nil
+	}
+}

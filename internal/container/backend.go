@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type Backend struct {
 	engine Engine
 	node   string
 	images *images
+	pulled *pulled
 	starts chan struct{} // has room while fewer than mostStarting are being started
 
 	mu       sync.Mutex
@@ -64,6 +66,7 @@ func New(opts Options) (*Backend, error) {
 		poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 	}
 	b.images = newImages(b)
+	b.pulled = &pulled{path: filepath.Join(opts.TasksDir, pulledFile)}
 	return b, nil
 }
 

@@ -210,6 +210,7 @@ func (m *images) pull(ctx context.Context, ref string, w *wanted) error {
 		}
 	})
 	if err == nil {
+		m.b.notePulled(ctx, ref)
 		m.b.opts.Logger.Info("fetched an image", "image", ref, "took", m.b.opts.Now().Sub(begin))
 	}
 	return err

@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,5 +97,61 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("with %s: %+v", config, i)
 		}
 		d.stop()
+	}
+}
+
+// Images that were fetched for tasks are removed when nobody needs them; none that was
+// there before, or that a container uses.
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	e := dockertest.Shared(t, dockertest.Config{})
+	e.LoadShell(t)
+	r := dockertest.NewRegistry(t, e)
+	ours := r.Push(t, "ours:1", dockertest.Heavier(t, dockertest.ShellImage(t), 1<<10, 21))
+	theirs := r.Push(t, "theirs:1", dockertest.Heavier(t, dockertest.ShellImage(t), 1<<10, 22))
+	p := newPlace(t, e.Address())
+	must(t, p.opts.Engine.Pull(t.Context(), theirs, func(docker.Progress) {}))
+	d := p.daemon(t)
+	d.Want([]string{ours, theirs, dockertest.Shell})
+	for _, ref := range []string{ours, theirs, dockertest.Shell} {
+		d.awaitImage(ref, "is there", ready)
+	}
+	s := sh("sleep 1000")
+	s.Image = ours
+	tk := d.run(1, s)
+	d.running(tk)
+	d.stop()
+	d = p.daemon(t) // which knows of no task
+	poll(t, "the engine", func() bool { return d.Down() == "" })
+	for _, c := range []struct {
+		name   string
+		needed []string
+		dry    bool
+		kept   string
+	}{
+		{"needed", []string{ours}, false, "a task needs it"},
+		{"in use", nil, false, "a container uses it"},
+		{"dry", nil, true, ""},
+		{"free", nil, false, ""},
+	} {
+		if c.name == "dry" {
+			must(t, p.opts.Engine.Remove(t.Context(), nameOf(p.opts.QueueID, tk.Ref())))
+		}
+		got, err := d.Prune(t.Context(), c.needed, c.dry)
+		if err != nil || len(got) != 1 || got[0].Image != ours || got[0].Kept != c.kept || got[0].Bytes == 0 {
+			t.Errorf("%s: %+v, %v", c.name, got, err)
+		}
+		_, err = p.opts.Engine.Image(t.Context(), ours)
+		if gone := errors.Is(err, docker.ErrNoImage); gone != (c.name == "free") {
+			t.Errorf("%s: it is gone: %v, %v", c.name, gone, err)
+		}
+	}
+	for _, ref := range []string{theirs, dockertest.Shell} {
+		if _, err := p.opts.Engine.Image(t.Context(), ref); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, err := d.Prune(t.Context(), nil, false); err != nil || len(got) != 0 {
+		t.Errorf("once more: %+v, %v", got, err)
 	}
 }

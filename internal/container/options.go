@@ -98,6 +98,7 @@ type Files interface {
 type Images interface {
 	Image(ctx context.Context, ref string) (docker.Image, error)
 	Pull(ctx context.Context, ref string, progress func(docker.Progress)) error
+	RemoveImage(ctx context.Context, ref string) error
 }
 
 // fill checks the options and sets the defaults.

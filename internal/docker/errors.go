@@ -104,11 +104,12 @@ func (c *Client) fail(doing, what string, err error) error {
 
 // What was being done, where the meaning of a status depends on it.
 const (
-	doingCreate = "create container"
-	doingStart  = "start container"
-	doingKill   = "signal container"
-	doingPull   = "pull image"
-	doingImage  = "look at image"
+	doingCreate  = "create container"
+	doingStart   = "start container"
+	doingKill    = "signal container"
+	doingPull    = "pull image"
+	doingImage   = "look at image"
+	doingUnimage = "remove image"
 )
 
 // kindOf sorts an error by its type, and by its text where that says more.
@@ -150,7 +151,7 @@ func isNet(err error) bool {
 
 func notFound(doing string) error {
 	switch doing {
-	case doingCreate, doingPull, doingImage:
+	case doingCreate, doingPull, doingImage, doingUnimage:
 		return ErrNoImage
 	default:
 		return ErrNoContainer

@@ -35,6 +35,15 @@ func (c *Client) Image(ctx context.Context, ref string) (Image, error) {
 	return out, nil
 }
 
+// RemoveImage takes a name from an image, and removes the image if that was its last. The
+// error matches ErrConflict when a container uses it.
+func (c *Client) RemoveImage(ctx context.Context, ref string) error {
+	if _, err := c.api.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true}); err != nil {
+		return c.fail(doingUnimage, ref, err)
+	}
+	return nil
+}
+
 // CheckImage says what is wrong with the name of an image; it matches ErrInvalid.
 func CheckImage(ref string) error {
 	if _, err := reference.ParseAnyReference(ref); err != nil {

@@ -4272,6 +4272,155 @@ func (x *NeededImage) GetDetail() string {
 	return ""
 }
 
+type PruneImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // only say what would be done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneImagesRequest) Reset() {
+	*x = PruneImagesRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneImagesRequest) ProtoMessage() {}
+
+func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
+func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *PruneImagesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type PruneImagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Images        []*PrunedImage         `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"` // in order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneImagesResponse) Reset() {
+	*x = PruneImagesResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneImagesResponse) ProtoMessage() {}
+
+func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
+func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *PruneImagesResponse) GetImages() []*PrunedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// PrunedImage is an image that was fetched for tasks of this queue.
+type PrunedImage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"` // that it takes, those that it shares with others included
+	Kept          string                 `protobuf:"bytes,3,opt,name=kept,proto3" json:"kept,omitempty"`    // why it is still there; empty: it was removed, or would be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrunedImage) Reset() {
+	*x = PrunedImage{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrunedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrunedImage) ProtoMessage() {}
+
+func (x *PrunedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrunedImage.ProtoReflect.Descriptor instead.
+func (*PrunedImage) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *PrunedImage) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *PrunedImage) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PrunedImage) GetKept() string {
+	if x != nil {
+		return x.Kept
+	}
+	return ""
+}
+
 type ListGPUsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4280,7 +4429,7 @@ type ListGPUsRequest struct {
 
 func (x *ListGPUsRequest) Reset() {
 	*x = ListGPUsRequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4292,7 +4441,7 @@ func (x *ListGPUsRequest) String() string {
 func (*ListGPUsRequest) ProtoMessage() {}
 
 func (x *ListGPUsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[61]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4305,7 +4454,7 @@ func (x *ListGPUsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGPUsRequest.ProtoReflect.Descriptor instead.
 func (*ListGPUsRequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{61}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{64}
 }
 
 type ListGPUsResponse struct {
@@ -4321,7 +4470,7 @@ type ListGPUsResponse struct {
 
 func (x *ListGPUsResponse) Reset() {
 	*x = ListGPUsResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4333,7 +4482,7 @@ func (x *ListGPUsResponse) String() string {
 func (*ListGPUsResponse) ProtoMessage() {}
 
 func (x *ListGPUsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[62]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4346,7 +4495,7 @@ func (x *ListGPUsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGPUsResponse.ProtoReflect.Descriptor instead.
 func (*ListGPUsResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{62}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListGPUsResponse) GetGpus() []*GPUStatus {
@@ -4419,7 +4568,7 @@ type GPUStatus struct {
 
 func (x *GPUStatus) Reset() {
 	*x = GPUStatus{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4431,7 +4580,7 @@ func (x *GPUStatus) String() string {
 func (*GPUStatus) ProtoMessage() {}
 
 func (x *GPUStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[63]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4444,7 +4593,7 @@ func (x *GPUStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUStatus.ProtoReflect.Descriptor instead.
 func (*GPUStatus) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{63}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GPUStatus) GetId() string {
@@ -4621,7 +4770,7 @@ type GPUProcess struct {
 
 func (x *GPUProcess) Reset() {
 	*x = GPUProcess{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4782,7 @@ func (x *GPUProcess) String() string {
 func (*GPUProcess) ProtoMessage() {}
 
 func (x *GPUProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[64]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4795,7 @@ func (x *GPUProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUProcess.ProtoReflect.Descriptor instead.
 func (*GPUProcess) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{64}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GPUProcess) GetPid() int32 {
@@ -4694,7 +4843,7 @@ type DrainGPURequest struct {
 
 func (x *DrainGPURequest) Reset() {
 	*x = DrainGPURequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4706,7 +4855,7 @@ func (x *DrainGPURequest) String() string {
 func (*DrainGPURequest) ProtoMessage() {}
 
 func (x *DrainGPURequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[65]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4719,7 +4868,7 @@ func (x *DrainGPURequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainGPURequest.ProtoReflect.Descriptor instead.
 func (*DrainGPURequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{65}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DrainGPURequest) GetId() string {
@@ -4745,7 +4894,7 @@ type DrainGPUResponse struct {
 
 func (x *DrainGPUResponse) Reset() {
 	*x = DrainGPUResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +4906,7 @@ func (x *DrainGPUResponse) String() string {
 func (*DrainGPUResponse) ProtoMessage() {}
 
 func (x *DrainGPUResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[66]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +4919,7 @@ func (x *DrainGPUResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainGPUResponse.ProtoReflect.Descriptor instead.
 func (*DrainGPUResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{66}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DrainGPUResponse) GetGpu() *GPUStatus {
@@ -4789,7 +4938,7 @@ type ResumeGPURequest struct {
 
 func (x *ResumeGPURequest) Reset() {
 	*x = ResumeGPURequest{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[67]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4801,7 +4950,7 @@ func (x *ResumeGPURequest) String() string {
 func (*ResumeGPURequest) ProtoMessage() {}
 
 func (x *ResumeGPURequest) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[67]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4814,7 +4963,7 @@ func (x *ResumeGPURequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeGPURequest.ProtoReflect.Descriptor instead.
 func (*ResumeGPURequest) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{67}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ResumeGPURequest) GetId() string {
@@ -4833,7 +4982,7 @@ type ResumeGPUResponse struct {
 
 func (x *ResumeGPUResponse) Reset() {
 	*x = ResumeGPUResponse{}
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[68]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4845,7 +4994,7 @@ func (x *ResumeGPUResponse) String() string {
 func (*ResumeGPUResponse) ProtoMessage() {}
 
 func (x *ResumeGPUResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[68]
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4858,7 +5007,7 @@ func (x *ResumeGPUResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeGPUResponse.ProtoReflect.Descriptor instead.
 func (*ResumeGPUResponse) Descriptor() ([]byte, []int) {
-	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{68}
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ResumeGPUResponse) GetGpu() *GPUStatus {
@@ -5250,7 +5399,15 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\vNeededImage\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x11\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"-\n" +
+	"\x12PruneImagesRequest\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"K\n" +
+	"\x13PruneImagesResponse\x124\n" +
+	"\x06images\x18\x01 \x03(\v2\x1c.orchestrator.v1.PrunedImageR\x06images\"M\n" +
+	"\vPrunedImage\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\tR\x04kept\"\x11\n" +
 	"\x0fListGPUsRequest\"\x97\x01\n" +
 	"\x10ListGPUsResponse\x12.\n" +
 	"\x04gpus\x18\x01 \x03(\v2\x1a.orchestrator.v1.GPUStatusR\x04gpus\x12\x12\n" +
@@ -5311,7 +5468,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x10ResumeGPURequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
 	"\x11ResumeGPUResponse\x12,\n" +
-	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu2\xaf\x13\n" +
+	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu2\x89\x14\n" +
 	"\x13OrchestratorService\x12U\n" +
 	"\n" +
 	"SubmitTask\x12\".orchestrator.v1.SubmitTaskRequest\x1a#.orchestrator.v1.SubmitTaskResponse\x12]\n" +
@@ -5342,7 +5499,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\vResumeClass\x12#.orchestrator.v1.ResumeClassRequest\x1a$.orchestrator.v1.ResumeClassResponse\x12S\n" +
 	"\rGetQueueStats\x12%.orchestrator.v1.GetQueueStatsRequest\x1a\x1b.orchestrator.v1.QueueStats\x12U\n" +
 	"\n" +
-	"ListImages\x12\".orchestrator.v1.ListImagesRequest\x1a#.orchestrator.v1.ListImagesResponse\x12W\n" +
+	"ListImages\x12\".orchestrator.v1.ListImagesRequest\x1a#.orchestrator.v1.ListImagesResponse\x12X\n" +
+	"\vPruneImages\x12#.orchestrator.v1.PruneImagesRequest\x1a$.orchestrator.v1.PruneImagesResponse\x12W\n" +
 	"\vBackupQueue\x12#.orchestrator.v1.BackupQueueRequest\x1a!.orchestrator.v1.BackupQueueChunk0\x01\x12O\n" +
 	"\bListGPUs\x12 .orchestrator.v1.ListGPUsRequest\x1a!.orchestrator.v1.ListGPUsResponse\x12O\n" +
 	"\bDrainGPU\x12 .orchestrator.v1.DrainGPURequest\x1a!.orchestrator.v1.DrainGPUResponse\x12R\n" +
@@ -5360,7 +5518,7 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
@@ -5423,27 +5581,30 @@ var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*ListImagesRequest)(nil),           // 58: orchestrator.v1.ListImagesRequest
 	(*ListImagesResponse)(nil),          // 59: orchestrator.v1.ListImagesResponse
 	(*NeededImage)(nil),                 // 60: orchestrator.v1.NeededImage
-	(*ListGPUsRequest)(nil),             // 61: orchestrator.v1.ListGPUsRequest
-	(*ListGPUsResponse)(nil),            // 62: orchestrator.v1.ListGPUsResponse
-	(*GPUStatus)(nil),                   // 63: orchestrator.v1.GPUStatus
-	(*GPUProcess)(nil),                  // 64: orchestrator.v1.GPUProcess
-	(*DrainGPURequest)(nil),             // 65: orchestrator.v1.DrainGPURequest
-	(*DrainGPUResponse)(nil),            // 66: orchestrator.v1.DrainGPUResponse
-	(*ResumeGPURequest)(nil),            // 67: orchestrator.v1.ResumeGPURequest
-	(*ResumeGPUResponse)(nil),           // 68: orchestrator.v1.ResumeGPUResponse
-	nil,                                 // 69: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 70: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 71: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 72: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 73: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 74: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 75: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 76: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 77: orchestrator.v1.ClassStatus.StatesEntry
-	nil,                                 // 78: orchestrator.v1.ClassStats.StatesEntry
+	(*PruneImagesRequest)(nil),          // 61: orchestrator.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),         // 62: orchestrator.v1.PruneImagesResponse
+	(*PrunedImage)(nil),                 // 63: orchestrator.v1.PrunedImage
+	(*ListGPUsRequest)(nil),             // 64: orchestrator.v1.ListGPUsRequest
+	(*ListGPUsResponse)(nil),            // 65: orchestrator.v1.ListGPUsResponse
+	(*GPUStatus)(nil),                   // 66: orchestrator.v1.GPUStatus
+	(*GPUProcess)(nil),                  // 67: orchestrator.v1.GPUProcess
+	(*DrainGPURequest)(nil),             // 68: orchestrator.v1.DrainGPURequest
+	(*DrainGPUResponse)(nil),            // 69: orchestrator.v1.DrainGPUResponse
+	(*ResumeGPURequest)(nil),            // 70: orchestrator.v1.ResumeGPURequest
+	(*ResumeGPUResponse)(nil),           // 71: orchestrator.v1.ResumeGPUResponse
+	nil,                                 // 72: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 73: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 74: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 75: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 76: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 77: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 78: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 79: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 80: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 81: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	69, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	72, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
 	3,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
 	4,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
@@ -5453,15 +5614,15 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	0,  // 7: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
 	10, // 8: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
 	5,  // 9: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
-	70, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	71, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	72, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	73, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	74, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	75, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	76, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	73, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	74, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	75, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	76, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	77, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	78, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	79, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
 	27, // 17: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	77, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	80, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
 	30, // 19: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
 	32, // 20: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
 	1,  // 21: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
@@ -5476,74 +5637,77 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	54, // 30: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
 	54, // 31: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
 	54, // 32: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
-	78, // 33: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	81, // 33: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
 	55, // 34: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
 	60, // 35: orchestrator.v1.ListImagesResponse.images:type_name -> orchestrator.v1.NeededImage
-	63, // 36: orchestrator.v1.ListGPUsResponse.gpus:type_name -> orchestrator.v1.GPUStatus
-	64, // 37: orchestrator.v1.GPUStatus.processes:type_name -> orchestrator.v1.GPUProcess
-	63, // 38: orchestrator.v1.DrainGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
-	63, // 39: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
-	0,  // 40: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	11, // 41: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	13, // 42: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	15, // 43: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	17, // 44: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	19, // 45: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	21, // 46: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	23, // 47: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	25, // 48: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	6,  // 49: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	8,  // 50: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	28, // 51: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	33, // 52: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
-	35, // 53: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	37, // 54: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	38, // 55: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	40, // 56: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	42, // 57: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
-	44, // 58: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	46, // 59: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	48, // 60: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	50, // 61: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	52, // 62: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	58, // 63: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
-	56, // 64: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
-	61, // 65: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
-	65, // 66: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
-	67, // 67: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
-	5,  // 68: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	12, // 69: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	14, // 70: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	16, // 71: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	18, // 72: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	20, // 73: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	22, // 74: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	24, // 75: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	26, // 76: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	7,  // 77: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	9,  // 78: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	29, // 79: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	34, // 80: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
-	36, // 81: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	29, // 82: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	39, // 83: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	41, // 84: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	43, // 85: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
-	45, // 86: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	47, // 87: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	49, // 88: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	51, // 89: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	53, // 90: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	59, // 91: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
-	57, // 92: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
-	62, // 93: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
-	66, // 94: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
-	68, // 95: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
-	68, // [68:96] is the sub-list for method output_type
-	40, // [40:68] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	63, // 36: orchestrator.v1.PruneImagesResponse.images:type_name -> orchestrator.v1.PrunedImage
+	66, // 37: orchestrator.v1.ListGPUsResponse.gpus:type_name -> orchestrator.v1.GPUStatus
+	67, // 38: orchestrator.v1.GPUStatus.processes:type_name -> orchestrator.v1.GPUProcess
+	66, // 39: orchestrator.v1.DrainGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
+	66, // 40: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
+	0,  // 41: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	11, // 42: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	13, // 43: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	15, // 44: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	17, // 45: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	19, // 46: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	21, // 47: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	23, // 48: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	25, // 49: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	6,  // 50: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	8,  // 51: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	28, // 52: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	33, // 53: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
+	35, // 54: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	37, // 55: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	38, // 56: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	40, // 57: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	42, // 58: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	44, // 59: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	46, // 60: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	48, // 61: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	50, // 62: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	52, // 63: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	58, // 64: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
+	61, // 65: orchestrator.v1.OrchestratorService.PruneImages:input_type -> orchestrator.v1.PruneImagesRequest
+	56, // 66: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	64, // 67: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
+	68, // 68: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
+	70, // 69: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
+	5,  // 70: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	12, // 71: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	14, // 72: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	16, // 73: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	18, // 74: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	20, // 75: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	22, // 76: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	24, // 77: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	26, // 78: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	7,  // 79: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	9,  // 80: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	29, // 81: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	34, // 82: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
+	36, // 83: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	29, // 84: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	39, // 85: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	41, // 86: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	43, // 87: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	45, // 88: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	47, // 89: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	49, // 90: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	51, // 91: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	53, // 92: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	59, // 93: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
+	62, // 94: orchestrator.v1.OrchestratorService.PruneImages:output_type -> orchestrator.v1.PruneImagesResponse
+	57, // 95: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	65, // 96: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
+	69, // 97: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
+	71, // 98: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
+	70, // [70:99] is the sub-list for method output_type
+	41, // [41:70] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -5551,15 +5715,15 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 	if File_orchestrator_v1_orchestrator_proto != nil {
 		return
 	}
-	file_orchestrator_v1_orchestrator_proto_msgTypes[63].OneofWrappers = []any{}
-	file_orchestrator_v1_orchestrator_proto_msgTypes[64].OneofWrappers = []any{}
+	file_orchestrator_v1_orchestrator_proto_msgTypes[66].OneofWrappers = []any{}
+	file_orchestrator_v1_orchestrator_proto_msgTypes[67].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   79,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

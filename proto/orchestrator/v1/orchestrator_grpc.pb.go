@@ -48,6 +48,7 @@ const (
 	OrchestratorService_ResumeClass_FullMethodName          = "/orchestrator.v1.OrchestratorService/ResumeClass"
 	OrchestratorService_GetQueueStats_FullMethodName        = "/orchestrator.v1.OrchestratorService/GetQueueStats"
 	OrchestratorService_ListImages_FullMethodName           = "/orchestrator.v1.OrchestratorService/ListImages"
+	OrchestratorService_PruneImages_FullMethodName          = "/orchestrator.v1.OrchestratorService/PruneImages"
 	OrchestratorService_BackupQueue_FullMethodName          = "/orchestrator.v1.OrchestratorService/BackupQueue"
 	OrchestratorService_ListGPUs_FullMethodName             = "/orchestrator.v1.OrchestratorService/ListGPUs"
 	OrchestratorService_DrainGPU_FullMethodName             = "/orchestrator.v1.OrchestratorService/DrainGPU"
@@ -133,6 +134,10 @@ type OrchestratorServiceClient interface {
 	GetQueueStats(ctx context.Context, in *GetQueueStatsRequest, opts ...grpc.CallOption) (*QueueStats, error)
 	// ListImages lists the container images that tasks in the line need, and how each is.
 	ListImages(ctx context.Context, in *ListImagesRequest, opts ...grpc.CallOption) (*ListImagesResponse, error)
+	// PruneImages removes the container images that were fetched for tasks of this queue and
+	// that no task needs. Images that were there before, and those that a container uses, are
+	// not touched. Sent again, it does what is left.
+	PruneImages(ctx context.Context, in *PruneImagesRequest, opts ...grpc.CallOption) (*PruneImagesResponse, error)
 	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
 	// queue is in use. The copy is whole once a chunk with done has come.
 	BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error)
@@ -433,6 +438,16 @@ func (c *orchestratorServiceClient) ListImages(ctx context.Context, in *ListImag
 	return out, nil
 }
 
+func (c *orchestratorServiceClient) PruneImages(ctx context.Context, in *PruneImagesRequest, opts ...grpc.CallOption) (*PruneImagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneImagesResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_PruneImages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *orchestratorServiceClient) BackupQueue(ctx context.Context, in *BackupQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupQueueChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &OrchestratorService_ServiceDesc.Streams[5], OrchestratorService_BackupQueue_FullMethodName, cOpts...)
@@ -561,6 +576,10 @@ type OrchestratorServiceServer interface {
 	GetQueueStats(context.Context, *GetQueueStatsRequest) (*QueueStats, error)
 	// ListImages lists the container images that tasks in the line need, and how each is.
 	ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error)
+	// PruneImages removes the container images that were fetched for tasks of this queue and
+	// that no task needs. Images that were there before, and those that a container uses, are
+	// not touched. Sent again, it does what is left.
+	PruneImages(context.Context, *PruneImagesRequest) (*PruneImagesResponse, error)
 	// BackupQueue sends a copy of the queue's database as it is at one moment, while the
 	// queue is in use. The copy is whole once a chunk with done has come.
 	BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error
@@ -653,6 +672,9 @@ func (UnimplementedOrchestratorServiceServer) GetQueueStats(context.Context, *Ge
 }
 func (UnimplementedOrchestratorServiceServer) ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListImages not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) PruneImages(context.Context, *PruneImagesRequest) (*PruneImagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PruneImages not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) BackupQueue(*BackupQueueRequest, grpc.ServerStreamingServer[BackupQueueChunk]) error {
 	return status.Error(codes.Unimplemented, "method BackupQueue not implemented")
@@ -1080,6 +1102,24 @@ func _OrchestratorService_ListImages_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrchestratorService_PruneImages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneImagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).PruneImages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_PruneImages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).PruneImages(ctx, req.(*PruneImagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OrchestratorService_BackupQueue_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BackupQueueRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1227,6 +1267,10 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListImages",
 			Handler:    _OrchestratorService_ListImages_Handler,
+		},
+		{
+			MethodName: "PruneImages",
+			Handler:    _OrchestratorService_PruneImages_Handler,
 		},
 		{
 			MethodName: "ListGPUs",
