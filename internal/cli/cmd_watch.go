@@ -192,7 +192,8 @@ func (s *session) redraw(ctx context.Context, cl *client, sel selection, frame *
 			if err != nil && !frame.stale {
 				return err
 			}
-			dirty = frame.stale // look again in a moment; the events end if it stays away
+			// Look again in a moment: the events end if it stays away, and tell nothing of images.
+			dirty = frame.stale || frame.fetching()
 		}
 		s.draw(frame)
 		select {
@@ -202,7 +203,6 @@ func (s *session) redraw(ctx context.Context, cl *client, sel selection, frame *
 			ended <- err
 			return err
 		case <-age.C:
-			dirty = frame.fetching() // which no event tells of
 			continue
 		case <-changed:
 			dirty = true
