@@ -21,6 +21,7 @@ type half struct {
 	createdAt time.Time // when the engine was first asked to make the container
 	made      bool      // it was made for us, and not found
 	asked     bool      // the engine was asked to start it
+	code      int       // why it could not, as an exit code; 0 = it was not said
 	killed    int       // processes of it that the engine did not know of
 	until     time.Time // how long to look for more of them
 }

@@ -258,6 +258,7 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 func (r *run) ready(ctx context.Context, t task.Task, c docker.Container, stop bool) (wait time.Duration, done, again bool) {
 	r.begun = true
 	r.tellLaunched(c.ID)
+	c.ExitCode = cmp.Or(c.ExitCode, r.half.code) // Podman says it in its answer alone
 	if c.Trouble != "" || c.ExitCode != 0 {
 		return 0, r.couldNotStart(t, c), false
 	}
@@ -311,7 +312,13 @@ func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) 
 	case errors.Is(err, docker.ErrUnsent):
 		r.half.asked = before
 		return lookAgain, false, false
-	case err == nil, errors.Is(err, docker.ErrNoContainer), errors.Is(err, docker.ErrNoProgram), errors.Is(err, docker.ErrNotExecutable):
+	case errors.Is(err, docker.ErrNoProgram):
+		r.half.code = 127
+		return 0, false, true
+	case errors.Is(err, docker.ErrNotExecutable):
+		r.half.code = 126
+		return 0, false, true
+	case err == nil, errors.Is(err, docker.ErrNoContainer):
 		return 0, false, true // the container itself says more
 	case away(err):
 		return lookAgain, false, false
