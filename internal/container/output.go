@@ -49,8 +49,15 @@ type output struct {
 	cap   int64
 	cutAt int64 // the size at which the middle is cut out
 
+	// polled says that the stream of the engine repeated itself, and what is new is asked
+	// for instead.
+	polled bool
+	ended  chan struct{} // closed when the container has ended
+
 	// Of one read.
 	skip    int64
+	follows bool
+	latest  [2]time.Time    // of an entry, by stream
 	seconds map[int64]int64 // entries of each second that is not too long ago
 	newest  int64
 	buf     []byte
@@ -78,7 +85,7 @@ func (r *run) openOutput() (*output, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the position of output: %w", err), f.Close())
 	}
-	o := &output{r: r, file: f, note: note, cap: r.b.opts.LogCap}
+	o := &output{r: r, file: f, note: note, ended: make(chan struct{}), cap: r.b.opts.LogCap}
 	o.cutAt = o.cap + o.cap/4
 	var p position
 	b := make([]byte, 63)
@@ -107,15 +114,23 @@ func (r *run) follow(ctx context.Context) {
 	ctx, o.cancel = context.WithCancel(ctx)
 	o.follower.Go(func() {
 		for ctx.Err() == nil {
-			err := o.read(ctx, true)
-			if err == nil {
+			err := o.read(ctx, !o.polled)
+			switch {
+			case errors.Is(err, errRepeated):
+				o.polled = true
+			case err == nil && !o.polled:
 				return
 			}
-			if !away(err) && !errors.Is(err, docker.ErrNoContainer) {
+			if err != nil && !o.polled && !away(err) && !errors.Is(err, docker.ErrNoContainer) {
 				r.b.opts.Logger.Warn("the output of a container cannot be followed; will try again", "task", r.ref.Seq, "error", err)
 			}
 			select {
 			case <-ctx.Done():
+			case <-o.ended:
+				if o.polled {
+					return // what is left is read by who has noticed the end
+				}
+				<-time.After(outputPause)
 			case <-time.After(outputPause):
 			}
 		}
@@ -133,6 +148,7 @@ func (r *run) finishOutput(ctx context.Context) (int64, error) {
 	}
 	o := r.output
 	if o.cancel != nil {
+		o.closeEnded()
 		// The stream ends with the container; what it has not brought, the read below does.
 		late := time.AfterFunc(outputPatience, o.cancel)
 		o.follower.Wait()
@@ -159,10 +175,25 @@ func (r *run) closeOutput() {
 	}
 }
 
+// closeEnded tells who follows that there will be no more.
+func (o *output) closeEnded() {
+	select {
+	case <-o.ended:
+	default:
+		close(o.ended)
+	}
+}
+
+// errRepeated: engines before 24 that follow an output over the beginning of a new file
+// may give the last one once more. Within one stream times do not go back otherwise.
+// What is asked for without following comes once, and in order.
+var errRepeated = errors.New("the engine repeats itself")
+
 // read reads from the position on.
 func (o *output) read(ctx context.Context, follow bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.follows, o.latest = follow, [2]time.Time{}
 	o.skip, o.seconds, o.newest, o.buf, o.entries = o.pos.Skip, map[int64]int64{}, 0, o.buf[:0], 0
 	opts := docker.LogOptions{Follow: follow}
 	if o.pos.Since > 0 {
@@ -174,6 +205,14 @@ func (o *output) read(ctx context.Context, follow bool) error {
 
 // take takes one entry.
 func (o *output) take(e docker.Entry) error {
+	latest := &o.latest[0]
+	if e.Stderr {
+		latest = &o.latest[1]
+	}
+	if o.follows && e.At.Before(*latest) {
+		return errRepeated
+	}
+	*latest = e.At
 	sec := e.At.Unix()
 	o.seconds[sec]++
 	o.newest = max(o.newest, sec)
