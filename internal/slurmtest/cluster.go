@@ -161,6 +161,9 @@ func (c *Cluster) Kill(part string) error { return c.do("stop", part) }
 // Revive starts a part again.
 func (c *Cluster) Revive(part string) error { return c.do("start", part) }
 
+// Dir is its folder.
+func (c *Cluster) Dir() string { return c.dir }
+
 // Conf is what SLURM_CONF has to be to reach it.
 func (c *Cluster) Conf() string { return filepath.Join(c.dir, "slurm.conf") }
 
