@@ -163,6 +163,10 @@ bench-gpu: toolcheck-build ## 10,000 waiting GPU tasks over 16 GPUs planned; a s
 	go test -run '^$$' -bench '^BenchmarkGPUPlan$$' ./internal/scheduler
 	go test -run '^$$' -bench '^Benchmark(Plan|Snapshot|Largest)$$' ./gpu
 
+.PHONY: bench-slurm
+bench-slurm: toolcheck-build setup-tests ## How soon the end of a Slurm job is noticed, with a hundred running
+	go test -run '^$$' -benchtime 1x -timeout 20m -bench '^BenchmarkNoticed$$' ./slurm
+
 # How long the load lasts.
 LOAD_SECONDS ?= 60
 

@@ -218,9 +218,8 @@ func TestNodeDies(t *testing.T) {
 	d := p.daemon(t)
 	ref := d.launch(1, sh("sleep 600"))
 	d.running(ref)
-	node := ""
 	d.mu.Lock()
-	node = d.jobs[ref].record.Node
+	node := d.jobs[ref].record.Node
 	d.mu.Unlock()
 	if err := c.Kill(node); err != nil {
 		t.Fatal(err)
