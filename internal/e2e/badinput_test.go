@@ -51,7 +51,7 @@ func TestBadSubmissions(t *testing.T) {
 		{append(env, "--", "true"), "", exitRefused, []string{"environment", "524288"}},
 		{[]string{"submit", "--env", "DSPY_TASK_ID=x", "--", "true"}, "", exitRefused, []string{"DSPY_TASK_ID", "scheduler"}},
 		{[]string{"submit", "--class", "quantum", "--", "true"}, "", exitUsage, []string{"quantum", "cpu_short"}},
-		{[]string{"submit", "--class", "gpu_short", "--", "true"}, "", exitRefused, []string{"needs 1 GPU", "driver"}},
+		{[]string{"submit", "--class", "gpu_short", "--", "true"}, "", exitRefused, []string{"needs 1 GPU, and "}},
 		{[]string{"submit", "--after", "nobody", "--", "true"}, "", exitRefused, []string{"nobody"}},
 		{[]string{"submit", "--id", "me", "--after", "me", "--", "true"}, "", exitRefused, []string{"me", "itself"}},
 		{[]string{"submit", "--retries", "-1", "--", "true"}, "", exitUsage, []string{"retries"}},
