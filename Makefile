@@ -92,6 +92,10 @@ demo: build ## Show what it does, on this machine, in a folder of its own
 demo-gpu: build ## Show the scheduling of GPUs, on a machine with or without: the GPUs are pretended
 	scripts/demo-gpu
 
+.PHONY: demo-slurm
+demo-slurm: build setup-tests ## Show tasks as Slurm jobs, on a cluster that is made for it on this machine
+	scripts/demo-slurm
+
 ##@ Test
 
 .PHONY: test
