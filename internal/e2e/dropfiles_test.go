@@ -74,7 +74,7 @@ func TestDropFilesOfAnotherProgram(t *testing.T) {
 	w.eventually(4*time.Minute, "all files have their fate", func() bool { return len(pending()) == 0 && len(taken()) == 0 })
 	w.endDaemon()
 
-	submitted := w.submittedOnce()
+	submitted, outcomes := w.submittedOnce(), w.outcomes()
 	for _, f := range made {
 		isTask := f.fate == "task"
 		done, rejected := exists(filepath.Join(w.queueDir, "done", f.name+".json")), lexists(filepath.Join(w.queueDir, "rejected", f.name+".json"))
@@ -83,7 +83,7 @@ func TestDropFilesOfAnotherProgram(t *testing.T) {
 			t.Errorf("%s (%s): done %v, rejected %v, explained %v, a task %v", f.name, f.kind, done, rejected, explained, submitted[f.name])
 		}
 		if isTask {
-			w.outcomeOf(f.name)
+			w.wentWell(outcomes, f.name)
 		}
 		delete(submitted, f.name)
 	}

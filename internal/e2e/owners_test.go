@@ -124,27 +124,41 @@ func (w *world) drop(id string) string {
 	return id
 }
 
-// outcomeOf fails the test unless the outcome of a dropped task says that it went well.
-func (w *world) outcomeOf(id string) {
+// outcomes are those of dropped tasks, by id: "" for one that went well, else what is said.
+func (w *world) outcomes() map[string]string {
 	w.Helper()
 	files, err := filepath.Glob(filepath.Join(w.queueDir, "done", "*.json"))
 	if err != nil {
 		w.Fatal(err)
 	}
+	all := make(map[string]string, len(files))
 	for _, f := range files {
 		var done struct{ ID, Status, Error string }
 		b, err := os.ReadFile(f)
 		if err = errors.Join(err, json.Unmarshal(b, &done)); err != nil {
 			w.Fatal(err)
 		}
-		if done.ID == id {
-			if done.Status != task.WireCompleted {
-				w.Errorf("%s is %s: %s", id, done.Status, done.Error)
-			}
-			return
+		if all[done.ID] = ""; done.Status != task.WireCompleted {
+			all[done.ID] = done.Status + ": " + done.Error
 		}
 	}
-	w.Errorf("%s has no outcome", id)
+	return all
+}
+
+// outcomeOf fails the test unless the outcome of a dropped task says that it went well.
+func (w *world) outcomeOf(id string) {
+	w.Helper()
+	w.wentWell(w.outcomes(), id)
+}
+
+func (w *world) wentWell(outcomes map[string]string, id string) {
+	w.Helper()
+	switch said, there := outcomes[id]; {
+	case !there:
+		w.Errorf("%s has no outcome", id)
+	case said != "":
+		w.Errorf("%s is %s", id, said)
+	}
 }
 
 // checkOwners looks at the fencing numbers in the event log: a former owner that wrote
