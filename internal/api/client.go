@@ -130,6 +130,13 @@ func (d *socketDialer) lastError() error {
 	return d.last
 }
 
+// failed notes why the last attempt to connect failed.
+func (d *socketDialer) failed(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = err
+}
+
 // server returns the process that the newest connection is to.
 func (d *socketDialer) server() int32 {
 	d.mu.Lock()
@@ -140,7 +147,7 @@ func (d *socketDialer) server() int32 {
 func (d *socketDialer) options() []grpc.DialOption {
 	route := []grpc.DialOption{grpc.WithTransportCredentials(peerCreds{doors: doors{"unix": d.door}}), grpc.WithAuthority("localhost")}
 	if d.tcp != nil {
-		route = d.tcp.options()
+		route = d.tcp.options(d.failed)
 	}
 	return append(route,
 		grpc.WithContextDialer(d.dial),

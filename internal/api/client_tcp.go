@@ -63,15 +63,16 @@ func (r *tcpRoute) connect(ctx context.Context, t Target) (net.Conn, error) {
 	return conn, err
 }
 
-// options are those of gRPC that depend on the route.
-func (r *tcpRoute) options() []grpc.DialOption {
+// options are those of gRPC that depend on the route. failed is told why a handshake failed,
+// of which gRPC makes a text.
+func (r *tcpRoute) options(failed func(error)) []grpc.DialOption {
 	if !r.tls {
 		// The dialer has made sure who listens, and the kernel carries the bytes.
 		ours := func(net.Conn) (Peer, error) { return Peer{UID: uint32(os.Geteuid()), Via: viaTCP}, nil }
 		return []grpc.DialOption{grpc.WithTransportCredentials(peerCreds{doors: doors{"tcp": ours}}), grpc.WithAuthority("localhost")}
 	}
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(r.cert.ClientTLS())),
+		grpc.WithTransportCredentials(tellingCreds{TransportCredentials: credentials.NewTLS(r.cert.ClientTLS()), addr: r.addr, failed: failed}),
 		grpc.WithPerRPCCredentials(access.CallCreds{Token: r.token}),
 		grpc.WithAuthority(r.addr),
 	}
@@ -82,4 +83,27 @@ func (r *tcpRoute) close() error {
 		return nil
 	}
 	return r.owners.Close()
+}
+
+// tellingCreds are TLS's, and say why a handshake failed.
+type tellingCreds struct {
+	credentials.TransportCredentials
+	addr   string
+	failed func(error)
+}
+
+// ClientHandshake does the handshake.
+func (c tellingCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		c.failed(task.Errorf(task.CodeUnavailable,
+			"no TLS connection to %s: %w; is its address one that was given to access tls, and cert.pem the one that the daemon there has now? (docs/other-hosts.md)", c.addr, err))
+	}
+	return conn, info, err
+}
+
+// Clone copies them.
+func (c tellingCreds) Clone() credentials.TransportCredentials {
+	c.TransportCredentials = c.TransportCredentials.Clone()
+	return c
 }

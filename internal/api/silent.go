@@ -44,6 +44,10 @@ func (d *socketDialer) greet(ctx context.Context, cc *grpc.ClientConn) error {
 			if pid := d.server(); isStopped(processState(pid)) {
 				return silence(pid)
 			}
+			if d.tcp != nil {
+				return task.Errorf(task.CodeUnavailable,
+					"the daemon at %s closed the connection; it may be stopping: try again. Or that port wants TLS, which is not spoken on loopback: call it by a name or address that was given to access tls", d.tcp.addr)
+			}
 			return task.Errorf(task.CodeUnavailable, "the daemon closed the connection; it may be stopping: try again")
 		default:
 			if cc.WaitForStateChange(late, state) {

@@ -45,6 +45,9 @@ func dial(ctx context.Context, cfg config.Config, raw bool) (*client, error) {
 		if err != nil {
 			return nil, err
 		}
+		if have.cert == nil {
+			return nil, noSecrets(cfg)
+		}
 		target.Cert, target.Token = have.cert, have.token
 	}
 	c, err := api.Dial(ctx, target)
@@ -56,6 +59,18 @@ func dial(ctx context.Context, cfg config.Config, raw bool) (*client, error) {
 		cl.where = target.Addr
 	}
 	return cl, nil
+}
+
+// noSecrets says what a client lacks for an address beyond loopback. They are the daemon's:
+// making some here would be of no use.
+func noSecrets(cfg config.Config) error {
+	dir := cfg.AccessDir()
+	if dir == "" {
+		dir = "a folder that access.dir names"
+	}
+	return task.Errorf(task.CodeInvalid,
+		"%s, which %s names, is called with TLS and a token, and one of them is not here: copy cert.pem and token from the daemon's host, where %s access show says where they are, to %s (mode 0600, the folder 0700); docs/other-hosts.md",
+		cfg.GRPCAddr, envGRPCAddr, Program, oneLine(dir))
 }
 
 func newClient(cfg config.Config, c *api.Client, raw bool) *client {
