@@ -309,6 +309,10 @@ func healthTo(i Info, c task.Counts) *pb.HealthResponse {
 	p := &pb.HealthResponse{
 		Healthy: i.Healthy, Version: i.Version, Services: services, Workspace: text(i.Workspace), Pid: int32(i.PID),
 		StartedAtNs: int64(task.At(i.StartedAt)), QueueId: i.QueueID, QueueDir: text(i.QueueDir), LogFile: text(i.LogFile), Role: i.Role,
+		ConfigFile: text(i.ConfigFile),
+	}
+	if !i.ConfigChanged.IsZero() {
+		p.ConfigChangedAtNs = i.ConfigChanged.UnixNano()
 	}
 	for _, k := range i.Classes {
 		states := map[string]int64{}

@@ -122,7 +122,11 @@ type Info struct {
 	QueueID   string
 	QueueDir  string
 	LogFile   string
-	Classes   []ClassInfo
+	// ConfigFile is the configuration file that was read, and ConfigChanged when that had
+	// been changed last; zero = it was not there.
+	ConfigFile    string
+	ConfigChanged time.Time
+	Classes       []ClassInfo
 }
 
 // ClassInfo is what the daemon tells about a class of tasks.

@@ -89,6 +89,7 @@ func (a *App) info() api.Info {
 		},
 		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
+		ConfigFile: a.conf.File, ConfigChanged: a.conf.FileTime(),
 	}
 	if trouble := a.queue.Trouble(); trouble != nil {
 		info.Healthy, info.Services["queue"] = false, "down: "+trouble.Error()

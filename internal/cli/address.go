@@ -75,7 +75,10 @@ func (s *session) atAddress(ctx context.Context, cfg config.Config) (config.Conf
 	if cfg.FileRead() {
 		given.ConfigFlag = cfg.File
 	}
-	there, err := config.Load(given)
+	there, err := config.LoadReadable(given)
+	if _, is := errors.AsType[*config.InvalidError](err); is && s.mistaken { // which was told
+		err = nil
+	}
 	there.QueueDir = h.GetQueueDir() // which may come of the environment that the daemon was started in
 	return there, h, err
 }

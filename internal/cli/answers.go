@@ -32,12 +32,13 @@ func (s *session) settings(c *cli.Context) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, err
 	}
-	return config.Load(given)
+	cfg, err := config.LoadReadable(given)
+	return cfg, withCheck(err)
 }
 
 // config loads the configuration for the workspace that is meant: the one that is
 // named, else the nearest folder from here up that has a queue, else the current
-// one. Only start takes the current one in any case, since it makes the queue.
+// one.
 func (s *session) config(c *cli.Context) (config.Config, error) {
 	cfg, err := s.settings(c)
 	if err != nil {

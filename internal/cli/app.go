@@ -33,6 +33,9 @@ type session struct {
 	signOfLife time.Duration
 	// answered are the file systems that have been found to answer.
 	answered []mounts.Mount
+	// mistaken says that the configuration has mistakes, which were told: no queue is opened
+	// with what could be read of it.
+	mistaken bool
 	dial     func(ctx context.Context, cfg config.Config, raw bool) (*client, error)
 }
 
@@ -157,7 +160,7 @@ func boolFlag(name, usage string, aliases ...string) cli.Flag {
 // withClient calls fn with a connection to the daemon, or to the queue itself where that
 // is what the command needs.
 func (s *session) withClient(c *cli.Context, n need, fn func(ctx context.Context, cl *client) error) error {
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type verdict struct {
 // bulk does something to all tasks that are meant, goes on after a failure, and
 // ends with the worst exit code.
 func (s *session) bulk(c *cli.Context, v verb) error {
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

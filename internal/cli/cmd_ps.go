@@ -57,7 +57,7 @@ func (s *session) ps(c *cli.Context) error {
 	if c.NArg() > 1 || c.NArg() == 1 && !isPrefix(prefix) {
 		return usagef("ps takes no ids, but the beginning of ids up to a slash, as in: %s ps exp/; %s show ID tells of one task", Program, Program)
 	}
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (s *session) queueCommand() *cli.Command {
 }
 
 func (s *session) queueStats(c *cli.Context, _ []string) error {
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

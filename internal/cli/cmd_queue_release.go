@@ -23,7 +23,7 @@ func (s *session) queueRelease(c *cli.Context, args []string) error {
 	case slices.Contains(args, ""):
 		return usagef("queue release was given an empty id; is a variable of the shell not set?")
 	}
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,9 @@ const startTimeout = 60 * time.Second
 func (s *session) startCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: cmdStart, Usage: "start the daemon, and return when it accepts tasks", Category: categoryDaemon,
-		Description: "Where a daemon runs already, says so and ends with 0. What the daemon prints goes to\n" +
+		Description: "Where a daemon runs already, says so and ends with 0. From a subfolder of a workspace that has\n" +
+			"a queue the daemon of that one is meant; --workspace . makes one of the folder itself.\n" +
+			"What the daemon prints goes to\n" +
 			"logs/orchestrator.out in the workspace, its log to logs/orchestrator.log.",
 		Flags: []cli.Flag{
 			takeOverFlag(),
@@ -62,6 +64,7 @@ func (s *session) start(c *cli.Context) error {
 	if err := needFolder(cfg); err != nil {
 		return err
 	}
+	s.tellAbove(c.String("workspace"), cfg)
 	if found, err := s.tellRunning(c.Context, cfg); found {
 		return err
 	}
@@ -70,7 +73,6 @@ func (s *session) start(c *cli.Context) error {
 		return err
 	}
 	s.daemonPID(c.Context, cfg.QueueDir) // whoever has the queue for a moment is let finish
-	s.tellOtherWorkspace(c.Context, c.String("workspace"), cfg)
 	if c.Bool("foreground") {
 		argv := append(append([]string{program}, daemonArgs(c, cfg)...), "--foreground")
 		if err := s.env.Exec(program, argv, s.env.Environ); err != nil {
@@ -127,6 +129,10 @@ func (s *session) tellRunning(ctx context.Context, cfg config.Config) (found boo
 		return s.takeFromDrain(ctx, int(h.GetPid()))
 	}
 	s.out.printf("already running: pid %d, since %s, for %s\n", h.GetPid(), clock(h.GetStartedAtNs()), cfg)
+	if note := configChanged(cfg, h); note != "" { // and what it listens at says nothing about the ports that are configured now
+		s.err.printf("note: %s\n", note+startAnew)
+		return true, nil
+	}
 	s.tellDoors(ctx, cfg, h)
 	return true, nil
 }

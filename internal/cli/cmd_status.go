@@ -21,8 +21,8 @@ import (
 func (s *session) statusCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "status", Usage: "show the daemon, the queue and what runs", Category: categoryDaemon,
-		Description: "Ends with exit code 4 when no daemon runs; the queue is shown all the same.",
-		Flags:       []cli.Flag{jsonFlag()},
+		Description: "Ends with exit code 4 when no daemon runs; the queue is shown all the same. Where there is\nno queue either the code is 3. --all ends with 0, with none as well.",
+		Flags:       []cli.Flag{allFlag(), jsonFlag()},
 		Action:      s.status,
 	})
 }
@@ -31,7 +31,10 @@ func (s *session) status(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	cfg, err := s.config(c)
+	if c.Bool("all") {
+		return s.statusAll(c)
+	}
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}
@@ -52,9 +55,12 @@ func (s *session) status(c *cli.Context) error {
 		return s.statusUnattended(c, cfg, cl, h)
 	}
 	if c.Bool("json") {
-		return writeJSON(s.out, statusJSON(h, cl.where))
+		return writeJSON(s.out, statusJSON(cfg, h, cl.where))
 	}
 	s.showDaemon(cfg, h)
+	if note := configChanged(cfg, h); note != "" {
+		s.out.printf("%-11s %s\n", "config", s.out.paint(yellow, note+startAnew))
+	}
 	s.showQueue(cfg, h)
 	return s.showRunning(c.Context, cl)
 }
@@ -62,7 +68,7 @@ func (s *session) status(c *cli.Context) error {
 // statusUnattended shows the queue that nobody runs.
 func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client, h *pb.HealthResponse) error {
 	if c.Bool("json") {
-		of := statusJSON(h, "")
+		of := statusJSON(cfg, h, "")
 		if err := writeJSON(s.out, jsonStatus{
 			Workspace: cfg.Workspace, QueueDir: cfg.QueueDir, QueueID: of.QueueID, Socket: socketPath(cfg), Queue: of.Queue, Paused: of.Paused,
 		}); err != nil {
@@ -84,11 +90,12 @@ func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client
 	return cl.errNone()
 }
 
-func statusJSON(h *pb.HealthResponse, socket string) jsonStatus {
+func statusJSON(cfg config.Config, h *pb.HealthResponse, socket string) jsonStatus {
 	j := jsonStatus{
 		Running: true, Healthy: h.GetHealthy(), Role: h.GetRole(), PID: h.GetPid(), Version: h.GetVersion(), StartedAt: jsonAt(h.GetStartedAtNs()),
 		Workspace: h.GetWorkspace(), QueueDir: h.GetQueueDir(), QueueID: h.GetQueueId(), LogFile: h.GetLogFile(),
-		Socket: socket, Services: h.GetServices(), Queue: map[string]map[string]int64{},
+		ConfigChanged: configChanged(cfg, h) != "",
+		Socket:        socket, Services: h.GetServices(), Queue: map[string]map[string]int64{},
 	}
 	for _, k := range h.GetClasses() {
 		// The daemon leaves out what is 0; a script should not have to know.

@@ -36,7 +36,7 @@ func (s *session) stop(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

@@ -105,10 +105,10 @@ func (s *session) submit(c *cli.Context) error {
 	err = s.withClient(c, needs, func(ctx context.Context, cl *client) error {
 		answer, err := s.send(ctx, cl, req)
 		if err != nil {
-			return err
+			return staleNoted(ctx, cfg, cl, err)
 		}
 		if !answer.GetSuccess() {
-			return refused(answer, req.GetSpec().GetAfter())
+			return staleNoted(ctx, cfg, cl, refused(answer, req.GetSpec().GetAfter()))
 		}
 		s.warn(answer)
 		if c.Bool("wait") || c.Bool("follow") {
@@ -155,7 +155,7 @@ func noQueue(cfg config.Config, n need, err error) error {
 	if n != writes || !errors.Is(err, api.ErrNoDaemon) {
 		return err
 	}
-	return task.Errorf(task.CodeUnavailable, "%w\nTo leave tasks here for later, in a new queue, name the workspace: %s %s --workspace %s ...",
+	return task.Errorf(task.CodeOf(err), "%w\nTo leave tasks here for later, in a new queue, name the workspace: %s %s --workspace %s ...",
 		err, Program, cmdSubmit, pasteable([]string{cfg.Workspace}))
 }
 

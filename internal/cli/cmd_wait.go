@@ -33,7 +33,7 @@ func (s *session) waitCommand() *cli.Command {
 }
 
 func (s *session) wait(c *cli.Context) error {
-	cfg, err := s.config(c)
+	cfg, err := s.configToCall(c)
 	if err != nil {
 		return err
 	}

@@ -36,9 +36,9 @@ func expect(t *testing.T, env Env, code int, stdout, stderr string, args ...stri
 func TestNothingRuns(t *testing.T) {
 	env := testEnv(t)
 	for _, args := range []string{"ps", "show x", "status", "submit -- true", "wait x", "cancel x", "logs x", "why x", "result x", "retry x", "pause cpu_long", "queue stats"} {
-		expect(t, env, exitNoDaemon, "", "start one with: dspy-agent start", strings.Fields(args)...)
+		expect(t, env, exitNotFound, "", "there is no queue in workspace "+env.Cwd+", and no daemon of yours runs on this host", strings.Fields(args)...)
 	}
-	expect(t, env, exitNoDaemon, `"running":false`, "no daemon is running", "status", "--json")
+	expect(t, env, exitNotFound, `"running":false`, "there is no queue", "status", "--json")
 	expect(t, env, exitDone, "no daemon runs", "", "stop")
 	expect(t, env, exitDone, "", "", "__complete", "--", "show", "")
 	if made, err := os.ReadDir(env.Cwd); err != nil || len(made) != 0 {

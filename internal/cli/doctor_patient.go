@@ -70,6 +70,7 @@ func (s *session) healthForDoctor(ctx context.Context, cfg config.Config) (docto
 	return doctor.Health{
 		PID: int(h.GetPid()), Version: h.GetVersion(), Healthy: h.GetHealthy(), Parts: h.GetServices(),
 		StartedAt: task.Instant(h.GetStartedAtNs()).Time(), LogFile: h.GetLogFile(),
+		Stale: configChanged(cfg, h),
 	}, nil
 }
 

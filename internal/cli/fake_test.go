@@ -47,6 +47,10 @@ type fake struct {
 	images   []*pb.NeededImage // of ListImages
 	classes  []*pb.ClassStats  // of GetQueueStats, PauseClass and ResumeClass
 
+	workspace string // that it says it serves
+	config    string // file that it says it has read, as it was at configAt
+	configAt  int64
+
 	path string // of the socket
 	stop func() // the serving; may be called twice
 }
@@ -77,7 +81,7 @@ func startFake(t *testing.T) (*fake, Env) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{changed: make(chan struct{}), waits: make(chan string, 100), refuse: map[string]string{}, path: path}
+	f := &fake{changed: make(chan struct{}), waits: make(chan string, 100), refuse: map[string]string{}, path: path, workspace: cfg.Workspace}
 	f.serve(t)
 	t.Cleanup(func() { f.stop() })
 	return f, env
@@ -157,7 +161,7 @@ func (f *fake) SubmitTasks(_ context.Context, req *pb.SubmitTasksRequest) (*pb.S
 
 func (f *fake) submit(req *pb.SubmitTaskRequest) *pb.SubmitTaskResponse {
 	if why := f.refuse[req.GetId()]; why != "" {
-		return &pb.SubmitTaskResponse{TaskId: req.GetId(), Error: why, Code: "conflict"}
+		return &pb.SubmitTaskResponse{TaskId: req.GetId(), Error: why, Code: "invalid"}
 	}
 	if old := f.find(req.GetId()); old != nil {
 		return &pb.SubmitTaskResponse{Success: true, TaskId: old.GetId(), Existing: true, Seq: old.GetSeq()}
@@ -324,7 +328,7 @@ func (f *fake) Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, e
 		}
 		classes[t.GetClass()].States[t.GetState()]++
 	}
-	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano(), Services: f.services}
+	h := &pb.HealthResponse{Healthy: true, Version: "dev", Pid: int32(os.Getpid()), StartedAtNs: time.Now().UnixNano(), Services: f.services, Workspace: f.workspace, ConfigFile: f.config, ConfigChangedAtNs: f.configAt}
 	if f.drain != 0 {
 		h.Role, h.Pid = api.RoleDrain, int32(f.drain)
 	}

@@ -157,10 +157,27 @@ type jsonStatus struct {
 	QueueID   string                      `json:"queue_id,omitempty" doc:"the queue's own random id"`
 	LogFile   string                      `json:"log_file,omitempty" doc:"the daemon's log"`
 	Socket    string                      `json:"socket" doc:"where it is called"`
+	// ConfigChanged is for a daemon that has read another file than there is now.
+	ConfigChanged bool `json:"config_changed,omitempty" doc:"the configuration file was changed since the daemon read it"`
+
 	Services  map[string]string           `json:"services,omitempty" doc:"the parts that are watched and how they are"`
 	Queue     map[string]map[string]int64 `json:"queue,omitempty" doc:"number of tasks by class and state; every state is there"`
 
 	Paused map[string]jsonPause `json:"paused_classes,omitempty" doc:"the classes of which nothing is started"`
+}
+
+// jsonDaemon is one daemon in the answer of status --all.
+type jsonDaemon struct {
+	Answers   bool      `json:"answers" doc:"it says who it is; of one that does not only the socket is known"`
+	Healthy   bool      `json:"healthy" doc:"it accepts tasks"`
+	Role      string    `json:"role,omitempty" doc:"daemon, or drain"`
+	PID       int32     `json:"pid,omitempty" doc:"of the daemon"`
+	StartedAt *jsonTime `json:"started_at,omitempty" doc:"since when it runs"`
+	Workspace string    `json:"workspace" doc:"the folder it serves"`
+	QueueDir  string    `json:"queue_dir" doc:"where the queue is"`
+	Socket    string    `json:"socket" doc:"where it is called"`
+	Waiting   int64     `json:"waiting" doc:"number of its tasks that wait"`
+	Active    int64     `json:"active" doc:"number of its tasks that run, or are about to, or end"`
 }
 
 // jsonPause is why a class is paused.

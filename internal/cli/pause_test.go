@@ -87,7 +87,7 @@ func TestPauseAndResume(t *testing.T) {
 	expect(t, env, exitUsage, "", "one or more classes", "pause")
 	expect(t, env, exitUsage, "", "there is no flag --reason of resume", "resume", "cpu_long", "--reason", "x")
 	f.stop()
-	expect(t, env, exitNoDaemon, "", "no daemon is running", "pause", "cpu_long")
+	expect(t, env, exitNotFound, "", "there is no queue", "pause", "cpu_long")
 }
 
 func TestQueueStats(t *testing.T) {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
@@ -44,10 +42,12 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 			return addressNoted(cfg, none)
 		case !errors.Is(none, api.ErrNoDaemon):
 			return none
-		case n == needsDaemon:
+		case n != creates && isFolder(cfg.Workspace) && !hasQueue(cfg.QueueDir):
+			return s.noQueueHere(ctx, cfg, none)
+		case n == needsDaemon, s.mistaken:
 			return noneHere(cfg, none)
 		}
-		if err := openable(cfg, n, none); err != nil {
+		if err := openable(cfg, none); err != nil {
 			return err
 		}
 		cl, err = s.openQueue(ctx, cfg, n, raw)
@@ -61,14 +61,9 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 
 // openable says why the queue cannot be opened without a daemon; none is the error that
 // there is no daemon.
-func openable(cfg config.Config, n need, none error) error {
+func openable(cfg config.Config, none error) error {
 	if _, gone := os.Stat(cfg.Workspace); gone != nil {
 		return none
-	}
-	for _, path := range []string{cfg.QueueDir, filepath.Join(cfg.QueueDir, "CURRENT")} {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && n != creates {
-			return none
-		}
 	}
 	return app.QueueOwned(cfg.QueueDir) // as at the socket
 }

@@ -19,7 +19,7 @@ func (s *session) given(c *cli.Context) (_ config.Given, err error) {
 	g := config.Given{
 		WorkspaceFlag: c.String("workspace"), ConfigFlag: c.String(cmdConfig), Cwd: s.env.Cwd, Lookup: s.env.getenv,
 	}
-	if g.WorkspaceFlag == "" && c.Command.Name != cmdStart {
+	if g.WorkspaceFlag == "" {
 		g.Found, err = s.nearestWorkspace(c.Context)
 	}
 	return g, err
@@ -66,20 +66,14 @@ func holdsQueue(dir string) bool {
 	return true
 }
 
-// tellOtherWorkspace says, where a queue is about to be made below another one, how
-// to start that instead.
-func (s *session) tellOtherWorkspace(ctx context.Context, named string, cfg config.Config) {
-	if named != "" || holdsQueue(cfg.QueueDir) {
+// tellAbove says, where the daemon that is started is that of a folder above, how this
+// folder would get a queue of its own.
+func (s *session) tellAbove(named string, cfg config.Config) {
+	here, err := filepath.EvalSymlinks(s.env.Cwd)
+	if named != "" || err != nil || here == cfg.Workspace {
 		return
 	}
-	above, err := s.nearestWorkspace(ctx)
-	if err != nil || above == "" {
-		return
-	}
-	given := config.Given{WorkspaceFlag: above, Cwd: s.env.Cwd, Lookup: s.env.getenv}
-	if other, err := config.Load(given); err == nil {
-		s.err.printf("note: this makes a queue of its own here; that of the folder above is started with: %s\n", startHint(other))
-	}
+	s.err.printf("note: this is the daemon of the folder above, %s; for a queue of this folder's own: %s start --workspace .\n", oneLine(cfg.Workspace), Program)
 }
 
 // inWorkspace adds to the error about a task that is not there where was looked for

@@ -25,7 +25,7 @@ func makeQueue(t *testing.T, workspace string) string {
 }
 
 // TestWorkspaceIsLookedUp: from a subfolder the nearest queue above is meant, the
-// tasks run where the person is, and start makes a queue of its own.
+// tasks run where the person is, and start means it too unless told otherwise.
 func TestWorkspaceIsLookedUp(t *testing.T) {
 	f, env := startFake(t)
 	top := env.Cwd
@@ -40,17 +40,18 @@ func TestWorkspaceIsLookedUp(t *testing.T) {
 	}
 	expect(t, env, exitNotFound, "", "(looked in workspace "+top+"; dspy-agent ps lists what there is)", "show", "nobody")
 	expect(t, env, exitDone, "x\n", "", "__complete", "--", "show", "")
-	expect(t, env, exitNoDaemon, "", "for workspace "+env.Cwd, "ps", "--workspace", ".")
+	expect(t, env, exitNotFound, "", "there is no queue in workspace "+env.Cwd+"; a daemon of yours runs for "+top+":", "ps", "--workspace", ".")
 	daemonScript(t, &env, `echo '{"ok":true,"pid":4711}' >&3`)
-	expect(t, env, exitDone, "for workspace "+env.Cwd, "that of the folder above is started with: dspy-agent start --workspace "+top, "start")
+	expect(t, env, exitDone, "already running: ", "note: this is the daemon of the folder above, "+top+"; for a queue of this folder's own: dspy-agent start --workspace .\n", "start")
+	expect(t, env, exitDone, "started: pid 4711, for workspace "+env.Cwd, "", "start", "--workspace", ".")
 
 	// Not above the home folder, and not where another queue is given.
 	home := env
 	home.Environ = append(home.Environ, "HOME="+filepath.Join(top, "a"))
-	expect(t, home, exitNoDaemon, "", "for workspace "+env.Cwd, "ps")
+	expect(t, home, exitNotFound, "", "workspace "+env.Cwd+"; a daemon", "ps")
 	given := env
 	given.Environ = append(given.Environ, "ENV_QUEUE_DIR=/nowhere")
-	expect(t, given, exitNoDaemon, "", "for workspace "+env.Cwd, "ps")
+	expect(t, given, exitNotFound, "", "workspace "+env.Cwd+"; a daemon", "ps")
 }
 
 // TestWhy: the first line is a sentence about the task.

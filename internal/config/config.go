@@ -63,6 +63,7 @@ type Config struct {
 	home     string            // "" = not known
 	sources  map[string]Source // by key; what is not there is a default
 	fileRead bool
+	fileTime time.Time // of its last change; zero = it was not read
 }
 
 // AccessDir is the folder of the certificate, its key and the token. Without all

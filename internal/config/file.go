@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,36 +23,36 @@ import (
 // attempt to fill the memory.
 const maxFileBytes = 1 << 20
 
-// readFile returns what is in the file. found is false when it is not there.
+// readFile returns what is in the file, and when that was changed last. found is false when it is not there.
 // What is wrong with it is a text for a Problem.
-func readFile(path string, uid int) (data []byte, found bool, wrong string) {
+func readFile(path string, uid int) (data []byte, at time.Time, found bool, wrong string) {
 	if path == os.DevNull { // how one asks for no file
-		return nil, true, ""
+		return nil, at, true, ""
 	}
 	// Opening a pipe would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return nil, false, ""
+		return nil, at, false, ""
 	case err != nil:
-		return nil, true, "the file cannot be read: " + cause(err)
+		return nil, at, true, "the file cannot be read: " + cause(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, true, "the file cannot be looked at: " + cause(err)
+		return nil, at, true, "the file cannot be looked at: " + cause(err)
 	}
 	if wrong := distrust(info, uid); wrong != "" {
-		return nil, true, wrong
+		return nil, at, true, wrong
 	}
 	data, err = io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	switch {
 	case err != nil:
-		return nil, true, "the file cannot be read: " + cause(err)
+		return nil, at, true, "the file cannot be read: " + cause(err)
 	case len(data) > maxFileBytes:
-		return nil, true, "the file is larger than 1 MiB; a configuration is not"
+		return nil, at, true, "the file is larger than 1 MiB; a configuration is not"
 	}
-	return data, true, ""
+	return data, info.ModTime(), true, ""
 }
 
 // distrust says why a file cannot be a configuration for a user; "" if it can.

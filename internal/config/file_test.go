@@ -56,7 +56,7 @@ func TestReadFile(t *testing.T) {
 		{pipe, me, true, "this is not a regular file"},
 		{"/dev/zero", me, true, "this is not a regular file"},
 	} {
-		_, found, wrong := readFile(tc.path, tc.uid)
+		_, _, found, wrong := readFile(tc.path, tc.uid)
 		if found != tc.found || wrong != tc.wrong {
 			t.Errorf("%s for %d: found %v, %q; want %v, %q", tc.path, tc.uid, found, wrong, tc.found, tc.wrong)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Given is what the caller found outside: flags and environment. An empty
@@ -24,6 +25,17 @@ type Given struct {
 // An error is a task.Error with CodeInvalid around an InvalidError, which has
 // everything that is wrong.
 func Load(g Given) (Config, error) {
+	c, err := LoadReadable(g)
+	if err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// LoadReadable does the same, and with an InvalidError returns what could be read all the
+// same: where a setting could not, its default. That is good for finding a daemon that runs,
+// and for nothing that makes or opens a queue.
+func LoadReadable(g Given) (Config, error) {
 	if g.Lookup == nil {
 		g.Lookup = func(string) string { return "" }
 	}
@@ -43,10 +55,7 @@ func Load(g Given) (Config, error) {
 	}
 	b.flags(g.Flags)
 	b.consistent()
-	if err := invalid(b.problems); err != nil {
-		return Config{}, err
-	}
-	return b.finish(), nil
+	return b.finish(), invalid(b.problems)
 }
 
 // workspace resolves the folder that is meant.
@@ -106,7 +115,7 @@ func (b *builder) readFile(path string, from Source) {
 	if path == "" {
 		return
 	}
-	data, found, wrong := readFile(path, os.Geteuid())
+	data, at, found, wrong := readFile(path, os.Geteuid())
 	if !found && from.Kind != FromDefault {
 		wrong = "there is no such file, and " + from.String() + " names it; dspy-agent config init writes one"
 	}
@@ -114,12 +123,16 @@ func (b *builder) readFile(path string, from Source) {
 		b.problems = append(b.problems, Problem{File: path, Text: wrong})
 		return
 	}
-	b.conf.fileRead = found
+	b.conf.fileRead, b.conf.fileTime = found, at
 	b.file(path, data)
 }
 
 // FileRead says whether the configuration file was there.
 func (c Config) FileRead() bool { return c.fileRead }
+
+// FileTime returns when the configuration file had been changed last as it was read; zero
+// where it was not there.
+func (c Config) FileTime() time.Time { return c.fileTime }
 
 // FileFor returns the configuration file that Load would read, whether it is
 // there or not.

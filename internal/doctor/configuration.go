@@ -42,7 +42,7 @@ func mistakes(l Loaded) []Finding {
 	}
 	var out []Finding
 	if ok {
-		mend := "mend it; no other command runs until then"
+		mend := "mend it; until then nothing is started or submitted, and only a daemon that runs can be called"
 		if l.Usable {
 			mend += ", and what else is said here holds for the configuration without the file"
 		}

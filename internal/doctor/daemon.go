@@ -31,7 +31,11 @@ func checkDaemon(_ context.Context, x *examination, cfg config.Config) []Finding
 	case err == nil && !h.Healthy:
 		return bad(Problem, fmt.Sprintf("pid %d does not accept tasks", h.PID), "its log says why: "+h.LogFile)
 	case err == nil:
-		return good("pid %d accepts tasks, since %s", h.PID, stamp(h.StartedAt))
+		out := good("pid %d accepts tasks, since %s", h.PID, stamp(h.StartedAt))
+		if h.Stale != "" {
+			out = append(out, bad(Warning, h.Stale, restart(x, cfg))...)
+		}
+		return out
 	case o != nil:
 		return bad(Problem, fmt.Sprintf("pid %d has the queue open and does not answer: %s", o.PID, why),
 			fmt.Sprintf("its log may say more; if it stays so: kill -9 %d, then %s; running tasks go on", o.PID, x.Start(cfg)))

@@ -142,6 +142,7 @@ func TestDaemon(t *testing.T) {
 	p := patient(t)
 	want(t, "daemon", p, Note, "none runs for workspace", "dspy-agent start")
 	want(t, "daemon", p.healthy(Health{PID: 7, Healthy: true}), OK, "pid 7 accepts tasks")
+	want(t, "daemon", p.healthy(Health{PID: 7, Healthy: true, Stale: "the file was changed"}), Warning, "the file was changed", "dspy-agent stop")
 	want(t, "daemon", p.healthy(Health{PID: 7, LogFile: "/l"}), Problem, "pid 7 does not accept tasks", "/l")
 	want(t, "daemon", p.ownedBy(ourselves(t)), Problem, "has the queue open and does not answer", "kill -9", "dspy-agent start")
 	p.Health = func(context.Context, config.Config) (Health, error) { return Health{}, errors.New("another user's") }

@@ -66,6 +66,7 @@ type Health struct {
 	Parts     map[string]string // "ok", "off", "down: why" ...
 	StartedAt time.Time
 	LogFile   string
+	Stale     string // says that the configuration file is another one than it has read; "" = it is not
 }
 
 // examination is a Patient under examination: what several checks want to know is

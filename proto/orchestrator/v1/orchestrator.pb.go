@@ -1875,9 +1875,13 @@ type HealthResponse struct {
 	Classes     []*ClassStatus         `protobuf:"bytes,22,rep,name=classes,proto3" json:"classes,omitempty"`
 	// What answers: "daemon", or "drain", which starts what is ready, follows it for a
 	// while, and leaves.
-	Role          string `protobuf:"bytes,23,opt,name=role,proto3" json:"role,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Role string `protobuf:"bytes,23,opt,name=role,proto3" json:"role,omitempty"`
+	// The configuration file that it has read, and when that had been changed last, in unix
+	// nanoseconds; 0: the file was not there. It is not read again before the next start.
+	ConfigFile        string `protobuf:"bytes,24,opt,name=config_file,json=configFile,proto3" json:"config_file,omitempty"`
+	ConfigChangedAtNs int64  `protobuf:"varint,25,opt,name=config_changed_at_ns,json=configChangedAtNs,proto3" json:"config_changed_at_ns,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *HealthResponse) Reset() {
@@ -1985,6 +1989,20 @@ func (x *HealthResponse) GetRole() string {
 		return x.Role
 	}
 	return ""
+}
+
+func (x *HealthResponse) GetConfigFile() string {
+	if x != nil {
+		return x.ConfigFile
+	}
+	return ""
+}
+
+func (x *HealthResponse) GetConfigChangedAtNs() int64 {
+	if x != nil {
+		return x.ConfigChangedAtNs
+	}
+	return 0
 }
 
 // ClassStatus is how many tasks of a class are in each state.
@@ -5197,7 +5215,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x0f\n" +
-	"\rHealthRequest\"\xbf\x03\n" +
+	"\rHealthRequest\"\x91\x04\n" +
 	"\x0eHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12I\n" +
@@ -5209,7 +5227,10 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\tqueue_dir\x18\x14 \x01(\tR\bqueueDir\x12\x19\n" +
 	"\blog_file\x18\x15 \x01(\tR\alogFile\x126\n" +
 	"\aclasses\x18\x16 \x03(\v2\x1c.orchestrator.v1.ClassStatusR\aclasses\x12\x12\n" +
-	"\x04role\x18\x17 \x01(\tR\x04role\x1a;\n" +
+	"\x04role\x18\x17 \x01(\tR\x04role\x12\x1f\n" +
+	"\vconfig_file\x18\x18 \x01(\tR\n" +
+	"configFile\x12/\n" +
+	"\x14config_changed_at_ns\x18\x19 \x01(\x03R\x11configChangedAtNs\x1a;\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
