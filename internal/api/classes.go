@@ -169,18 +169,6 @@ func classStatsTo(k ClassStats, window time.Duration, now time.Time) *pb.ClassSt
 
 func milliseconds(at task.Instant) int64 { return int64(at) / int64(time.Millisecond) }
 
-// notePause says in the detail of a task that would be placed in its turn that its
-// class is paused.
-func notePause(p *pb.TaskInfo, paused map[string]task.Pause) {
-	if _, ok := paused[p.GetClass()]; !ok {
-		return
-	}
-	waits := p.GetState() == task.Pending.String() && p.GetBlocked() == 0 && !p.GetCancelAsked()
-	if waits && p.GetDetail() == "" {
-		p.Detail = "its class is paused"
-	}
-}
-
 // warner returns what says why a task that was accepted does not start as things are
 // now; "" where nothing is known that is against it. It is for the tasks of one call.
 func (s service) warner() func(task.Task) string {

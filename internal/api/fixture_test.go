@@ -106,7 +106,7 @@ func shortDir(tb testing.TB) string {
 
 func (f *fixture) options() api.Options {
 	return api.Options{
-		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{f.q}, Outputs: f.out, Metrics: f.m,
+		Queue: queuePort{f.q}, Log: logPort{f.q}, Mover: mover{q: f.q}, Outputs: f.out, Metrics: f.m,
 		Pauser: pauser{f.q}, Keeper: keeper{f.q}, Stats: statsOf(f.q),
 		Class: classes, Info: f.tell,
 		Workspace: "/w", Logger: slog.New(slog.DiscardHandler), StopTimeout: 2 * time.Second,
@@ -272,7 +272,10 @@ func (p logPort) Records(from uint64, limit int) ([]task.Record, error) {
 }
 
 // mover does what the engine would, for tasks that nothing runs.
-type mover struct{ q *queue.Queue }
+type mover struct {
+	q     *queue.Queue
+	waits map[task.Seq]string
+}
 
 func (m mover) Cancel(ctx context.Context, id, by, reason string) (task.Task, error) {
 	t, err := m.q.Lookup(id)
@@ -296,6 +299,8 @@ func (m mover) Retry(ctx context.Context, id, by string) (task.Task, error) {
 	}
 	return apply(ctx, m.q, task.Change{Seq: t.Seq, Event: task.Event{Kind: task.EventRetried, Attempt: t.Attempt(), By: by}})
 }
+
+func (m mover) Waits() (map[task.Seq]string, error) { return m.waits, nil }
 
 func (m mover) Explain(_ context.Context, id string) (string, task.Task, error) {
 	t, err := m.q.Lookup(id)

@@ -19,7 +19,7 @@ type Machine struct {
 // it has enough. Such a task is accepted all the same, since the next daemon may
 // have more; but who submitted it has to know that nothing will come of it here.
 func (s service) lacks(t task.Task) string {
-	if t.Spec == nil || t.State() != task.Pending || t.Status().Cancel != nil {
+	if t.Spec == nil || t.State() != task.Pending || t.Status().Cancel != nil || t.Status().Held != "" {
 		return ""
 	}
 	need, has := t.Spec.Resources, s.opts.Machine

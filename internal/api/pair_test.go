@@ -19,7 +19,7 @@ func TestPair(t *testing.T) {
 	f := setup(t)
 	var who api.Peer
 	opts := f.options()
-	opts.Mover = peerMover{mover{f.q}, &who}
+	opts.Mover = peerMover{mover{q: f.q}, &who}
 	srv, err := api.New(opts)
 	if err != nil {
 		t.Fatal(err)

@@ -98,7 +98,7 @@ func serveUntilEOF() error {
 		return err
 	}
 	srv, err := api.New(api.Options{
-		Queue: queuePort{q}, Log: logPort{q}, Mover: mover{q}, Outputs: newOutputs(), Metrics: m, Pauser: pauser{q}, Keeper: keeper{q}, Stats: statsOf(q), Class: classes,
+		Queue: queuePort{q}, Log: logPort{q}, Mover: mover{q: q}, Outputs: newOutputs(), Metrics: m, Pauser: pauser{q}, Keeper: keeper{q}, Stats: statsOf(q), Class: classes,
 		Info: func() api.Info { return api.Info{} }, Workspace: "/", Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

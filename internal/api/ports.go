@@ -60,6 +60,9 @@ type Mover interface {
 	Retry(ctx context.Context, id, by string) (task.Task, error)
 	// Explain says in one sentence why the task is where it is.
 	Explain(ctx context.Context, id string) (string, task.Task, error)
+	// Waits says of the first of each kind that waits for its turn why it does, of many
+	// kinds but not of any number. It is called for each page of a listing that has such.
+	Waits() (map[task.Seq]string, error)
 }
 
 // Outputs finds what tasks have printed.

@@ -34,7 +34,7 @@ func (s service) GetTasks(ctx context.Context, req *pb.GetTasksRequest) (*pb.Get
 	if n := len(req.GetTaskIds()); n > maxPage {
 		return nil, task.Errorf(task.CodeInvalid, "task_ids has %d ids; at most %d are allowed", n, maxPage)
 	}
-	paused := s.opts.Pauser.Paused()
+	details := s.waitDetails()
 	reply := &pb.GetTasksResponse{}
 	for _, id := range req.GetTaskIds() {
 		if ctx.Err() != nil {
@@ -51,7 +51,9 @@ func (s service) GetTasks(ctx context.Context, req *pb.GetTasksRequest) (*pb.Get
 			return nil, err
 		}
 		p := taskTo(t)
-		notePause(p, paused)
+		if err := details.note(p, t); err != nil {
+			return nil, err
+		}
 		reply.Tasks = append(reply.Tasks, p)
 	}
 	return reply, nil
@@ -100,7 +102,7 @@ func (s service) lookup(id string) (task.Task, task.Result, error) {
 // whole converts a task with all there is to know.
 func (s service) whole(t task.Task, result task.Result) *pb.TaskInfo {
 	p := taskTo(t)
-	notePause(p, s.opts.Pauser.Paused())
+	s.waitDetails().notePause(p)
 	p.Spec = specTo(t.Spec)
 	p.ResultJson = result
 	p.LogPath = text(s.opts.Outputs.Path(t, t.Attempt()))
@@ -165,7 +167,7 @@ func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.L
 		return nil, err
 	}
 	want, size := f.Limit, 0
-	paused := s.opts.Pauser.Paused()
+	details := s.waitDetails()
 	reply := &pb.ListTasksResponse{}
 	for ctx.Err() == nil {
 		f.Limit = min(want-len(reply.Tasks), readPage)
@@ -175,7 +177,9 @@ func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.L
 		}
 		for _, t := range tasks {
 			p := taskTo(t)
-			notePause(p, paused)
+			if err := details.note(p, t); err != nil {
+				return nil, err
+			}
 			size += proto.Size(p)
 			reply.Tasks = append(reply.Tasks, p)
 			if size > maxPageBytes {

@@ -90,3 +90,9 @@ func (p moverPort) Explain(_ context.Context, id string) (string, task.Task, err
 	why, err := p.engine.Explain(t)
 	return why, t, err
 }
+
+// waitsTold bounds of how many kinds of waiting tasks a listing says why.
+const waitsTold = 200
+
+// Waits asks the engine.
+func (p moverPort) Waits() (map[task.Seq]string, error) { return p.engine.Waits(waitsTold) }

@@ -131,6 +131,9 @@ func (m unattendedMover) Explain(ctx context.Context, id string) (string, task.T
 	}
 }
 
+// Waits says nothing: they all wait for somebody to run them.
+func (m unattendedMover) Waits() (map[task.Seq]string, error) { return nil, nil }
+
 // Holder tells one opening of a queue from all others.
 type Holder struct {
 	Host  string // "" = not known

@@ -29,6 +29,8 @@ type session struct {
 	reconnectFor time.Duration
 	// commandPatience is how long a command that has the queue is waited for.
 	commandPatience time.Duration
+	// waitSilence is how long wait says nothing to a pipe.
+	waitSilence time.Duration
 	// signOfLife is how long an owner on another host is looked at.
 	signOfLife time.Duration
 	// answered are the file systems that have been found to answer.
@@ -49,6 +51,7 @@ func newSession(env Env) *session {
 	return &session{
 		env: env, out: newScreen(env.Stdout, env), err: newScreen(env.Stderr, env),
 		now: time.Now, dial: dial, reconnectFor: reconnectFor, commandPatience: commandPatience, signOfLife: app.SignOfLife,
+		waitSilence: waitSilence,
 	}
 }
 

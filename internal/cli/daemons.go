@@ -119,7 +119,7 @@ func (s *session) statusAll(c *cli.Context) error {
 func waitingStates() []task.State { return []task.State{task.Pending} }
 
 func activeOnes() []task.State {
-	return slices.DeleteFunc(slices.Clone(task.States[:]), func(st task.State) bool { return !st.Active() })
+	return slices.DeleteFunc(slices.Clone(task.States), func(st task.State) bool { return !st.Active() })
 }
 
 func sumAll(h *pb.HealthResponse, states []task.State) int64 {

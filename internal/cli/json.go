@@ -146,22 +146,22 @@ type jsonDrain struct {
 
 // jsonStatus is the answer of status.
 type jsonStatus struct {
-	Running   bool                        `json:"running" doc:"a daemon answers"`
-	Healthy   bool                        `json:"healthy" doc:"it accepts tasks"`
-	Role      string                      `json:"role,omitempty" doc:"daemon, or drain"`
-	PID       int32                       `json:"pid,omitempty" doc:"of the daemon"`
-	Version   string                      `json:"version,omitempty" doc:"of the daemon"`
-	StartedAt *jsonTime                   `json:"started_at,omitempty" doc:"since when it runs"`
-	Workspace string                      `json:"workspace" doc:"the folder it serves"`
-	QueueDir  string                      `json:"queue_dir" doc:"where the queue is"`
-	QueueID   string                      `json:"queue_id,omitempty" doc:"the queue's own random id"`
-	LogFile   string                      `json:"log_file,omitempty" doc:"the daemon's log"`
-	Socket    string                      `json:"socket" doc:"where it is called"`
+	Running   bool      `json:"running" doc:"a daemon answers"`
+	Healthy   bool      `json:"healthy" doc:"it accepts tasks"`
+	Role      string    `json:"role,omitempty" doc:"daemon, or drain"`
+	PID       int32     `json:"pid,omitempty" doc:"of the daemon"`
+	Version   string    `json:"version,omitempty" doc:"of the daemon"`
+	StartedAt *jsonTime `json:"started_at,omitempty" doc:"since when it runs"`
+	Workspace string    `json:"workspace" doc:"the folder it serves"`
+	QueueDir  string    `json:"queue_dir" doc:"where the queue is"`
+	QueueID   string    `json:"queue_id,omitempty" doc:"the queue's own random id"`
+	LogFile   string    `json:"log_file,omitempty" doc:"the daemon's log"`
+	Socket    string    `json:"socket" doc:"where it is called"`
 	// ConfigChanged is for a daemon that has read another file than there is now.
 	ConfigChanged bool `json:"config_changed,omitempty" doc:"the configuration file was changed since the daemon read it"`
 
-	Services  map[string]string           `json:"services,omitempty" doc:"the parts that are watched and how they are"`
-	Queue     map[string]map[string]int64 `json:"queue,omitempty" doc:"number of tasks by class and state; every state is there"`
+	Services map[string]string           `json:"services,omitempty" doc:"the parts that are watched and how they are"`
+	Queue    map[string]map[string]int64 `json:"queue,omitempty" doc:"number of tasks by class and state; every state is there"`
 
 	Paused map[string]jsonPause `json:"paused_classes,omitempty" doc:"the classes of which nothing is started"`
 }

@@ -71,6 +71,36 @@ func (e *Engine) explainPlace(t task.Task) (string, error) {
 	return why, err
 }
 
+// Waits says of the first of each kind in the line why it waits, of so many kinds at most:
+// what a listing tells of many tasks at once.
+func (e *Engine) Waits(most int) (map[task.Seq]string, error) {
+	e.mu.Lock()
+	s := e.snapshot(e.tally.clone())
+	e.mu.Unlock()
+	s.Least = e.store.Least()
+	looks := 0
+	p := scheduler.NewExplainer(s)
+	err := e.store.Line(func(h scheduler.Head) scheduler.Verdict {
+		looks++
+		switch v := p.Offer(h); {
+		case looks >= most:
+			return scheduler.Stop
+		case v == scheduler.More:
+			return v
+		default: // the others of a class that is shut, or on a machine that is full, wait for that
+			return scheduler.Skip
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	waits := make(map[task.Seq]string, len(p.Decision().Waits))
+	for _, w := range p.Decision().Waits {
+		waits[w.Seq] = w.Reason
+	}
+	return waits, nil
+}
+
 // explainTurn says how many are before a task in the line.
 func (e *Engine) explainTurn(seq task.Seq) (string, error) {
 	n, more, err := e.store.Position(seq)

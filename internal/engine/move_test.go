@@ -212,7 +212,13 @@ func TestUnknownClassWaits(t *testing.T) {
 		w.want("b", task.Succeeded)
 		w.pass(time.Hour)
 		w.want("a", task.Pending)
-		w.says("a", "class of-last-year is not in the configuration", "add [class.of-last-year]", "cancel")
+		w.says("a", "class of-last-year is not in the configuration", "add [classes.of-last-year]", "cancel")
+		if waits, err := w.engine.Waits(10); err != nil || len(waits) != 1 || waits[w.get("a").Seq] == "" {
+			w.Errorf("waits: %v, %v", waits, err)
+		}
+		if waits, err := w.engine.Waits(0); err != nil || len(waits) > 1 {
+			w.Errorf("waits: %v, %v", waits, err)
+		}
 		w.cancel("x")
 		w.want("x", task.Cancelled)
 		w.stop()

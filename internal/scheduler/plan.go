@@ -121,7 +121,7 @@ func (p *Planner) Offer(h Head) Verdict {
 func (p *Planner) consider(h Head) (done bool) {
 	class, ok := p.Classes[h.Class]
 	if !ok {
-		p.wait(h, p.say("its class %s is not in the configuration; add [class.%s] to it, or cancel the task", h.Class, h.Class))
+		p.wait(h, p.say("its class %s is not in the configuration; add [classes.%s] to it, or cancel the task", h.Class, h.Class))
 		return false
 	}
 	if class.Paused != nil {

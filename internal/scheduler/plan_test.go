@@ -300,7 +300,7 @@ func TestUnknownClassWaits(t *testing.T) {
 	if len(d.Place) != 1 || d.Place[0].Seq != 2 {
 		t.Errorf("placed %+v", d.Place)
 	}
-	if got, want := d.Waits[s.Heads[0].Shape].Reason, "its class gone is not in the configuration; add [class.gone] to it, or cancel the task"; got != want {
+	if got, want := d.Waits[s.Heads[0].Shape].Reason, "its class gone is not in the configuration; add [classes.gone] to it, or cancel the task"; got != want {
 		t.Errorf("reason %q, want %q", got, want)
 	}
 }
