@@ -35,7 +35,16 @@ func makeFolder(dir string) error {
 	if err != nil {
 		return task.Errorf(task.CodeUnavailable, "cannot make queue directory %s: %w", dir, err)
 	}
+	if len(missing) > 0 {
+		Ignore(dir)
+	}
 	return mine(dir)
+}
+
+// Ignore keeps a folder that was just made out of a repository that the workspace may be.
+// Whether that can be written says nothing about the folder, so there is no error.
+func Ignore(dir string) {
+	_ = os.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*\n"), 0o600)
 }
 
 // mine refuses a folder in which others could put tasks for us to run: they would run

@@ -92,8 +92,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := LogFolderAnswers(ctx, o.Config); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.Config.LogDir, 0o700); err != nil {
-		return fmt.Errorf("make the log folder: %w", err)
+	if err := MakeLogFolder(o.Config); err != nil {
+		return err
 	}
 	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
 	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}

@@ -355,8 +355,8 @@ func (d *newborn) lastWords() string {
 // spawnDaemon starts the program in a session of its own, so that it outlives
 // the terminal, with nothing to read and its output in a file.
 func spawnDaemon(cfg config.Config, program string, args, environ []string) (*newborn, error) {
-	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make a folder for the daemon's log: %w", err)
+	if err := app.MakeLogFolder(cfg); err != nil {
+		return nil, err
 	}
 	d := &newborn{output: filepath.Join(cfg.LogDir, daemonProgram+".out")}
 	out, err := os.OpenFile(d.output, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

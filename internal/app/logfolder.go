@@ -1,0 +1,24 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/queue"
+)
+
+// MakeLogFolder makes the folder of the daemon's log if it is not there. One that we make is
+// kept out of a repository that the workspace may be; one that was there may be part of it.
+func MakeLogFolder(c config.Config) error {
+	_, err := os.Stat(c.LogDir)
+	if err := os.MkdirAll(c.LogDir, 0o700); err != nil {
+		return fmt.Errorf("make the log folder: %w", err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		queue.Ignore(c.LogDir)
+	}
+	return nil
+}
