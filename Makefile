@@ -68,6 +68,7 @@ install: ## Install commands and shell completions below PREFIX (/usr/local); DE
 	@$(call completion,bash,$(BASHCOMP)/dspy-agent)
 	@$(call completion,zsh,$(ZSHCOMP)/_dspy-agent)
 	@$(call completion,fish,$(FISHCOMP)/dspy-agent.fish)
+	@case ":$$PATH:" in *':$(BINDIR):'*) ;; *) echo "your shell does not look in $(BINDIR); so that it does: export PATH=$(BINDIR):\$$PATH" ;; esac
 
 # $(call completion,SHELL,FILE): what the command writes, or nothing and a word about it.
 define completion

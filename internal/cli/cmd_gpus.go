@@ -71,7 +71,11 @@ func (s *session) gpusAction(c *cli.Context) error {
 		if c.Bool("json") {
 			return writeJSON(s.out, gpuJSON(g))
 		}
-		s.out.printf("GPU %s (%s) %s; it is %s now\n", gpuIndex(g), g.GetId(), said, oneLine(gpuState(g)))
+		if s.out.printf("GPU %s (%s) %s", gpuIndex(g), g.GetId(), said); g.GetState() == string(gpu.Drained) && action == "drain" {
+			s.out.printf("%s\n", strings.TrimPrefix(oneLine(gpuState(g)), g.GetState())) // once is enough
+			return nil
+		}
+		s.out.printf("; it is %s now\n", oneLine(gpuState(g)))
 		return nil
 	})
 }
@@ -125,6 +129,9 @@ func (s *session) showGPUs(list *pb.ListGPUsResponse) {
 	g := grid{
 		header: []string{"GPU", "STATE", "MODEL", "MEMORY", "USE", "TEMP", "POWER", "WHO", "WHY", "UUID"},
 		right:  []int{4, 5, 6}, drop: []int{9, 6, 5, 2},
+	}
+	if !slices.ContainsFunc(list.GetGpus(), func(d *pb.GPUStatus) bool { return why(d) != "" }) {
+		g.drop = slices.Insert(g.drop, 0, 8) // nothing is in it, and it would take the place of who has them
 	}
 	for _, d := range list.GetGpus() {
 		g.add(gpuIndex(d), d.GetState(), oneLine(d.GetModel()), memory(d), gpuUse(d.GpuPercent), degrees(d.TemperatureC), watts(d.PowerMw),

@@ -398,3 +398,22 @@ func TestMisspelledVariables(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+func TestMountsBelowTheHome(t *testing.T) {
+	home := t.TempDir()
+	path := filepath.Join(home, "config.toml")
+	if err := os.WriteFile(path, []byte("[containers]\nmounts = [\"~/data\", \"/scratch\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	given := config.Given{Cwd: home, ConfigFlag: path, Lookup: func(name string) string { return map[string]string{"HOME": home}[name] }}
+	c, err := config.Load(given)
+	if err != nil || !reflect.DeepEqual(c.Containers.Mounts, []string{filepath.Join(home, "data"), "/scratch"}) {
+		t.Errorf("got %v, %v", c.Containers.Mounts, err)
+	}
+	if err := os.WriteFile(path, []byte("[containers]\nmounts = [\"~else/data\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(given); err == nil {
+		t.Error("another user's home is accepted")
+	}
+}

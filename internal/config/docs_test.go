@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,7 +52,8 @@ running tasks alone.
 
 It is TOML: ` + "`~/.dspy-agent/config.toml`" + `, or the one that ` + "`--config FILE`" + ` or ` + "`DSPY_AGENT_CONFIG`" + ` names, which then has to be
 there; ` + "`--config /dev/null`" + ` is no file. What is unknown, does not parse, or would have no effect is an error that names the
-key, its line, and what is allowed; all errors are reported at once, and no command runs with half a configuration.
+key, its line, and what is allowed; all errors are reported at once, and nothing is started or submitted with half a
+configuration. Commands that only call a daemon which runs, such as ps, cancel and stop, warn and go on.
 
 The file says which programs run as you. So it is refused when it belongs to another user (but for root), or when a
 group or others can write it. It must be a regular file of at most 1 MiB in UTF-8; links are followed, a byte order mark
@@ -70,16 +72,27 @@ How values are written:
 func renderDocs() string {
 	var b strings.Builder
 	b.WriteString(docsHead)
-	section := "-"
-	for _, s := range config.Settings() {
-		if t := docTable(s); t != section {
-			section = t
-			docSection(&b, t)
+	for _, table := range docTables() {
+		docSection(&b, table)
+		for _, s := range config.Settings() {
+			if docTable(s) == table {
+				docSetting(&b, s)
+			}
 		}
-		docSetting(&b, s)
 	}
 	b.WriteString("\n## A file with everything\n\nThis is what `dspy-agent config init` writes.\n\n```toml\n" + config.Reference() + "```\n")
 	return b.String()
+}
+
+// docTables lists the tables in the order in which they first come, each once.
+func docTables() []string {
+	var out []string
+	for _, s := range config.Settings() {
+		if t := docTable(s); !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // docTable is the table of the file that a setting is documented under.
@@ -120,7 +133,11 @@ func docSetting(b *strings.Builder, s config.Setting) {
 		also = append(also, "`"+v+"`")
 	}
 	if s.Flag != "" {
-		also = append(also, "`--"+s.Flag+"`")
+		flagged := "`--" + s.Flag + "`"
+		if s.Outside == "" {
+			flagged += " of `orchestrator`" // the daemon's program; dspy-agent has no flags of settings
+		}
+		also = append(also, flagged)
 	}
 	def := "`" + s.Default + "`"
 	if s.Zero != "" && isZero(s.Default) {

@@ -229,9 +229,25 @@ func hosts() typ[[]string] {
 
 // folders is a list of folders of this host.
 func folders() typ[[]string] {
-	return list("list of paths", `a list of absolute paths, none twice, such as ["/data"]`, func(v value) (string, bool) {
+	t := list("list of paths", `a list of paths, absolute or below the home ("~/x"), none twice, such as ["/data"]`, func(v value) (string, bool) {
 		return cleaned(v.text), v.kind == kindText && filepath.IsAbs(v.text) && anyText(v.text)
 	}, quote)
+	read := t.read
+	t.read = func(v value, b base) ([]string, bool) {
+		v.list = slices.Clone(v.list)
+		for i, item := range v.list {
+			if !strings.HasPrefix(item.text, "~") {
+				continue
+			}
+			at, ok := b.resolve(item)
+			if !ok || !b.file {
+				return nil, false
+			}
+			v.list[i].text = at
+		}
+		return read(v, b)
+	}
+	return t
 }
 
 // networkName says whether a text may be the name of a container network. Another
