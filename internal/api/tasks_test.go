@@ -268,7 +268,7 @@ func (m failing) Cancel(context.Context, string, string, string) (task.Task, err
 	return task.Task{}, task.Errorf(*m.code, "it is %s", *m.code)
 }
 func (m failing) Retry(context.Context, string, string) (task.Task, error) { return task.Task{}, nil }
-func (m failing) Waits() (map[task.Seq]string, error) { return nil, nil }
+func (m failing) Waits() (map[task.Seq]string, error)                      { return nil, nil }
 
 func (m failing) Explain(context.Context, string) (string, task.Task, error) {
 	return "", task.Task{}, nil

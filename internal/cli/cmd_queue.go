@@ -10,7 +10,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
-	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -28,10 +27,6 @@ func (s *session) queueCommand() *cli.Command {
 }
 
 func (s *session) queueStats(c *cli.Context, _ []string) error {
-	cfg, err := s.configToCall(c)
-	if err != nil {
-		return err
-	}
 	return s.withClient(c, reads, func(ctx context.Context, cl *client) error {
 		stats, err := cl.GetQueueStats(ctx, &pb.GetQueueStatsRequest{})
 		if err != nil {
@@ -40,7 +35,7 @@ func (s *session) queueStats(c *cli.Context, _ []string) error {
 		if c.Bool("json") {
 			return writeJSON(s.out, queueJSON(stats))
 		}
-		s.showStats(cfg, cl, stats)
+		s.showStats(cl, stats)
 		return nil
 	})
 }
@@ -90,7 +85,7 @@ func statsGrid() *grid {
 	return g
 }
 
-func (s *session) showStats(cfg config.Config, cl *client, stats *pb.QueueStats) {
+func (s *session) showStats(cl *client, stats *pb.QueueStats) {
 	g := statsGrid()
 	for _, k := range stats.GetClasses() {
 		row := []string{oneLine(k.GetName())}
@@ -114,15 +109,6 @@ func (s *session) showStats(cfg config.Config, cl *client, stats *pb.QueueStats)
 		size += fmt.Sprintf(", of which %s (%d%%) are free", humanize.IBytes(uint64(stats.GetFreeBytes())), percent(stats.GetFreeBytes(), stats.GetFileBytes()))
 	}
 	s.out.printf("database   %s\n", size)
-}
-
-func nothingIn(k *pb.ClassStats) bool {
-	for _, n := range k.GetStates() {
-		if n != 0 {
-			return false
-		}
-	}
-	return !k.GetPaused()
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

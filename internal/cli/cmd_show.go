@@ -170,7 +170,11 @@ func (s *session) showTimes(t *pb.TaskInfo) {
 		{"submitted", t.GetSubmittedAtNs()}, {"started", t.GetStartedAtNs()}, {"stopping", t.GetStoppingAtNs()},
 		{"ended", t.GetEndedAtNs()}, {"not before", notYet(t.GetNotBeforeNs(), s.now())},
 	} {
-		if f.at != 0 {
+		switch soon := f.at - s.now().UnixNano(); {
+		case f.at == 0:
+		case soon > 0 && soon < int64(time.Second):
+			s.field(f.name, clock(f.at)+" (in a moment)")
+		default:
 			s.field(f.name, clock(f.at)+" ("+ago(f.at, s.now())+")")
 		}
 	}
