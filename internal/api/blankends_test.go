@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,13 +16,13 @@ import (
 // blankLog is an event log of which some records cannot be read, as after a repair.
 type blankLog struct {
 	api.Log
-	blank func(task.Record) bool
+	blank atomic.Pointer[func(task.Record) bool] // nil = all can
 }
 
 func (l *blankLog) Records(from uint64, limit int) ([]task.Record, error) {
 	records, err := l.Log.Records(from, limit)
 	for i, r := range records {
-		if l.blank != nil && l.blank(r) {
+		if blank := l.blank.Load(); blank != nil && (*blank)(r) {
 			records[i] = task.Record{Index: r.Index}
 		}
 	}
@@ -64,7 +65,8 @@ func TestChosenResultsOverBlanks(t *testing.T) {
 		for i := uint64(1); i <= f.q.LastIndex(); i++ {
 			gone[i] = rng.IntN(4) == 0 || round == 0 // of the log, or all of it
 		}
-		log.blank = func(r task.Record) bool { return gone[r.Index] || round%2 == 1 && r.Ended() && r.Seq%2 == 0 }
+		blank := func(r task.Record) bool { return gone[r.Index] || round%2 == 1 && r.Ended() && r.Seq%2 == 0 }
+		log.blank.Store(&blank)
 
 		var whole []string
 		s := f.results(&pb.StreamTaskResultsRequest{TaskIds: ids, IncludeCompleted: true})
