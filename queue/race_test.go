@@ -122,7 +122,7 @@ func TestOpenersRace(t *testing.T) {
 // on a server whose locks lie. One gets in.
 func TestSuccessorsRace(t *testing.T) {
 	t.Parallel()
-	rounds := roundsOf(300)
+	rounds := roundsOf(120)
 	dir := t.TempDir()
 	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
 	paths := make([]string, 3) // each a mount of its own, with locks of its own

@@ -42,8 +42,12 @@ func (j *job) needsWord() bool {
 	return !r.Term.IsZero() || j.prompted() || r.Code > 128 && r.Fault == "" && r.Limit.IsZero()
 }
 
-// prompted says that we had asked for the end when it came.
-func (j *job) prompted() bool { return j.signal.sent() && !j.record.Ended.Before(j.signal.At) }
+// prompted says that we had asked for the end when it came, and that it was heard: the
+// script sees the SIGTERM that Slurm sends, and what is killed has the code of a signal.
+func (j *job) prompted() bool {
+	r := j.record
+	return j.signal.sent() && !r.Ended.Before(j.signal.At) && (!r.Term.IsZero() || r.Code > 128)
+}
 
 // outcome puts an end into our words; a cause says that it was made to end.
 func (j *job) outcome(row Job, there bool) (task.Outcome, task.Cause) {

@@ -447,9 +447,9 @@ func TestOddPaths(t *testing.T) {
 				t.Fatal(err)
 			}
 			none := w.dspy("ps")
-			w.wants(none, exitNoDaemon, "no daemon")
+			w.wants(none, exitNotFound, "there is no queue")
 			// What it says to do works when it is typed.
-			_, hint, ok := strings.Cut(none.err, "start one with: ")
+			_, hint, ok := strings.Cut(none.err, "make one here with: ")
 			if !ok {
 				t.Fatalf("no hint in %q", none.err)
 			}

@@ -40,7 +40,7 @@ func TestFrozenOwnerIsFollowed(t *testing.T) {
 	ended := make(chan answered, 1)
 	go func() { ended <- far.dspy("drain", "--take-over", "--for", "3m") }()
 	// While the other host has the queue, the work of the first one ends.
-	w.poll("the other host has the queue", func() bool {
+	w.eventually(3*time.Minute, "the other host has the queue", func() bool {
 		text, err := os.ReadFile(filepath.Join(w.queueDir, "owner.json"))
 		return err == nil && strings.Contains(string(text), `"`+far.name+`"`)
 	})

@@ -65,7 +65,7 @@ func (w *world) useSlurm(c *slurmtest.Cluster, sbatch string) {
 // every few seconds; each task works once, and no job is left.
 func TestSlurmOnceWhateverSbatchSays(t *testing.T) {
 	t.Parallel()
-	tasks := rounds(60, 1000)
+	tasks := rounds(30, 1000)
 	// 3 s, so that twice that is a doubt of 6 s: shorter than the latest answers.
 	c := slurmtest.Start(t, slurmtest.Config{Settings: "MessageTimeout=3"})
 	w := newWorld(t, binaries.plain)
