@@ -110,7 +110,7 @@ func sh(tb testing.TB, w *world, line string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), cliPatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-ec", line)
+	cmd := exec.CommandContext(ctx, "bash", "-ec", line)
 	cmd.Env = append(append([]string{}, w.env...), "PATH="+w.bin+":/usr/bin:/bin")
 	cmd.Dir = "/"
 	if out, err := cmd.CombinedOutput(); err != nil {
