@@ -2,6 +2,9 @@ package slurm
 
 import (
 	"bytes"
+	"errors"
+	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -157,5 +160,28 @@ func TestClaim(t *testing.T) {
 	}
 	if r, _, err := g.record(); err != nil || r.Job != "5" {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestNumberFromTheRecord: when the number that sbatch answered was lost with the daemon,
+// and the job is over, its end is still looked for.
+func TestNumberFromTheRecord(t *testing.T) {
+	t.Parallel()
+	b, err := New(Options{QueueID: "q", TasksDir: filepath.Join(t.TempDir(), "tasks"), Slurm: &Client{}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := b.newJob(task.New(1, &task.Spec{Argv: []string{"true"}, Dir: "/"}, 0))
+	if _, err := j.dir.write(j.task, Site{}, b.news.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.dir.intend(time.Now()), os.WriteFile(j.dir.path(recordFile), []byte("start 5.0 n1 1700000000.5 -\n"), 0o600), j.recall()); err != nil {
+		t.Fatal(err)
+	}
+	b.settle(j)
+	later := time.Now().Add(time.Hour)
+	j.see(nil, later)
+	if !j.isOver() {
+		t.Errorf("nobody looks for job 5: known are %q", j.ids)
 	}
 }

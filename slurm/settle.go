@@ -23,6 +23,9 @@ func (b *Backend) settle(j *job) {
 		}
 	}
 	if j.record.Job != "" {
+		// Killed between sbatch and its note, we know the number from here; without one
+		// nobody would look whether the job is still there.
+		j.learn(j.record.Job)
 		j.tellStarted()
 		if !j.record.Limit.IsZero() {
 			j.tellStopping(j.record.Limit)
