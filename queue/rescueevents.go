@@ -41,7 +41,7 @@ const maxGap = 200_000
 func (r *rescuer) trimEvents(events *pile) {
 	all := len(events.items)
 	number := func(i int) uint64 { return uint64(keySeq(events.items[i].key)) }
-	if above := all - int(events.between(0, events.seq)); events.head && above > 0 && above <= all/2 {
+	if above := all - int(events.between(0, events.seq)); events.head && r.s.exact && above > 0 && above <= all/2 {
 		events.items = events.items[:all-above]
 	}
 	for i := len(events.items) - 1; i > 0; i-- {
@@ -58,7 +58,11 @@ func (r *rescuer) trimEvents(events *pile) {
 		r.found(FoundEvents, 0, "", "%d records of the event log have numbers that cannot be theirs", left)
 	}
 	r.last = events.seq
-	if n := len(events.items); n > 0 && (number(n-1) > r.last || r.last-number(n-1) > maxGap) {
+	n := len(events.items)
+	if n > 0 && !r.s.exact && number(n-1)-min(number(n-1), r.last) <= maxGap {
+		r.last = max(r.last, number(n-1)) // the sequence may be an older one
+	}
+	if n > 0 && (number(n-1) > r.last || r.last-number(n-1) > maxGap) {
 		r.last = number(n-1) + beyond
 		r.found(FoundEvents, 0, "", "the number of the last record of the event log is lost")
 	}

@@ -173,12 +173,29 @@ func (s *salvager) collect() error {
 			return err
 		}
 	}
+	if !s.found.exact {
+		s.mayBeOlder()
+	}
 	s.sortPiles()
 	if err := s.strays(); err != nil {
 		return err
 	}
 	s.sortPiles()
 	return s.ctx.Err()
+}
+
+// mayBeOlder notes that records may be missing though every page could be read to which the
+// root leads: it may be an older one, from before they were written. Numbers only grow, so
+// what is missing is above those that this root has given out. Older ones are not looked for:
+// they were removed.
+func (s *salvager) mayBeOlder() {
+	for _, name := range [][]byte{bucketSpecs, bucketEvents} {
+		if p := s.found.pile(name); p.head {
+			p.lost = append(p.lost, keyRange{first: uint64Key(p.seq + 1)})
+		}
+	}
+	envs := s.found.pile(bucketEnvs)
+	envs.lost = append(envs.lost, keyRange{})
 }
 
 func (s *salvager) sortPiles() {
