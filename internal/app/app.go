@@ -130,7 +130,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	}
 	opts := a.queueOptions()
 	opts.Socket, opts.TakeOver, opts.OnWatch = runtimedir.SocketPath(a.runtime, a.conf.QueueDir), o.TakeOver, o.Watches
-	q, err := queue.Open(ctx, opts)
+	q, err := a.openQueue(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -20,23 +20,24 @@ const lookPatience = 500 * time.Millisecond
 // Worthwhile says whether a drain would find something to do, without owning the
 // queue and without writing anything: from cron most runs find nothing. Where there is no
 // queue there is nothing to do. The error matches queue.ErrLocked, and names who it
-// is, when somebody owns the queue.
-func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (found bool, err error) {
+// is, when somebody owns the queue. waiting counts the tasks that wait for anything.
+func Worthwhile(ctx context.Context, conf config.Config, limit time.Duration, classes []string) (found bool, waiting int, err error) {
 	// First, since a child tries then whether the file system answers at all.
 	q, err := queue.Open(ctx, queue.Options{Dir: conf.QueueDir, ReadOnly: true, Glance: true, LockTimeout: lookPatience, Program: ownProgram})
 	if err != nil && task.CodeOf(err) == task.CodeNotFound {
 		files, err := dropfolder.Waiting(conf.QueueDir, nil)
-		return err == nil && files.Any(), nil //nolint:nilerr // nobody can do anything about files in a folder that is not safe
+		return err == nil && files.Any(), 0, nil //nolint:nilerr // nobody can do anything about files in a folder that is not safe
 	}
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
+	waiting = q.Counts().Total(task.Pending)
 	if found, err := ready(q, conf, limit, classes); err != nil || found {
-		return found, err
+		return found, waiting, err
 	}
 	files, err := dropfolder.Waiting(conf.QueueDir, goesOn(q))
-	return err == nil && files.Any(), nil //nolint:nilerr // as above
+	return err == nil && files.Any(), waiting, nil //nolint:nilerr // as above
 }
 
 // goesOn says of which taken files the tasks have not ended. They may be held, paused or

@@ -23,8 +23,8 @@ func (s *session) drainCommand() *cli.Command {
 		Description: "For hosts that allow no daemon, from cron or scrontab. It does what a daemon does, and ends\n" +
 			"with 0 when nothing is left to do, when the time is over, or when somebody else does it\n" +
 			"already and lives. What still runs then runs on, and the next drain or daemon finds it. Where the\n" +
-			"queue cannot be written, as on a full disk, it fails and says so. With nothing to do it prints and\n" +
-			"writes nothing. Its log is that of the daemon: logs/orchestrator.log.",
+			"queue cannot be written, as on a full disk, it fails and says so. With nothing to do it writes\n" +
+			"nothing, and prints nothing but to a terminal. Its log is that of the daemon: logs/orchestrator.log.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "class", Usage: "start only tasks of this `CLASS`; can be given several times (what runs already is followed in any case)"},
 			&cli.StringFlag{Name: "for", Usage: "leave after `TIME` (0: stay until nothing is left)", DefaultText: "10m"},
@@ -102,12 +102,12 @@ func drainClasses(c *cli.Context, cfg config.Config) (classes []string, err erro
 
 // drainOnce owns the queue only if there is something to do.
 func drainOnce(ctx context.Context, o app.DrainOptions) (app.DrainReport, error) {
-	found, err := app.Worthwhile(ctx, o.Config, o.For, o.Classes)
+	found, waiting, err := app.Worthwhile(ctx, o.Config, o.For, o.Classes)
 	if _, owned := app.OwnedBy(err); owned && o.TakeOver {
 		found, err = true, nil // that is what it is for
 	}
 	if err != nil || !found {
-		return app.DrainReport{Reason: app.Finished}, err
+		return app.DrainReport{Reason: app.Finished, Waiting: waiting}, err
 	}
 	return app.Drain(ctx, o)
 }
@@ -150,7 +150,8 @@ func (s *session) drainInterrupted(ctx context.Context) error {
 	return &exitError{code: exitInterrupted}
 }
 
-// tellDrained prints one line, and nothing where nothing was done.
+// tellDrained prints one line. Where nothing was done it is for people only: cron would
+// send it by mail.
 func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainReport) error {
 	if c.Bool("json") {
 		j := jsonDrain{Reason: string(r.Reason), Ended: map[string]int{}, Running: r.Running, Waiting: r.Waiting, Rejected: r.Rejected, TookMS: r.Took.Milliseconds()}
@@ -160,11 +161,29 @@ func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainRepo
 		return writeJSON(s.out, j)
 	}
 	parts, bad := drainWords(r, oneLine(filepath.Join(cfg.QueueDir, "rejected")))
-	if len(parts) == 0 || c.Bool("quiet") && !bad {
+	if c.Bool("quiet") && !bad {
+		return nil
+	}
+	if len(parts) == 0 {
+		if s.out.tty {
+			s.out.printf("nothing to do for %s%s\n", cfg, leftWaiting(r.Waiting))
+		}
 		return nil
 	}
 	s.out.printf("drained %s in %s: %s\n", cfg, span(r.Took), strings.Join(parts, ", "))
 	return nil
+}
+
+// leftWaiting is the end of a sentence.
+func leftWaiting(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf(": the one task that waits cannot be started now; %[1]s ps shows it, and %[1]s why ID says for what it waits", Program)
+	default:
+		return fmt.Sprintf(": none of the %d tasks that wait can be started now; %[2]s ps shows them, and %[2]s why ID says for what one waits", n, Program)
+	}
 }
 
 // drainWords says what came of it; bad = something of it is to be looked at. Why a file

@@ -39,7 +39,8 @@ func (s *session) startCommand() *cli.Command {
 		Description: "Where a daemon runs already, says so and ends with 0. From a subfolder of a workspace that has\n" +
 			"a queue the daemon of that one is meant; --workspace . makes one of the folder itself.\n" +
 			"What the daemon prints goes to\n" +
-			"logs/orchestrator.out in the workspace, its log to logs/orchestrator.log.",
+			"logs/orchestrator.out in the workspace, its log to logs/orchestrator.log\n" +
+			"(a new file at 32 MB; five old ones are kept, named by their time).",
 		Flags: []cli.Flag{
 			takeOverFlag(),
 			boolFlag("foreground", "become the daemon instead of starting it in the background"),

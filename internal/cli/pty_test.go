@@ -297,3 +297,17 @@ func TestWatchInAPipe(t *testing.T) {
 	}
 	_ = w.Close()
 }
+
+// TestTerminalDrain: who types drain is told why nothing happens; cron is not.
+func TestTerminalDrain(t *testing.T) {
+	env, _ := unattendedWorkspace(t) // task a waits in it
+	expect(t, env, exitDone, "is paused", "", "pause", "cpu_short")
+	const waits = "the one task that waits cannot be started now"
+	if code, screen := newTerminal(t, 200, 24).run(t, env, "drain"); code != exitDone || !strings.Contains(screen, waits) {
+		t.Errorf("with a class that is paused: exit %d, %q", code, screen)
+	}
+	if code, screen := newTerminal(t, 200, 24).run(t, env, "drain", "--quiet"); code != exitDone || strings.Contains(screen, "nothing to do") {
+		t.Errorf("--quiet: exit %d, %q", code, screen)
+	}
+	expect(t, env, exitDone, "", "", "drain")
+}

@@ -95,7 +95,7 @@ func TestSendAndLeave(t *testing.T) {
 // let in there in between.
 func (d *doors) knockAt(t *testing.T, b burst, ownersHealth func(addr string) error) (owners int) {
 	t.Helper()
-	b.Rounds = rounds(500, 10_000)
+	b.Rounds = rounds(200, 10_000)
 	// Connections are looked at in their order: when the owner's was, all before it were.
 	letIn := func() {
 		t.Helper()

@@ -31,7 +31,7 @@ func TestDropFilesOfAnotherProgram(t *testing.T) {
 	}
 	seed := time.Now().UnixNano()
 	t.Logf("seed %d", seed)
-	writer := exec.Command(interpreter, filepath.Join("testdata", "dropfiles.py"), w.queueDir, fmt.Sprint(rounds(1000, 10_000)), fmt.Sprint(seed), "12345")
+	writer := exec.Command(interpreter, filepath.Join("testdata", "dropfiles.py"), w.queueDir, fmt.Sprint(rounds(400, 10_000)), fmt.Sprint(seed), "12345")
 	writer.Stderr = os.Stderr
 	said, err := writer.StdoutPipe()
 	if err != nil {

@@ -76,7 +76,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 	}
 	var ids []string
 	var rivals []*rival
-	for range rounds(25, 200) {
+	for range rounds(12, 200) {
 		for range rnd.IntN(4) {
 			ids = append(ids, w.drop(fmt.Sprintf("t%d", len(ids))))
 		}

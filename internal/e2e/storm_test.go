@@ -74,7 +74,7 @@ func storm(t *testing.T, tasks, kills int, mayLose bool, kill func(*world)) {
 
 func TestStormDaemonKilled(t *testing.T) {
 	t.Parallel()
-	storm(t, rounds(200, 500), rounds(6, 20), false, func(w *world) {
+	storm(t, rounds(120, 500), rounds(4, 20), false, func(w *world) {
 		w.killDaemon()
 		w.mustStart()
 	})
@@ -82,12 +82,12 @@ func TestStormDaemonKilled(t *testing.T) {
 
 func TestStormSupervisorKilled(t *testing.T) {
 	t.Parallel()
-	storm(t, rounds(200, 500), rounds(6, 20), true, func(w *world) { w.killSupervisor() })
+	storm(t, rounds(120, 500), rounds(4, 20), true, func(w *world) { w.killSupervisor() })
 }
 
 func TestStormBothKilled(t *testing.T) {
 	t.Parallel()
-	storm(t, rounds(200, 500), rounds(6, 20), true, func(w *world) {
+	storm(t, rounds(120, 500), rounds(4, 20), true, func(w *world) {
 		w.killDaemon()
 		w.killSupervisor()
 		w.mustStart()

@@ -23,7 +23,7 @@ import (
 // exactly what they have not read.
 func TestStreamsUnderLoad(t *testing.T) {
 	t.Parallel()
-	tasks, results, logs := rounds(120, 1000), rounds(200, 500), rounds(20, 100)
+	tasks, results, logs := rounds(80, 1000), rounds(80, 500), rounds(10, 100)
 	d := openDoors(t)
 	// Fixed windows, so that what fits on the way to the slow ones is known. Each of
 	// them has a connection of its own.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func (w *world) wantTasks(ids []string) {
 // keeps nobody out, and can be repeated.
 func TestManySubmissionsWithoutDaemon(t *testing.T) {
 	t.Parallel()
-	const submissions, kills = 300, 20
+	submissions, kills := rounds(100, 300), int32(rounds(8, 20))
 	w := newWorld(t, binaries.plain)
 	var ids []string
 	for i := range submissions {
@@ -147,7 +148,7 @@ func TestDaemonStartsAmongCommands(t *testing.T) {
 	w := newWorld(t, binaries.plain)
 	w.dspyOK("submit", "--workspace", w.workspace, "--id", "first", "--", "true")
 	ids := []string{"first"}
-	for round := range rounds(8, 60) {
+	for round := range rounds(4, 60) {
 		var all sync.WaitGroup
 		run := func(want int, args ...string) {
 			all.Go(func() {
@@ -196,7 +197,7 @@ func TestSubmissionIsSuspended(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := holder.Wait(); err != nil {
-		t.Errorf("the command that was stopped: %v", err)
+		t.Errorf("the command that was stopped: %v: %s", err, holder.Stderr)
 	}
 	w.dspyOK("submit", "--id", "b", "--", "true")
 	w.dspyOK("show", fmt.Sprintf("held-%d", heldTasks-1))
@@ -260,7 +261,7 @@ func (w *world) holdQueue() *exec.Cmd {
 	}
 	for range 20 {
 		cmd := exec.Command(filepath.Join(w.bin, "dspy-agent"), "submit", "--from-file", "-")
-		cmd.Env, cmd.Dir, cmd.Stdin = w.env, w.workspace, strings.NewReader(lines.String())
+		cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stderr = w.env, w.workspace, strings.NewReader(lines.String()), &bytes.Buffer{}
 		if err := cmd.Start(); err != nil {
 			w.Fatal(err)
 		}
