@@ -23,7 +23,7 @@ func TestRepairOfAnOlderRoot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	q := openQueue(t, queue.Options{Dir: dir, Now: newClock().now})
-	const before, stages = 30, 12
+	const before, stages = 30, 4
 	for i := range before {
 		submit(t, q, spec(fmt.Sprintf("early-%d", i)))
 	}

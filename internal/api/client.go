@@ -119,7 +119,7 @@ func newDialer(t Target) *socketDialer {
 	if t.Conn != nil {
 		// Who serves it is stopped and goes on together with us, and the clock goes on
 		// meanwhile: that would look like silence.
-		d.patience = time.Hour
+		d.patience = pairPatience
 	}
 	return d
 }
@@ -153,7 +153,7 @@ func (d *socketDialer) options() []grpc.DialOption {
 		grpc.WithContextDialer(d.dial),
 		grpc.WithNoProxy(), // HTTPS_PROXY is about the web
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(MaxMessageBytes), grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithKeepaliveParams(d.keepalive()),
 		// One that was restarted is to be found again at once, and the socket is near.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -162,6 +162,14 @@ func (d *socketDialer) options() []grpc.DialOption {
 		grpc.WithUnaryInterceptor(d.unary),
 		grpc.WithStreamInterceptor(d.stream),
 	)
+}
+
+// keepalive finds out whether a silent server is still there.
+func (d *socketDialer) keepalive() keepalive.ClientParameters {
+	if d.target.Conn != nil {
+		return keepalive.ClientParameters{Time: pairPatience}
+	}
+	return keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
 }
 
 // dial is what gRPC calls, the first time and after each loss.

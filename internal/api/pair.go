@@ -6,11 +6,15 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
+
+// pairPatience stands for no time limit where gRPC wants one.
+const pairPatience = 365 * 24 * time.Hour
 
 // Pair makes a connection of this process with itself: conn is for Target.Conn, and
 // the listener, which accepts the other end and nothing else ever, for Serve. Nobody

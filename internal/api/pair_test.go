@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -87,6 +88,36 @@ func TestPairUnused(t *testing.T) {
 		t.Errorf("read %d bytes from an end that was closed", n)
 	}
 	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPairIsPatient: who makes the calls may be stopped before the first, with the server, for
+// longer than any other client may be silent. It goes on as if nothing had been.
+func TestPairIsPatient(t *testing.T) {
+	t.Parallel()
+	opts := setup(t).options()
+	opts.Pair = true
+	srv, err := api.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, lis, err := api.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := running(srv, lis)
+	// A server that counts the time closes the connection, which ends the read.
+	if err := conn.SetReadDeadline(time.Now().Add(11 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 1<<10); err == nil; {
+		_, err = conn.Read(b) // its greeting
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection has ended: %v", err)
+	}
+	if err := errors.Join(conn.Close(), stop()); err != nil {
 		t.Error(err)
 	}
 }

@@ -65,6 +65,10 @@ type Options struct {
 	// SendTimeout is how long a message of a stream waits for its reader, before
 	// the stream is cut off. Defaults to 30 s.
 	SendTimeout time.Duration
+	// Pair says that the only connection is the one of Pair. Who calls is stopped and goes on
+	// together with the server (Ctrl-Z, a lid that is closed), and the clock goes on meanwhile:
+	// silence means nothing there, and what has ended cannot be made again.
+	Pair bool
 	// HealthInterval is how often is looked, for each watcher of grpc.health.v1,
 	// whether the health has changed. Defaults to 1 s.
 	HealthInterval time.Duration
@@ -133,6 +137,9 @@ func New(opts Options) (*Server, error) {
 	}
 	opts.StopTimeout = orDefault(opts.StopTimeout, 5*time.Second)
 	opts.SendTimeout = orDefault(opts.SendTimeout, 30*time.Second)
+	if opts.Pair {
+		opts.SendTimeout = pairPatience
+	}
 	opts.HealthInterval = orDefault(opts.HealthInterval, time.Second)
 	opts.MaxSubmitBytes = orDefault(opts.MaxSubmitBytes, MaxMessageBytes)
 	if opts.Now == nil {
@@ -148,9 +155,9 @@ func New(opts Options) (*Server, error) {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(opts.keepalive()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ConnectionTimeout(opts.greetTimeout()),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InTapHandle(token.Tap),
@@ -161,6 +168,22 @@ func New(opts Options) (*Server, error) {
 	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{Server: s})
 	reflection.Register(s.grpc)
 	return s, nil
+}
+
+// keepalive finds out whether a silent client is still there.
+func (o *Options) keepalive() keepalive.ServerParameters {
+	if o.Pair {
+		return keepalive.ServerParameters{Time: pairPatience}
+	}
+	return keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+}
+
+// greetTimeout is how long a new connection may take until it speaks gRPC.
+func (o *Options) greetTimeout() time.Duration {
+	if o.Pair {
+		return pairPatience
+	}
+	return 10 * time.Second
 }
 
 // Serve takes calls from the listeners, which it closes, until ctx ends. Then

@@ -171,7 +171,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err := a.openDoors(ctx); err != nil {
 		return err
 	}
-	if err := a.newServer(moverPort{a.engine, q}); err != nil {
+	if err := a.newServer(moverPort{a.engine, q}, false); err != nil {
 		return err
 	}
 	if a.http, err = a.newHTTP(); err != nil {
@@ -211,13 +211,14 @@ func (a *App) newEngine(backends ...engine.Registration) (err error) {
 }
 
 // newServer makes the server of calls over the queue and the engine.
-func (a *App) newServer(mover api.Mover) (err error) {
+func (a *App) newServer(mover api.Mover, pair bool) (err error) {
 	q := a.queue
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats, Images: a.images, PruneImages: a.imagePruner(),
 		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token, GPUs: a.gpuPort(),
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
+		Pair:    pair,
 	})
 	return err
 }

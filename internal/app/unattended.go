@@ -77,7 +77,7 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 	if err := u.moveOrObserve(o.Write, o.Nobody); err != nil {
 		return err
 	}
-	if err := a.newServer(unattendedMover{moverPort{a.engine, a.queue}, o.Nobody}); err != nil {
+	if err := a.newServer(unattendedMover{moverPort{a.engine, a.queue}, o.Nobody}, true); err != nil {
 		return err
 	}
 	conn, lis, err := api.Pair()
