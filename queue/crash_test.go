@@ -24,8 +24,11 @@ import (
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	kills := 20
-	if testing.Short() {
+	kills := 10
+	switch {
+	case os.Getenv("DSPY_TEST_FULL") != "":
+		kills = 100
+	case testing.Short():
 		kills = 5
 	}
 	acknowledged := map[string]string{} // id to the state that was answered

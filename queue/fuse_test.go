@@ -300,7 +300,7 @@ func TestQuota(t *testing.T) {
 // knows nothing of. Only one gets in at a time, because link(2) lets one in.
 func TestTwoHostsOnOneServer(t *testing.T) {
 	t.Parallel()
-	rounds := roundsOf(80)
+	rounds := roundsOf(40)
 	dir := t.TempDir()
 	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
 	raceOpeners(t, rounds, mountFaulty(t, dir, faults{}), mountFaulty(t, dir, faults{}))

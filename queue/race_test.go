@@ -112,7 +112,7 @@ func checkRaced(t *testing.T, dir string, want int) {
 // TestOpenersRace: two processes on one host.
 func TestOpenersRace(t *testing.T) {
 	t.Parallel()
-	rounds := roundsOf(500)
+	rounds := roundsOf(200)
 	dir := t.TempDir()
 	raceOpeners(t, rounds, dir, dir)
 	checkRaced(t, dir, 2*rounds)
@@ -122,7 +122,7 @@ func TestOpenersRace(t *testing.T) {
 // on a server whose locks lie. One gets in.
 func TestSuccessorsRace(t *testing.T) {
 	t.Parallel()
-	rounds := roundsOf(120)
+	rounds := roundsOf(60)
 	dir := t.TempDir()
 	closeQueue(t, openQueue(t, queue.Options{Dir: dir}))
 	paths := make([]string, 3) // each a mount of its own, with locks of its own

@@ -30,7 +30,7 @@ import (
 // DSPY_SPOIL=SEED-SEED tries other seeds.
 func TestSpoiledFile(t *testing.T) {
 	t.Parallel()
-	spoilMany(t, "spoil", 120)
+	spoilMany(t, "spoil", 60)
 }
 
 // TestSpoiledFileIsRepaired spoils a database at rest, and repairs it. What is left is
@@ -39,7 +39,7 @@ func TestSpoiledFile(t *testing.T) {
 // DSPY_SPOIL=SEED-SEED tries other seeds.
 func TestSpoiledFileIsRepaired(t *testing.T) {
 	t.Parallel()
-	spoilMany(t, "repair", 24)
+	spoilMany(t, "repair", 12)
 }
 
 // spoilMany does it in a child, and a thousand times at least with DSPY_TEST_FULL.
