@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -21,4 +22,11 @@ func MakeLogFolder(c config.Config) error {
 		queue.Ignore(c.LogDir)
 	}
 	return nil
+}
+
+// withinLogs says whether the queue lies in the folder of logs, as it does by default: who makes
+// the one makes the other.
+func withinLogs(c config.Config) bool {
+	below, err := filepath.Rel(c.LogDir, c.QueueDir)
+	return err == nil && filepath.IsLocal(below)
 }

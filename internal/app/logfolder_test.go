@@ -31,3 +31,20 @@ func TestLogFolderIsIgnored(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandMakesTheSameFolder: a command that makes the queue keeps it out of a repository, as
+// a daemon does.
+func TestCommandMakesTheSameFolder(t *testing.T) {
+	t.Parallel()
+	c := config.Default(t.TempDir())
+	u, err := app.OpenUnattended(t.Context(), app.UnattendedOptions{Config: c, Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(c.LogDir, ".gitignore")); err != nil || string(text) != "*\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}

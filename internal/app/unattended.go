@@ -67,6 +67,11 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 	if a.metrics, err = a.newMetrics(); err != nil {
 		return err
 	}
+	if o.Write && withinLogs(o.Config) {
+		if err := MakeLogFolder(o.Config); err != nil {
+			return err
+		}
+	}
 	opts := a.queueOptions()
 	opts.Role, opts.ReadOnly, opts.LockTimeout, opts.OnWatch = queue.RoleCommand, !o.Write, o.LockTimeout, o.Watches
 	if a.queue, err = queue.Open(ctx, opts); err != nil {
