@@ -27,6 +27,10 @@ func (f folder) takeClaim() (taken bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}
+	// What follows from the claim must not be on disk before it.
+	if err := syncDir(f.layout.JobDir(f.ref)); err != nil {
+		return false, err
+	}
 	return f.voided(), nil // on NFS an answer that was lost looks like a refusal
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
@@ -42,11 +43,15 @@ func (j *job) needsWord() bool {
 	return !r.Term.IsZero() || j.prompted() || r.Code > 128 && r.Fault == "" && r.Limit.IsZero()
 }
 
+// clockSkew is how far the clock of a node may be behind ours. Slurm itself, by munge, bears
+// minutes; where time is kept at all it is far less than this.
+const clockSkew = 5 * time.Second
+
 // prompted says that we had asked for the end when it came, and that it was heard: the
 // script sees the SIGTERM that Slurm sends, and what is killed has the code of a signal.
 func (j *job) prompted() bool {
 	r := j.record
-	return j.signal.sent() && !r.Ended.Before(j.signal.At) && (!r.Term.IsZero() || r.Code > 128)
+	return j.signal.sent() && !r.Ended.Before(j.signal.At.Add(-clockSkew)) && (!r.Term.IsZero() || r.Code > 128)
 }
 
 // outcome puts an end into our words; a cause says that it was made to end.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -144,7 +145,7 @@ func syncDir(path string) error {
 		return err
 	}
 	err = d.Sync()
-	if errors.Is(err, fs.ErrInvalid) {
+	if errors.Is(err, syscall.EINVAL) {
 		err = nil // a file system that has no need of it
 	}
 	return errors.Join(err, d.Close())
