@@ -83,6 +83,24 @@ func readCurrent(dir string) (string, error) {
 	return name, nil
 }
 
+// Present says whether there is anything of a queue in a folder, damaged or not.
+func Present(dir string) bool {
+	if _, err := os.Lstat(filepath.Join(dir, currentFile)); !errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	names, err := generations(dir)
+	return len(names) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
+}
+
+// Size is how large the database in use is, in bytes; 0 where it cannot be told.
+func Size(dir string) int64 {
+	name, err := readCurrent(dir)
+	if err != nil {
+		return 0
+	}
+	return fileSize(filepath.Join(dir, name))
+}
+
 // onlyFirst returns an error if there is another database than the first. One that was
 // being put in use in the place of none is not counted: with an empty file in the first
 // place a restoration was cut short.

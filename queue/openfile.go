@@ -201,12 +201,23 @@ func (q *Queue) openFailed(err error) error {
 		return q.commitFailed(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return task.Errorf(task.CodeNotFound, "there is no queue in %s: %w", q.opts.Dir, err)
+	}
+	if reason := headless(err); reason != "" {
+		return q.fail(reason)
+	}
+	return task.Errorf(task.CodeUnavailable, "cannot open the queue in %s: %w", q.opts.Dir, err)
+}
+
+// headless says what is wrong with a file of which bbolt can read neither of the two pages
+// that it begins with; "" = err is about something else.
+func headless(err error) string {
+	switch {
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
-		return q.fail("neither of the two pages that it begins with is whole, or it is not a queue database")
+		return "neither of the two pages that it begins with is whole, or it is not a queue database"
 	case errors.Is(err, berrors.ErrVersionMismatch):
-		return task.Errorf(task.CodeInternal, "%s is of another format, or is not a queue database; restore it from a backup: %w", q.path, err)
+		return "it is of another format, or the two pages that it begins with are damaged"
 	default:
-		return task.Errorf(task.CodeUnavailable, "cannot open the queue in %s: %w", q.opts.Dir, err)
+		return ""
 	}
 }
 

@@ -199,7 +199,7 @@ func (w *rebuilder) store(b *batch, seq task.Seq) (*entry, error) {
 	}
 	b.newIDs.add(hashID(spec.ID), seq)
 	err := w.revive(b, e, seq, spec, missing)
-	if err == nil && e.task.Status().Held != "" {
+	if err == nil && e.task.Status().Held != "" && !e.task.State().Terminal() {
 		w.held++
 	}
 	return e, err

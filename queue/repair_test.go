@@ -147,6 +147,9 @@ func (s *spoiled) repairSpoiled(want map[task.Seq]string) (end string, err error
 	if len(v.Findings) == 0 && len(r.Findings) > 0 {
 		return "", fmt.Errorf("verify found nothing, and repair %v", r.Findings)
 	}
+	if r.Held > r.Unfinished {
+		return "", fmt.Errorf("%d tasks are said to be held, and %d have not ended", r.Held, r.Unfinished)
+	}
 	got, err := readTasks(s.dir)
 	if err != nil {
 		return "", err

@@ -201,6 +201,8 @@ func (q *Queue) verifyFailed(v *Verified, err error) (broken bool, failed error)
 		reason = pages.reason()
 	} else if e, ok := errors.AsType[*inconsistency](err); ok {
 		reason = e.text
+	} else if headless(err) != "" {
+		return true, nil // what can be salvaged tells of it
 	}
 	if reason == "" {
 		return false, q.openFailed(err)

@@ -24,5 +24,8 @@ func HolderPID(queueDir string) int { return queue.Holder(queueDir) }
 // cannot be told.
 func OwnerHeard(queueDir string) time.Time { return queue.Heard(queueDir) }
 
+// QueuePresent says whether there is anything of a queue in a folder, of whomever.
+func QueuePresent(queueDir string) bool { return queue.Present(queueDir) }
+
 // QueueOwned refuses a queue that belongs to another user; see queue.Owned.
 func QueueOwned(queueDir string) error { return queue.Owned(queueDir) }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -164,14 +163,4 @@ func (s *session) noQueueHere(ctx context.Context, cfg config.Config, none error
 func isFolder(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// hasQueue says whether there is anything to open, of whomever.
-func hasQueue(queueDir string) bool {
-	for _, path := range []string{queueDir, filepath.Join(queueDir, "CURRENT")} {
-		if _, err := os.Stat(path); os.IsNotExist(err) {
-			return false
-		}
-	}
-	return true
 }

@@ -29,6 +29,7 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 		Holder:       app.HolderPID,
 		Health:       s.healthForDoctor,
 		DropFolder:   app.DropFolderTrouble,
+		Database:     app.LookAtDatabase,
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *session) open(ctx context.Context, cfg config.Config, n need, raw bool)
 			return addressNoted(cfg, none)
 		case !errors.Is(none, api.ErrNoDaemon):
 			return none
-		case n != creates && isFolder(cfg.Workspace) && !hasQueue(cfg.QueueDir):
+		case n != creates && isFolder(cfg.Workspace) && !app.QueuePresent(cfg.QueueDir):
 			return s.noQueueHere(ctx, cfg, none)
 		case n == needsDaemon, s.mistaken:
 			return noneHere(cfg, none)

@@ -56,6 +56,10 @@ var checks = []check{
 		problem: "one is down", warning: "one is damaged",
 	},
 	{
+		name: "database", about: "the queue's database, where no daemon has it open: every page and record of one up to 64 MiB, else whether it can be opened", asks: asksQueue, run: needsConfig(checkDatabase), after: nameOwner,
+		problem: "it is damaged, or cannot be opened",
+	},
+	{
 		name: "versions", about: "the builds of the programs, the daemon and the supervisor", asks: asksPrograms, run: needsConfig(checkVersions), after: nameOwner,
 		problem: "the daemon's program is missing or does not run", warning: "program and daemon differ", note: "the supervisor is older, which is fine",
 	},

@@ -37,6 +37,7 @@ func patientIn(dir, home string, environ ...string) (Patient, error) {
 	p.Owner = func(string) (*Owner, error) { return nil, nil } //nolint:nilnil // nobody is no error
 	p.Holder = func(string) int { return 0 }
 	p.DropFolder = func(string) error { return nil }
+	p.Database = func(context.Context, string) ([]string, bool, error) { return nil, true, nil }
 	p.Health = func(context.Context, config.Config) (Health, error) { return Health{}, errNone }
 	return p, err
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -69,6 +70,17 @@ func TestDropFolder(t *testing.T) {
 	p := patient(t)
 	p.DropFolder = func(string) error { return errors.New("others can write to /q/pending; run: chmod go-w /q/pending") }
 	want(t, "drop_folder", p, Problem, "no file of the drop folder is taken", "chmod go-w /q/pending")
+}
+
+func TestDatabase(t *testing.T) {
+	want(t, "database", patient(t), OK, "nothing is wrong")
+	p := patient(t)
+	p.Database = func(context.Context, string) ([]string, bool, error) { return []string{"page 7 is damaged", "and more"}, true, nil }
+	want(t, "database", p, Problem, "page 7 is damaged (the first of 2 findings)", "queue repair saves the rest")
+	p.Database = func(context.Context, string) ([]string, bool, error) {
+		return nil, false, errors.New("CURRENT is not there; write its name into it")
+	}
+	want(t, "database", p, Problem, "CURRENT is not there")
 }
 
 // TestTriesCatch: what is tried would be seen to fail.

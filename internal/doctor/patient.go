@@ -30,6 +30,9 @@ type Patient struct {
 	Holder       func(queueDir string) (pid int) // who has the database open; 0 = nobody
 	Health       func(context.Context, config.Config) (Health, error)
 	DropFolder   func(queueDir string) error // why it cannot be used
+	// Database looks at a database that nobody has open, and returns a sentence about each
+	// thing that is wrong with it. There is none where looked is false, or somebody has it.
+	Database func(ctx context.Context, queueDir string) (wrong []string, looked bool, err error)
 
 	// Root stands for / where the system's settings are looked at; "" = / itself.
 	Root string
