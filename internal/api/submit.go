@@ -173,8 +173,6 @@ func readsPayload(req order, fields payload.Fields) bool {
 // of letting the task wait for something that never comes.
 func refuseLater(s *task.Spec) error {
 	switch {
-	case s.Image != "" && !s.Resources.GPURequest().None():
-		return task.Errorf(task.CodeUnsupported, "GPUs for containers are not in this release yet; submit the command without an image")
 	case len(s.Needs) > 0:
 		return task.Errorf(task.CodeUnsupported, "waiting for services (needs) is not in this release yet")
 	}

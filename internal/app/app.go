@@ -16,6 +16,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/container"
 	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/gpupool"
@@ -60,19 +61,20 @@ type App struct {
 	started  time.Time
 	runtime  string // directory of sockets
 
-	metrics   *metrics.Metrics
-	queue     *queue.Queue
-	process   *process.Backend
-	backends  map[string]engine.Backend // by name: those that run tasks, or stand for them
-	engine    *engine.Engine
-	gpus      *gpupool.Pool // nil: nobody looks at GPUs
-	watcher   *gpuprobe.Watcher
-	server    *api.Server
-	http      *api.HTTPServer
-	folder    *dropfolder.Folder
-	doors     doors
-	listeners []net.Listener
-	sockets   []string
+	metrics    *metrics.Metrics
+	queue      *queue.Queue
+	process    *process.Backend
+	containers *container.Backend
+	backends   map[string]engine.Backend // by name: those that run tasks, or stand for them
+	engine     *engine.Engine
+	gpus       *gpupool.Pool // nil: nobody looks at GPUs
+	watcher    *gpuprobe.Watcher
+	server     *api.Server
+	http       *api.HTTPServer
+	folder     *dropfolder.Folder
+	doors      doors
+	listeners  []net.Listener
+	sockets    []string
 }
 
 // ownProgram is this program, as a child that tries a file system which may hang.
@@ -151,8 +153,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up the process backend: %w", err)
 	}
-	containers, err := a.newContainers(o.Environ)
-	if err != nil {
+	if a.containers, err = a.newContainers(o.Environ); err != nil {
 		return err
 	}
 	if err := a.newGPUs(o.Environ); err != nil {
@@ -162,7 +163,7 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.newEngine(asProcess(a.process), asContainer(containers), asSlurm(jobs, a.conf.Slurm.MaxJobs)); err != nil {
+	if err := a.newEngine(asProcess(a.process), asContainer(a.containers), asSlurm(jobs, a.conf.Slurm.MaxJobs)); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {

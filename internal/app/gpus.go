@@ -15,6 +15,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/container"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/gpupool"
 	"github.com/dspy-agent/dspy-agent/internal/gpuprobe"
@@ -43,7 +44,7 @@ func (a *App) newGPUs(environ []string) error {
 	o := gpupool.Options{
 		File:    filepath.Join(a.conf.QueueDir, "gpus-"+where.Machine[:12]+".json"),
 		QueueID: a.queue.ID(), UID: os.Geteuid(), Boot: where.Boot, Sharers: a.conf.GPU.Sharers, ByUUID: a.conf.GPU.Visible == config.VisibleUUID,
-		Whose: a.process.Whose, Process: a.keeper, Log: a.log.With("component", "gpus"),
+		Whose: a.process.Whose, Container: container.ContainerID, Process: a.ownProcess, Starter: a.starter, Log: a.log.With("component", "gpus"),
 	}
 	probe, smi := probeCommand(a.conf.GPU), inPath("nvidia-smi")
 	o.Off = gpusOff(a.conf.GPU.Pool)
@@ -61,12 +62,17 @@ func (a *App) newGPUs(environ []string) error {
 	return err
 }
 
-// keeper is the process that shows that a GPU is still held: the task's, or until it
-// has one, that of whoever starts it, or we.
-func (a *App) keeper(t task.Task) host.Process {
-	if p := a.process.Process(t); p.PID != 0 {
-		return p
+// ownProcess is the process of a task that shows that its GPUs are still held; PID is 0
+// while none is known.
+func (a *App) ownProcess(t task.Task) host.Process {
+	if t.Status().Backend == container.Name {
+		return a.containers.Process(t)
 	}
+	return a.process.Process(t)
+}
+
+// starter is the process that shows it until then: whoever starts tasks, or we.
+func (a *App) starter() host.Process {
 	if p := a.process.Supervisor(); p.PID != 0 {
 		return p
 	}

@@ -100,7 +100,10 @@ func (a *App) info() api.Info {
 		b := a.backends[name]
 		down := b.Down()
 		absentee, may := b.(engine.Absentee)
+		limited, _ := b.(engine.Limited)
 		switch {
+		case down == "" && limited != nil && limited.NoGPUs() != "" && a.gpus != nil && a.gpus.Missing() == "":
+			info.Services[service] = "degraded: containers get no GPUs: " + limited.NoGPUs()
 		case down == "":
 		case may && absentee.Absent(): // which a machine may do without
 			info.Services[service] = "none: " + down

@@ -39,6 +39,7 @@ type Backend struct {
 	mu       sync.Mutex
 	down     string
 	is       docker.Engine // as it said when it was reached last
+	noGPUs   string        // why it gives none, as it turned out; "" = that is not known
 	runs     map[task.Ref]*run
 	out      []task.Change // for Watch to report
 	changed  bool          // something else than reports is new: the engine is to look
@@ -241,7 +242,7 @@ func (b *Backend) up(ctx context.Context, is docker.Engine) error {
 		return err
 	}
 	b.mu.Lock()
-	b.is, b.down = is, ""
+	b.is, b.down, b.noGPUs = is, "", ""
 	if b.reported {
 		b.opts.Logger.Info("the container engine is back", "host", b.engine.Host())
 	} else {

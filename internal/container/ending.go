@@ -55,6 +55,9 @@ func (r *run) exited(ctx context.Context, t task.Task, c docker.Container) (wait
 		}
 		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventStopped, At: at, Outcome: o}}), false
 	}
+	if text := r.lostSightText(t); text != "" && o.ExitCode != 0 && (o.Class == task.NoFailure || o.Class == task.UserError) {
+		o.Class, o.Message = task.GPULost, text
+	}
 	res, err := r.result(ctx, size, &o)
 	if err != nil {
 		return lookAgain, false, false
@@ -114,6 +117,9 @@ func (r *run) couldNotStart(t task.Task, c docker.Container) bool {
 	if c.ExitCode == 127 || c.ExitCode == 126 {
 		o := r.outcome(t, c)
 		return r.end(task.Change{Event: task.Event{Kind: task.EventExited, At: r.now(), Outcome: o, Unprompted: true}})
+	}
+	if text := r.gpuTrouble(c.Kind, c.Trouble); text != "" {
+		return r.notStarted(task.CouldNotStart, text)
 	}
 	return r.notStarted(task.CouldNotStart, "the container engine could not start it: "+c.Trouble)
 }

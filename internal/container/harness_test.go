@@ -179,11 +179,17 @@ func (d *daemon) run(seq task.Seq, s task.Spec) task.Task {
 
 func assigned(t testing.TB, seq task.Seq, s task.Spec) task.Task {
 	t.Helper()
+	return leased(t, seq, s, task.Lease{})
+}
+
+// leased is a task that was placed with what the lease holds.
+func leased(t testing.TB, seq task.Seq, s task.Spec, lease task.Lease) task.Task {
+	t.Helper()
 	s.ID, s.Class = "task", "cpu_short"
 	if s.Image == "" {
 		s.Image = dockertest.Shell
 	}
-	tk, err := task.Apply(task.New(seq, &s, 0), task.Event{Kind: task.EventPlaced, At: task.At(time.Now()), Attempt: 1, Backend: Name})
+	tk, err := task.Apply(task.New(seq, &s, 0), task.Event{Kind: task.EventPlaced, At: task.At(time.Now()), Attempt: 1, Backend: Name, Lease: lease})
 	must(t, err)
 	return tk
 }

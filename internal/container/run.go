@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -35,6 +36,7 @@ type run struct {
 	whole   bool // the task has its environment and payload: it was handed over
 	stop    bool // it is to be ended
 	history []task.Change
+	main    host.Process // of its container, while it runs
 	ended   bool
 	death   *int          // the exit code that the engine told of when it saw the end
 	wake    chan struct{} // of capacity 1
@@ -164,6 +166,7 @@ func (r *run) turn(ctx context.Context) (wait time.Duration, done, again bool) {
 	case docker.Created:
 		return r.ready(ctx, t, c, stop)
 	case docker.Running:
+		r.noteMain(c)
 		r.tellStarted(c)
 		return r.running(ctx, t, c, stop)
 	default:
@@ -322,6 +325,8 @@ func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) 
 		return 0, false, true // the container itself says more
 	case away(err):
 		return lookAgain, false, false
+	case errors.Is(err, docker.ErrNoGPUs), errors.Is(err, docker.ErrGPU):
+		return 0, r.notStarted(task.CouldNotStart, r.gpuTrouble(err, docker.Words(err))), false
 	case errors.Is(err, docker.ErrInvalid):
 		return 0, r.notStarted(task.UserError, "the container engine cannot start it: "+docker.Words(err)), false
 	default:

@@ -52,6 +52,7 @@ func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
 		User: strconv.Itoa(uid) + ":" + strconv.Itoa(gid), Mounts: mounts,
 		CPUMilli: s.Resources.CPUMilli, MemBytes: s.Resources.MemBytes, ShmBytes: b.opts.Rules.ShmBytes, PIDs: b.opts.Rules.PIDs,
 		Network: network, Init: is.Init, CapAdd: b.opts.Rules.Capabilities,
+		GPUs:     t.Status().Lease.GPUs,
 		LogBytes: logFiles * b.opts.LogCap, LogFiles: logFiles,
 	}
 	if is.CPUs > 0 {
@@ -89,16 +90,10 @@ func (b *Backend) owner() (uid, gid int) {
 	return b.opts.UID, b.opts.GID
 }
 
-// gpuVariable tells NVIDIA's runtime which GPUs to show to a container.
-const gpuVariable = "NVIDIA_VISIBLE_DEVICES="
-
 // environment is what the submitter asked for, and what tells a program who it is.
 // What was taken along from the submitter's shell is about another file system.
 func environment(t task.Task) []string {
-	// On a host whose engine gives GPUs to every container of a CUDA image, this one has
-	// no lease for any.
-	out := slices.DeleteFunc(slices.Clone(t.Spec.Env), func(kv string) bool { return strings.HasPrefix(kv, gpuVariable) })
-	out = append(out, gpuVariable+"void",
+	out := append(gpuEnvironment(t),
 		"DSPY_TASK_ID="+t.Spec.ID, "DSPY_TASK_CLASS="+t.Spec.Class, "DSPY_TASK_ATTEMPT="+strconv.Itoa(t.Attempt()),
 		"DSPY_RESULT_FILE="+insideDir+"/"+resultFile)
 	if len(t.Spec.Payload) > 0 {

@@ -89,6 +89,7 @@ type Engine struct {
 	Rootless bool // root in a container is the engine's user outside
 	Init     bool // it has an init to put before a program
 	Podman   bool
+	Systemd  bool // cgroups are systemd's
 }
 
 // Connect asks the engine who it is, and agrees on the version of the API. It is
@@ -109,6 +110,7 @@ func (c *Client) Connect(ctx context.Context) (Engine, error) {
 	e := Engine{
 		ID: info.ID, Name: info.Name, Version: info.ServerVersion, API: c.api.ClientVersion(), OS: info.OSType, Arch: info.Architecture,
 		CPUs: info.NCPU, MemBytes: info.MemTotal, Init: info.InitBinary != "",
+		Systemd: info.CgroupDriver == "systemd",
 	}
 	for _, s := range info.SecurityOptions {
 		e.Rootless = e.Rootless || s == "name=rootless" || s == "rootless"

@@ -33,6 +33,8 @@ type Spec struct {
 	Network    string
 	Init       bool     // an init before the program, which passes signals on and reaps
 	CapAdd     []string // capabilities beside none
+	// GPUs are the UUIDs of NVIDIA's GPUs and MIG instances that it is shown.
+	GPUs []string
 	// LogBytes is how much output the engine keeps, in LogFiles files; 0 = without end.
 	LogBytes int64
 	LogFiles int
@@ -62,6 +64,10 @@ func (c *Client) Create(ctx context.Context, s Spec) (id string, err error) {
 	}
 	if s.PIDs > 0 {
 		host.PidsLimit = &s.PIDs
+	}
+	if len(s.GPUs) > 0 {
+		// As docker run --gpus asks: what else the driver is to show, the image says.
+		host.DeviceRequests = []container.DeviceRequest{{Driver: "nvidia", DeviceIDs: s.GPUs, Capabilities: [][]string{{"gpu"}}}}
 	}
 	if s.LogBytes > 0 {
 		host.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{
@@ -157,6 +163,7 @@ type Container struct {
 	OOM        bool   // the kernel killed something in it for lack of memory
 	StopSignal string // that it wants to be ended with; "" = SIGTERM
 	Trouble    string // why it could not be started, in the engine's words
+	Kind       error  // the sentinel that Trouble matches; nil = none is known
 	Created    time.Time
 	Started    time.Time
 	Finished   time.Time
@@ -176,6 +183,7 @@ func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 		out.PID, out.ExitCode, out.OOM, out.Trouble = s.Pid, s.ExitCode, s.OOMKilled, s.Error
 		out.Started, out.Finished = instant(s.StartedAt), instant(s.FinishedAt)
 		out.Phase = phaseOf(s.Status)
+		out.Kind = kindByText(doingStart, s.Error)
 	}
 	return out, nil
 }

@@ -41,6 +41,11 @@ var (
 	ErrUnauthorised = errors.New("the registry wants other credentials")
 	ErrRegistryAway = errors.New("the registry cannot be reached")
 
+	// ErrNoGPUs: the engine does not know how to show GPUs to a container.
+	ErrNoGPUs = errors.New("the container engine has no way to give GPUs")
+	// ErrGPU: it knows, and it did not succeed with the ones that were asked for.
+	ErrGPU = errors.New("the GPUs could not be put into the container")
+
 	// ErrNoProgram and ErrNotExecutable: the container is there, and its program
 	// is not, or cannot be run (exit codes 127 and 126).
 	ErrNoProgram     = errors.New("no such program in the image")

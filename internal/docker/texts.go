@@ -13,6 +13,10 @@ var texts = []struct {
 }{
 	{"", "no space left on device", ErrDiskFull, "ENOSPC of the engine's store; Engine 20.10, containerd 1.6"},
 	{"", "disk quota exceeded", ErrDiskFull, "EDQUOT, the same way"},
+	{doingStart, "could not select device driver", ErrNoGPUs, "no nvidia-container-runtime-hook was in PATH when the engine started; Engine 20.10"},
+	{doingStart, "nvidia-container-cli", ErrGPU, "NVIDIA's program that does it; its words end like those of runc below"},
+	{doingStart, "nvidia-container-runtime", ErrGPU, "the same, of NVIDIA's hook"},
+	{doingStart, "unresolvable cdi devices", ErrGPU, "an engine that uses CDI, which has no such device"},
 	{doingStart, "port is already allocated", ErrPortTaken, "another container has it; Engine 20.10, libnetwork"},
 	{doingStart, "address already in use", ErrPortTaken, "a process of the host has it; Engine 20.10, docker-proxy"},
 	{doingStart, "executable file not found", ErrNoProgram, "runc 1.1"},

@@ -24,6 +24,7 @@ type Config struct {
 	Podman          bool   // Podman's service in the place of dockerd
 	ContainerdChild bool   // dockerd starts its containerd, and both die together
 	LiveRestore     bool   // containers outlive dockerd
+	NoToolkit       bool   // dockerd does not find the stand-in for NVIDIA's container toolkit
 	Store           string // what images and containers may take, such as "64m"; "" = no limit
 }
 
@@ -173,6 +174,7 @@ func (e *Engine) command(verb string) *exec.Cmd {
 		"DSPY_TESTBED_CONTAINERD="+map[bool]string{true: "child", false: "apart"}[e.cfg.ContainerdChild],
 		"DSPY_TESTBED_LIVE_RESTORE="+strconv.FormatBool(e.cfg.LiveRestore),
 		"DSPY_TESTBED_STORE="+e.cfg.Store,
+		"DSPY_TESTBED_TOOLKIT="+strconv.FormatBool(!e.cfg.NoToolkit),
 	)
 	return cmd
 }

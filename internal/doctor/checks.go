@@ -133,7 +133,7 @@ var checks = []check{
 	},
 	{
 		name: "docker", about: "a Docker or Podman for tasks with an image", asks: "the container engine", run: needsConfig(checkDocker), after: nameConfiguration,
-		warning: "it is too old, or DOCKER_HOST is no address", note: "there is none, or it may not be used",
+		warning: "it is too old, or DOCKER_HOST is no address", note: "there is none, it may not be used, or it gives no GPUs to containers where there are some",
 	},
 	{
 		name: "slurm", about: "a Slurm cluster for gpu_slurm and other classes that may use it", asks: "Slurm's controller", run: checkSlurm,

@@ -33,7 +33,8 @@ func checkDocker(ctx context.Context, x *examination, cfg config.Config) []Findi
 	is, err := client.Connect(ctx)
 	switch {
 	case err == nil:
-		return good("a container engine answers at %s: version %s, API %s", client.Host(), is.Version, is.API)
+		found := good("a container engine answers at %s: version %s, API %s", client.Host(), is.Version, is.API)
+		return append(found, x.checkEngineGPUs(client, is)...)
 	case errors.Is(err, docker.ErrForbidden):
 		return bad(Note, "a container engine is at "+client.Host()+", and you may not use it; tasks with an image wait", "ask to be put into the group of that socket (usually docker), and log in again")
 	case errors.Is(err, docker.ErrTooOld):

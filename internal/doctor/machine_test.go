@@ -189,11 +189,21 @@ func TestDocker(t *testing.T) {
 	engine := http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("API-Version", "1.41")
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprint(w, `{"ServerVersion": "20.10.24"}`)
+		fmt.Fprint(w, `{"ServerVersion": "20.10.24", "CgroupDriver": "systemd"}`)
 	})}
 	done := make(chan error, 1)
 	go func() { done <- engine.Serve(l) }()
 	want(t, "docker", p, OK, "answers at unix://"+at+": version 20.10.24, API 1.41")
+	must(t, os.MkdirAll(filepath.Join(dir, "proc/driver/nvidia"), 0o755)) //nolint:gosec // as on a system
+	must(t, os.WriteFile(filepath.Join(dir, "proc/driver/nvidia/version"), nil, 0o600))
+	wantIn(t, made("docker", p)[1:], Note, "its container toolkit is not", "systemctl restart docker")
+	must(t, os.MkdirAll(filepath.Join(dir, "usr/bin"), 0o755)) //nolint:gosec // the same
+	must(t, os.WriteFile(filepath.Join(dir, "usr/bin/nvidia-container-runtime-hook"), nil, 0o600))
+	wantIn(t, made("docker", p)[1:], Note, "containers lose their GPUs when somebody runs systemctl daemon-reload", "create-dev-char-symlinks")
+	must(t, os.MkdirAll(filepath.Join(dir, "dev/char"), 0o755)) //nolint:gosec // the same
+	must(t, os.Symlink("../nvidiactl", filepath.Join(dir, "dev/char/195:255")))
+	must(t, os.WriteFile(filepath.Join(dir, "dev/nvidiactl"), nil, 0o600))
+	want(t, "docker", p, OK, "answers at unix://"+at)
 	must(t, engine.Close())
 	<-done
 	want(t, "docker", p, Note, "no container engine answers at unix://"+at)

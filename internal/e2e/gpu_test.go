@@ -1,16 +1,12 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -177,88 +173,4 @@ func TestDrainWithGPUs(t *testing.T) {
 	if out, want := w.dspyOK("drain", "--json"), `"ended":{"succeeded":1},"running":0,"waiting":1,`; !strings.Contains(out, want) {
 		t.Errorf("said %s, want %s", out, want)
 	}
-}
-
-// TestGPUStorm: tasks on eight GPUs write down which they have, from when to when, while
-// the daemon is killed again and again. No GPU is had by two at a time.
-func TestGPUStorm(t *testing.T) {
-	t.Parallel()
-	tasks, kills := rounds(60, 300), rounds(6, 25)
-	w, _ := newGPUWorld(t, gputest.GPUs(8))
-	w.mustStart()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	log := filepath.Join(w.workspace, "log")
-	line := `echo "$DSPY_TASK_ID $CUDA_VISIBLE_DEVICES begin $(date +%s%N)" >> ` + log + `; sleep 0.$(($$ % 4)); ` +
-		`echo "$DSPY_TASK_ID $CUDA_VISIBLE_DEVICES end $(date +%s%N)" >> ` + log
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for sent := range tasks {
-			if err := w.trySubmit(submission(fmt.Sprint("t", sent), line, onGPUs(1+rnd.IntN(3)))); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
-	killing := rand.New(rand.NewPCG(seed, 2))
-	for range kills {
-		pauseFor(time.Duration(50+killing.IntN(600)) * time.Millisecond)
-		w.killDaemon()
-		w.mustStart()
-	}
-	wg.Wait()
-	for id, info := range w.settle(5 * time.Minute) {
-		if info.GetState() != "succeeded" {
-			t.Errorf("%s ended as %s: %s", id, info.GetState(), info.GetOutcome().GetMessage())
-		}
-	}
-	uses := usesIn(t, log)
-	for gpu, list := range uses {
-		slices.SortFunc(list, func(a, b use) int { return int(a.from - b.from) })
-		for i := 1; i < len(list); i++ {
-			if list[i].from < list[i-1].to {
-				t.Errorf("GPU %s: %s had it until %d, and %s from %d", gpu, list[i-1].task, list[i-1].to, list[i].task, list[i].from)
-			}
-		}
-	}
-	if len(uses) != 8 {
-		t.Errorf("%d of 8 GPUs were used", len(uses))
-	}
-}
-
-type use struct {
-	task     string
-	from, to int64
-}
-
-// usesIn reads who had which GPU, from the file that the tasks have written.
-func usesIn(t *testing.T, path string) map[string][]use {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begun, out := map[string]int64{}, map[string][]use{}
-	for line := range bytes.Lines(b) {
-		f := strings.Fields(string(line))
-		if len(f) != 4 {
-			t.Fatalf("a line %q", line)
-		}
-		at, err := strconv.ParseInt(f[3], 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f[2] == "begin" {
-			if begun[f[0]] != 0 {
-				t.Errorf("%s ran twice", f[0])
-			}
-			begun[f[0]] = at
-			continue
-		}
-		for gpu := range strings.SplitSeq(f[1], ",") {
-			out[gpu] = append(out[gpu], use{f[0], begun[f[0]], at})
-		}
-	}
-	return out
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/gpupool"
 	"github.com/dspy-agent/dspy-agent/internal/host"
-	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // grab is what a user's scheduler is told in TestTwoUsersOneGPU.
@@ -58,7 +57,7 @@ func (g grab) run() (out grabbed, err error) {
 	}
 	p, err := gpupool.New(gpupool.Options{
 		Eyes: blind{}, File: g.File, LockDir: g.LockDir, QueueID: fmt.Sprint("q", os.Getuid()), UID: os.Getuid(), Boot: self.Boot,
-		Process: func(task.Task) host.Process { return self }, Log: slog.New(slog.DiscardHandler),
+		Starter: func() host.Process { return self }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return out, err

@@ -80,6 +80,9 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 		if f, ok := r.Backend.(Fetcher); ok {
 			b.Images = f.Images()
 		}
+		if l, ok := r.Backend.(Limited); ok {
+			b.NoGPUs = l.NoGPUs()
+		}
 		s.Backends[n] = b
 	}
 	return s

@@ -129,6 +129,13 @@ type Fetcher interface {
 	Images() map[string]scheduler.Image
 }
 
+// Limited is a Backend of this machine that may be unable to give its GPUs to tasks. When
+// that changes it calls the sink of Watch, with no changes if it has none.
+type Limited interface {
+	// NoGPUs says why, for people; "" = it gives them.
+	NoGPUs() string
+}
+
 // Absentee is a Backend that a machine may do without.
 type Absentee interface {
 	// Absent says that it was looked for and is not there. It is not waited for; when it

@@ -43,7 +43,7 @@ func (p *Pool) List() List {
 	} else {
 		out.Age, out.Driver = time.Since(p.received), s.Driver.Version
 	}
-	owners := gpu.Attribution{Processes: p.owners}
+	owners := p.attribution()
 	for _, v := range withOthers(gpu.Judge(p.book, s, p.leases, p.o.Now()), p.others) {
 		d := Device{Verdict: v, Health: p.book.Health(v.ID), Drain: p.book.Devices[v.ID].Drain}
 		if v.Device != nil {

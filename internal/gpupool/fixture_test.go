@@ -111,7 +111,7 @@ func newWorld(t *testing.T, dir string, change ...func(*Options)) *world {
 	s := newSight()
 	o := Options{
 		Eyes: s, File: filepath.Join(dir, "gpus.json"), LockDir: dir, QueueID: "q1", UID: 1000, Boot: "b1",
-		Process: func(task.Task) host.Process { return self }, Log: slog.New(slog.DiscardHandler),
+		Starter: func() host.Process { return self }, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
 		c(&o)

@@ -36,7 +36,8 @@ func (p *Pool) Hold(tasks []task.Task) {
 	if p.o.Off != "" {
 		return
 	}
-	p.book = p.book.After(gpu.Observation{Now: p.o.Now(), Boot: p.o.Boot, Leases: p.leases, Attribution: gpu.Attribution{Processes: p.owners}})
+	p.book = p.book.After(gpu.Observation{Now: p.o.Now(), Boot: p.o.Boot, Leases: p.leases, Attribution: p.attribution()})
+	p.noteContainers()
 	p.settle()
 	p.release()
 	p.stir()

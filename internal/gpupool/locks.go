@@ -178,12 +178,23 @@ func openLock(path string) (*os.File, error) {
 // keeper is what a note says of a task; of one that is about to be placed, who will
 // start it.
 func (p *Pool) keeper(t task.Task, holder string) keeper {
-	k := keeper{Task: holder}
-	if p.o.Process != nil {
-		proc := p.o.Process(t)
-		k.PID, k.Start, k.Boot = proc.PID, proc.Start, proc.Boot
+	if own := p.own(t, holder); own.PID != 0 {
+		return own
 	}
-	return k
+	var starter host.Process
+	if p.o.Starter != nil {
+		starter = p.o.Starter()
+	}
+	return keeper{Task: holder, PID: starter.PID, Start: starter.Start, Boot: starter.Boot}
+}
+
+// own is the same with the task's own process; PID is 0 while that is not known.
+func (p *Pool) own(t task.Task, holder string) keeper {
+	if p.o.Process == nil || t.Spec == nil {
+		return keeper{}
+	}
+	proc := p.o.Process(t)
+	return keeper{Task: holder, PID: proc.PID, Start: proc.Start, Boot: proc.Boot}
 }
 
 // writeNote says who has a device.
@@ -294,8 +305,19 @@ func (p *Pool) recall() {
 // settle is for after a commit: what was claimed for it is held now, or not. The notes
 // name the processes of those who hold something, once they have one.
 func (p *Pool) settle() {
-	for id, c := range p.claims {
+	for _, c := range p.claims {
 		c.pending = false
+	}
+	p.writeNotes()
+}
+
+// writeNotes brings the notes up to date: the process of a container is known some time
+// after it was started.
+func (p *Pool) writeNotes() {
+	for id, c := range p.claims {
+		if c.pending {
+			continue
+		}
 		var held []keeper
 		for i, l := range p.leases {
 			if slices.Contains(l.Devices, id) {
@@ -312,16 +334,18 @@ func (p *Pool) settle() {
 	}
 }
 
-// kept is what the note says of a task already, if that is its own process; else what is
-// to be said.
+// kept is what is to be said of a task: its own process, where that is known; else what
+// the note says already, while that runs; else whoever starts it.
 func (p *Pool) kept(c *claim, t task.Task) keeper {
-	now := p.keeper(t, t.Spec.ID)
+	if own := p.own(t, t.Spec.ID); own.PID != 0 {
+		return own
+	}
 	for _, k := range c.note {
-		if k.Task == t.Spec.ID && now.PID == 0 {
+		if k.Task == t.Spec.ID && k.process().Runs() {
 			return k
 		}
 	}
-	return now
+	return p.keeper(task.Task{}, t.Spec.ID)
 }
 
 // release unlocks what no lease has and whose memory is free.

@@ -44,9 +44,12 @@ type Options struct {
 	// Whose says which of the tasks, that all hold devices, a process belongs to. May
 	// be nil.
 	Whose func(pid int, among []task.Task) (task.Seq, bool)
-	// Process is what keeps a note beside a lock alive: the task's process, where its
-	// handle names one, else whoever starts it. May be nil.
+	// Container says which container a task runs in, by its id; "" = in none. May be nil.
+	Container func(t task.Task) string
+	// Process is what keeps a note beside a lock alive: the task's own process; PID is 0
+	// while none is known. Starter is whoever starts it, for as long. Both may be nil.
 	Process func(t task.Task) host.Process
+	Starter func() host.Process
 	Log     *slog.Logger
 	Now     func() time.Time // nil = time.Now
 }
@@ -67,6 +70,7 @@ type Pool struct {
 	claims   map[gpu.DeviceID]*claim
 	others   map[gpu.DeviceID]other // that schedulers of others have
 	owners   map[gpu.ProcessKey]gpu.Owner
+	inside   map[string]gpu.Owner // whose containers are, by id
 	usage    map[task.Ref]*usage
 	notes    map[task.Seq]note
 	began    time.Time
@@ -85,7 +89,7 @@ func New(o Options) (*Pool, error) {
 	}
 	p := &Pool{
 		o: o, changed: make(chan struct{}, 1), nudge: make(chan struct{}, 1), first: make(chan struct{}), began: time.Now(),
-		claims: map[gpu.DeviceID]*claim{}, others: map[gpu.DeviceID]other{}, owners: map[gpu.ProcessKey]gpu.Owner{},
+		claims: map[gpu.DeviceID]*claim{}, others: map[gpu.DeviceID]other{}, owners: map[gpu.ProcessKey]gpu.Owner{}, inside: map[string]gpu.Owner{},
 		usage: map[task.Ref]*usage{}, notes: map[task.Seq]note{},
 	}
 	if o.Off != "" {
@@ -183,7 +187,7 @@ func (p *Pool) update() {
 		p.owners = owners
 		o.Snapshot = s
 	}
-	o.Attribution = gpu.Attribution{Processes: p.owners}
+	o.Attribution = p.attribution()
 	if newer || len(events) > 0 {
 		p.book = p.book.After(o)
 	}
@@ -195,6 +199,7 @@ func (p *Pool) update() {
 		p.seen, p.received = s, received
 	}
 	p.takeNotes(events, now)
+	p.writeNotes()
 	p.release()
 	p.save(false)
 	if newer || len(events) > 0 {
@@ -226,6 +231,35 @@ func (p *Pool) attribute(s *gpu.Snapshot, tasks []task.Task) map[gpu.ProcessKey]
 		}
 	}
 	return out
+}
+
+// attribution is all that is known of whose processes are whose, with the lock held.
+func (p *Pool) attribution() gpu.Attribution {
+	return gpu.Attribution{Processes: p.owners, Containers: p.inside}
+}
+
+// noteContainers takes note of the containers of those who hold devices. One whose task
+// has ended is remembered while its devices cool: what is left of it is no stranger's.
+func (p *Pool) noteContainers() {
+	if p.o.Container == nil {
+		return
+	}
+	cooling := map[string]bool{}
+	for _, r := range p.book.Devices {
+		if r.Cooling != nil {
+			cooling[r.Cooling.Task] = true
+		}
+	}
+	for id, o := range p.inside {
+		if !cooling[o.Name] {
+			delete(p.inside, id)
+		}
+	}
+	for _, t := range p.tasks {
+		if id := p.o.Container(t); id != "" {
+			p.inside[id] = gpu.Owner{Kind: gpu.OwnerTask, Name: t.Spec.ID}
+		}
+	}
 }
 
 // Changed is signalled when what can be placed may have changed.

@@ -98,12 +98,12 @@ func TestTwoSchedulers(t *testing.T) {
 	task1 := host.Process{}
 	other := newWorld(t, dir, func(o *Options) {
 		o.QueueID, o.File = "q2", o.File+"2"
-		keep := o.Process
-		o.Process = func(t task.Task) host.Process {
+		keep := o.Starter
+		o.Starter = func() host.Process {
 			if task1.PID != 0 {
 				return task1
 			}
-			return keep(t)
+			return keep()
 		}
 	})
 	w := newWorld(t, dir)
@@ -232,5 +232,86 @@ func TestSpoiledFile(t *testing.T) {
 	newWorld(t, dir).see(device(0, 0))
 	if _, err := os.Stat(dir + "/gpus.json.unread"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestContainers: what runs in the container of a task is the task's, whatever user it
+// runs as, and what is left of it when it has ended is no stranger's. Another container is.
+func TestContainers(t *testing.T) {
+	t.Parallel()
+	ours, strange := strings.Repeat("0a", 32), strings.Repeat("f0", 32)
+	w := newWorld(t, t.TempDir(), func(o *Options) {
+		o.Container = func(t task.Task) string { return map[task.Seq]string{1: ours}[t.Seq] }
+	})
+	in := func(device gpu.Device, container string) gpu.Device {
+		device.Sample.Processes = []gpu.Process{{PID: 4242, StartTicks: 7, UID: 100_000, Comm: "python", UsedBytes: new(10 * gib), Cgroup: "/docker/" + container, GI: -1, CI: -1}}
+		return device
+	}
+	w.see(device(0, 0), device(1, 0))
+	if why := w.Claim("t1", []string{string(id(0))}); why != "" {
+		t.Fatal(why)
+	}
+	tk := held(1, id(0))
+	w.Hold([]task.Task{tk})
+	w.see(in(device(0, 10*gib), ours), in(device(1, 10*gib), strange))
+	if texts, _ := w.Notes(); len(texts) != 0 {
+		t.Errorf("said of it: %v", texts)
+	}
+	devices := w.List().Devices
+	if o := devices[0].Owners[0]; o != (gpu.Owner{Kind: gpu.OwnerTask, Name: "t1"}) || devices[0].Contended() {
+		t.Errorf("its process is of %v, contended: %v", o, devices[0].Contended())
+	}
+	if o := devices[1].Owners[0]; o.Kind != gpu.OwnerContainer || w.state(id(1)) != gpu.Foreign {
+		t.Errorf("the stranger's process is of %v, its GPU %s", o, w.state(id(1)))
+	}
+	if u := w.Use(tk, time.Now()); u.Peak != 10*gib {
+		t.Errorf("it had %d bytes at most", u.Peak)
+	}
+	w.Hold(nil)
+	w.see(in(device(0, 10*gib), ours), device(1, 0))
+	if s := w.state(id(0)); s != gpu.CoolingOff {
+		t.Errorf("%s while its container is being ended", s)
+	}
+	w.see(device(0, 0), device(1, 0))
+	if s := w.state(id(0)); s != gpu.Free {
+		t.Errorf("%s at once when it is gone", s)
+	}
+}
+
+// TestNoteNamesTheTask: a note names who starts a task until its own process is known,
+// and that one for as long as it runs, also where a new daemon does not know it yet.
+func TestNoteNamesTheTask(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	self, err := host.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, starter := host.Process{}, host.Process{PID: 1 << 30, Start: 1, Boot: self.Boot}
+	change := func(o *Options) {
+		o.Process = func(task.Task) host.Process { return own }
+		o.Starter = func() host.Process { return starter }
+	}
+	names := func(w *world) int { return w.claims[id(0)].note[0].PID }
+	w := newWorld(t, dir, change)
+	w.see(device(0, 0))
+	if why := w.Claim("t1", []string{string(id(0))}); why != "" {
+		t.Fatal(why)
+	}
+	w.Hold([]task.Task{held(1, id(0))})
+	if names(w) != starter.PID {
+		t.Errorf("it names %d", names(w))
+	}
+	own = self
+	w.update()
+	if names(w) != self.PID {
+		t.Errorf("it names %d, and the task is known", names(w))
+	}
+	_ = w.claims[id(0)].file.Close() // the daemon is killed
+	own = host.Process{}
+	again := newWorld(t, dir, change)
+	again.Hold([]task.Task{held(1, id(0))})
+	if names(again) != self.PID {
+		t.Errorf("a new daemon has it name %d", names(again))
 	}
 }

@@ -67,8 +67,9 @@ func (p *Pool) sample(s *gpu.Snapshot, now time.Time) {
 
 // memoryOf is what a task's processes have of a device.
 func (p *Pool) memoryOf(d *gpu.Device, id string) (sum int64) {
+	owners := p.attribution()
 	for _, proc := range d.Sample.Processes {
-		o := p.owners[gpu.ProcessKey{PID: proc.PID, StartTicks: proc.StartTicks}]
+		o := owners.Owner(proc)
 		if o.Kind == gpu.OwnerTask && o.Name == id && proc.UsedBytes != nil {
 			sum += *proc.UsedBytes
 		}

@@ -310,3 +310,18 @@ func BenchmarkGPUPlan(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/plan")
 }
+
+// TestBackendWithoutGPUs: what a backend cannot give, a task waits for and says so; a task
+// that needs none has it.
+func TestBackendWithoutGPUs(t *testing.T) {
+	t.Parallel()
+	s := gpuSnapshot(newBoard(1), gpuNow, gpuHead(1, task.Resources{GPUs: 1}, 0), gpuHead(2, task.Resources{}, 0))
+	for i := range s.Heads {
+		s.Heads[i].Image = "there"
+	}
+	s.Backends = map[string]scheduler.Backend{"process": {Name: "process", Local: true, Image: true, NoGPUs: "no toolkit"}}
+	d := scheduler.Plan(s)
+	if len(d.Place) != 1 || d.Place[0].Seq != 2 || d.Waits["t1"].Reason != "backend process gives no GPUs: no toolkit" {
+		t.Errorf("%+v", d)
+	}
+}

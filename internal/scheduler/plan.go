@@ -239,6 +239,8 @@ func (p *Planner) candidates(h Head, class Class) (out []Backend, why string) {
 			whys = append(whys, p.say("backend %s does not run container images", n))
 		case h.Image == "" && !b.NoImage:
 			whys = append(whys, p.say("backend %s needs a container image", n))
+		case b.NoGPUs != "" && !h.Resources.GPURequest().None():
+			whys = append(whys, p.say("backend %s gives no GPUs: %s", n, b.NoGPUs))
 		case b.Down != "":
 			whys = append(whys, p.say("backend %s is down: %s", n, b.Down))
 		default:
