@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -28,11 +29,12 @@ func (s *session) gpusCommand() *cli.Command {
 		Description: "Of each GPU and MIG instance: memory, use, temperature, power, who has it, and whether a task\n" +
 			"could have it now, and if not, why. What the driver does not tell is n/a. " + Program + " why TASK\n" +
 			"tells what a task waits for.\n\n" +
-			actionLines(gpusActions) + "\nID is the UUID, the beginning of it, or the index. A drain holds until it is resumed, also when the\n" +
+			actionLines(gpusActions) + "\nID is the UUID, the beginning of it as it is listed, or the index. A drain holds until it is resumed, also when the\n" +
 			"daemon is started anew.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "with drain: `TEXT` for those who ask why a task waits"},
-			boolFlag("watch", "show it again every two seconds, until Ctrl-C", "w"), jsonFlag(),
+			boolFlag("watch", "show it again every two seconds, until Ctrl-C", "w"),
+			boolFlag("wide", "whole lines with whole UUIDs, however wide the terminal is"), jsonFlag(),
 		},
 		Action: s.gpusAction,
 	})
@@ -45,7 +47,7 @@ func (s *session) gpusAction(c *cli.Context) error {
 		return usagef("--reason goes with gpus drain")
 	case action == "":
 		return s.withClient(c, needsDaemon, func(ctx context.Context, cl *client) error {
-			return s.gpus(ctx, cl, c.Bool("watch"), c.Bool("json"))
+			return s.gpus(ctx, cl, c.Bool("watch"), c.Bool("json"), c.Bool("wide"))
 		})
 	case !slices.Contains(actionNames(cmdGPUs), action):
 		return usagef("gpus has no %q%s", action, orHint(nearest(action, actionNames(cmdGPUs)), strings.Join(actionNames(cmdGPUs), ", ")))
@@ -83,7 +85,7 @@ func (s *session) gpusAction(c *cli.Context) error {
 // gpuEvery is how often --watch looks.
 const gpuEvery = 2 * time.Second
 
-func (s *session) gpus(ctx context.Context, cl *client, watch, asJSON bool) error {
+func (s *session) gpus(ctx context.Context, cl *client, watch, asJSON, wide bool) error {
 	for {
 		list, err := cl.ListGPUs(ctx, &pb.ListGPUsRequest{})
 		if err != nil {
@@ -101,7 +103,7 @@ func (s *session) gpus(ctx context.Context, cl *client, watch, asJSON bool) erro
 			if watch && s.out.control() {
 				s.out.printf("\x1b[H\x1b[2J")
 			}
-			s.showGPUs(list)
+			s.showGPUs(list, wide)
 		}
 		if err != nil || !watch {
 			return err
@@ -116,28 +118,81 @@ func (s *session) gpus(ctx context.Context, cl *client, watch, asJSON bool) erro
 	}
 }
 
-func (s *session) showGPUs(list *pb.ListGPUsResponse) {
+func (s *session) showGPUs(list *pb.ListGPUsResponse, wide bool) {
 	if d := list.GetDown(); d != "" {
 		s.out.printf("no GPU is given out: %s\n", oneLine(d))
 	}
-	if len(list.GetGpus()) == 0 {
-		if list.GetDown() == "" {
-			s.out.printf("this host has no GPU\n")
-		}
-		return
+	switch {
+	case len(list.GetGpus()) > 0 && s.out.tty && !wide:
+		g := gpuGrid(list.GetGpus(), true)
+		g.write(s.out)
+	case len(list.GetGpus()) > 0 && s.out.tty:
+		g := gpuGrid(list.GetGpus(), false)
+		g.render(s.out, math.MaxInt32)
+	case len(list.GetGpus()) > 0:
+		g := gpuGrid(list.GetGpus(), false)
+		g.write(s.out)
+	case list.GetDown() == "":
+		s.out.printf("this host has no GPU\n")
 	}
+}
+
+// mostShort is how much of a UUID is shown where room is scarce: eight digits of a real
+// one tell it from all others of the machine.
+const mostShort = len("GPU-") + 12
+
+// gpuGrid is the table of GPUs; in a short one are beginnings of UUIDs that say which is
+// meant.
+func gpuGrid(list []*pb.GPUStatus, short bool) grid {
+	const colModel, colTemp, colPower, colWhy, colUUID = 2, 5, 6, 8, 9
 	g := grid{
 		header: []string{"GPU", "STATE", "MODEL", "MEMORY", "USE", "TEMP", "POWER", "WHO", "WHY", "UUID"},
-		right:  []int{4, 5, 6}, drop: []int{9, 6, 5, 2},
+		right:  []int{4, colTemp, colPower}, drop: []int{colPower, colTemp, colModel, colUUID}, whole: []int{colUUID},
 	}
-	if !slices.ContainsFunc(list.GetGpus(), func(d *pb.GPUStatus) bool { return why(d) != "" }) {
-		g.drop = slices.Insert(g.drop, 0, 8) // nothing is in it, and it would take the place of who has them
+	if !slices.ContainsFunc(list, func(d *pb.GPUStatus) bool { return why(d) != "" }) {
+		g.drop = slices.Insert(g.drop, 0, colWhy) // nothing is in it, and it would take the place of who has them
 	}
-	for _, d := range list.GetGpus() {
+	ids, instances := make([]string, len(list)), false
+	for i, d := range list {
+		ids[i], instances = d.GetId(), instances || d.GetKind() == string(gpu.MIG)
+	}
+	if short {
+		ids = beginnings(ids)
+	}
+	switch {
+	case instances: // which have no other name
+		g.drop = slices.DeleteFunc(g.drop, func(i int) bool { return i == colUUID })
+	case slices.ContainsFunc(ids, func(id string) bool { return len(id) > mostShort }):
+		g.drop = append([]int{colUUID}, slices.DeleteFunc(g.drop, func(i int) bool { return i == colUUID })...)
+	}
+	for i, d := range list {
 		g.add(gpuIndex(d), d.GetState(), oneLine(d.GetModel()), memory(d), gpuUse(d.GpuPercent), degrees(d.TemperatureC), watts(d.PowerMw),
-			oneLine(who(d)), oneLine(why(d)), d.GetId())
+			oneLine(who(d)), oneLine(why(d)), ids[i])
 	}
-	g.write(s.out)
+	return g
+}
+
+// leastShort is the shortest beginning that is shown: the kind and the first eight digits.
+const leastShort = len("GPU-") + 8
+
+// beginnings are as much of each id as tells it from the others.
+func beginnings(ids []string) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		n := leastShort
+		for j, other := range ids {
+			if i == j {
+				continue
+			}
+			same := 0
+			for same < min(len(id), len(other)) && id[same] == other[same] {
+				same++
+			}
+			n = max(n, same+1)
+		}
+		out[i] = id[:min(n, len(id))]
+	}
+	return out
 }
 
 const notKnown = "n/a"
