@@ -45,13 +45,12 @@ func NewPool(verdicts []Verdict, links []Link, sharers int) *Pool {
 	return p
 }
 
-// Keep sets devices aside for a request that waits. What is kept stays so for the
-// life of the pool.
+// Keep sets devices aside for a request that waits, in the place of those that were
+// kept before.
 func (p *Pool) Keep(ids []DeviceID) {
 	for i := range p.devices {
-		if o := &p.devices[i]; slices.Contains(ids, o.v.ID) {
-			o.kept = true
-		}
+		o := &p.devices[i]
+		o.kept = slices.Contains(ids, o.v.ID)
 	}
 }
 

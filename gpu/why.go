@@ -138,11 +138,16 @@ func (t *tally) foreign(v *Verdict) string {
 		}
 		text = "by " + enumerate(names)
 	}
-	zone := t.asker.Zone
+	return text + " since " + t.asker.Clock(v.Since)
+}
+
+// Clock is a moment as the clock on the asker's wall shows it.
+func (a Asker) Clock(at time.Time) string {
+	zone := a.Zone
 	if zone == nil {
 		zone = time.UTC
 	}
-	return text + " since " + v.Since.In(zone).Format("15:04")
+	return at.In(zone).Format("15:04")
 }
 
 func (t *tally) sentence() []string {

@@ -36,6 +36,8 @@ type GPU struct {
 	Health gpu.Health
 	Drain  *gpu.Drain
 	Owners []gpu.Owner // of the processes, in their order
+	// KeptFor is the task that gets it next, before all that would hold it longer.
+	KeptFor string
 }
 
 // gpus gives a task the GPUs of its class, unless it says itself what it needs, and
@@ -112,7 +114,7 @@ func (s service) ResumeGPU(ctx context.Context, req *pb.ResumeGPURequest) (*pb.R
 func gpuTo(g GPU) *pb.GPUStatus {
 	p := &pb.GPUStatus{
 		Id: text(string(g.ID)), Kind: string(g.Kind), Model: text(g.Model), Index: -1, State: string(g.State), Because: text(g.Because),
-		Health: string(g.Health.State), HealthReason: text(g.Health.Reason), Holders: texts(g.Holders), Contended: g.Contended(),
+		Health: string(g.Health.State), HealthReason: text(g.Health.Reason), Holders: texts(g.Holders), Contended: g.Contended(), ReservedFor: text(g.KeptFor),
 	}
 	if !g.Since.IsZero() {
 		p.SinceMs = g.Since.UnixMilli()

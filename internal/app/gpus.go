@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,12 +105,14 @@ func (a *App) gpuPort() api.GPUs {
 	if a.gpus == nil {
 		return nil
 	}
-	return gpuPort{a.gpus, a.conf.GPU.Pool}
+	return gpuPort{a.gpus, a.conf.GPU.Pool, a.engine.Kept, a.log}
 }
 
 type gpuPort struct {
 	*gpupool.Pool
 	pool string
+	kept func() (map[gpu.DeviceID]string, error)
+	log  *slog.Logger
 }
 
 // firstLook is how long a submission waits for the first look at the GPUs.
@@ -139,22 +142,31 @@ func (p gpuPort) Missing(ctx context.Context) string {
 func (p gpuPort) List() api.GPUList {
 	l := p.Pool.List()
 	out := api.GPUList{Down: l.Down, Off: l.Off, Driver: l.Driver, Age: l.Age}
+	kept, err := p.kept()
+	if err != nil {
+		p.log.Warn("for whom GPUs are kept cannot be told", "error", err)
+	}
 	for _, d := range l.Devices {
-		out.GPUs = append(out.GPUs, api.GPU(d))
+		out.GPUs = append(out.GPUs, shown(d, kept[d.ID]))
 	}
 	return out
+}
+
+// shown is a device in the words of the API.
+func shown(d gpupool.Device, keptFor string) api.GPU {
+	return api.GPU{Verdict: d.Verdict, Health: d.Health, Drain: d.Drain, Owners: d.Owners, KeptFor: keptFor}
 }
 
 // Drain passes it on.
 func (p gpuPort) Drain(id, by, reason string) (api.GPU, error) {
 	d, err := p.Pool.Drain(id, by, reason)
-	return api.GPU(d), err
+	return shown(d, ""), err
 }
 
 // Resume passes it on.
 func (p gpuPort) Resume(id, by string) (api.GPU, error) {
 	d, err := p.Pool.Resume(id, by)
-	return api.GPU(d), err
+	return shown(d, ""), err
 }
 
 func (a *App) gpuStatus() string {

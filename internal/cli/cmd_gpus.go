@@ -265,6 +265,9 @@ func why(d *pb.GPUStatus) string {
 	if d.GetState() == string(gpu.Foreign) && len(d.GetProcesses()) > 0 {
 		text = "" // they are named beside it
 	}
+	if r := d.GetReservedFor(); r != "" {
+		text = strings.TrimPrefix(text+"; kept for task "+r, "; ")
+	}
 	if d.GetContended() {
 		text = strings.TrimPrefix(text+"; contended", "; ")
 	}
@@ -312,6 +315,7 @@ type jsonGPU struct {
 	Health       string           `json:"health,omitempty" doc:"ok, suspect, unhealthy, lost or missing"`
 	HealthReason string           `json:"health_reason,omitempty" doc:"why it is not ok"`
 	Holders      []string         `json:"holders,omitempty" doc:"ids of the tasks that have it"`
+	ReservedFor  string           `json:"reserved_for,omitempty" doc:"id of the task that it is kept for; others get it only if they are sure to end before"`
 	Contended    bool             `json:"contended,omitempty" doc:"a task has it, and somebody else uses it"`
 	Processes    []jsonGPUProcess `json:"processes,omitempty" doc:"programs that compute on it"`
 }
@@ -341,7 +345,7 @@ func gpuJSON(g *pb.GPUStatus) jsonGPU {
 		ID: g.GetId(), Kind: g.GetKind(), Model: g.GetModel(), PCI: g.GetPci(), Parent: g.GetParent(), Profile: g.GetProfile(),
 		TotalBytes: g.GetTotalBytes(), UsedBytes: g.UsedBytes, FreeBytes: g.FreeBytes, UsePercent: g.GpuPercent, TemperatureC: g.TemperatureC,
 		PowerMW: g.PowerMw, PowerCapMW: g.PowerCapMw, State: g.GetState(), Because: g.GetBecause(), Since: jsonAt(g.GetSinceMs() * int64(time.Millisecond)),
-		Health: g.GetHealth(), HealthReason: g.GetHealthReason(), Holders: g.GetHolders(), Contended: g.GetContended(),
+		Health: g.GetHealth(), HealthReason: g.GetHealthReason(), Holders: g.GetHolders(), ReservedFor: g.GetReservedFor(), Contended: g.GetContended(),
 	}
 	if g.GetIndex() >= 0 {
 		out.Index = &g.Index

@@ -60,3 +60,15 @@ func TestInstanceNames(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// TestKeptGPU: a GPU that is kept for a task says so.
+func TestKeptGPU(t *testing.T) {
+	t.Parallel()
+	g := &pb.GPUStatus{Id: "GPU-1", Kind: "gpu", State: "free", ReservedFor: "big"}
+	if got := gpuState(g); got != "free (kept for task big)" {
+		t.Errorf("%q", got)
+	}
+	if got := gpuJSON(g).ReservedFor; got != "big" {
+		t.Errorf("in JSON %q", got)
+	}
+}

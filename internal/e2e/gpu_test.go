@@ -174,3 +174,35 @@ func TestDrainWithGPUs(t *testing.T) {
 		t.Errorf("said %s, want %s", out, want)
 	}
 }
+
+// TestGPUReserved: GPUs that are kept for a large task name it, and why names who may have
+// them meanwhile; one that is sure to end in time does. It takes the two minutes after which
+// something is kept.
+func TestGPUReserved(t *testing.T) {
+	t.Parallel()
+	if !full() {
+		t.Skip("takes two minutes: DSPY_TEST_FULL=1")
+	}
+	w, _ := newGPUWorld(t, gputest.GPUs(2))
+	w.mustStart()
+	limited := func(d time.Duration) func(*pb.SubmitTaskRequest) {
+		return func(r *pb.SubmitTaskRequest) { r.Spec.TimeoutMs = d.Milliseconds() }
+	}
+	w.submit(submission("holder", "sleep 600", onGPUs(1), limited(10*time.Minute)))
+	w.eventually(time.Minute, "the holder runs", func() bool { return w.task("holder").GetState() == "running" })
+	w.submit(submission("big", "true", onGPUs(2)))
+	w.eventually(4*time.Minute, "both are kept for the large one", func() bool {
+		list := w.gpus()
+		return list[gputest.UUID(0)].GetReservedFor() == "big" && list[gputest.UUID(1)].GetReservedFor() == "big"
+	})
+	if why := w.why("big"); !strings.Contains(why, "is kept for it, and all of it is there by ") {
+		t.Errorf("big: %s", why)
+	}
+	w.submit(submission("endless", "true", onGPUs(1)), submission("short", "true", onGPUs(1), limited(time.Minute)))
+	if info := w.await("short"); info.GetState() != "succeeded" {
+		t.Errorf("%v", info)
+	}
+	if why := w.why("endless"); w.task("endless").GetState() != "pending" || !strings.Contains(why, "others may have it if their own time limit (--timeout) ends before") {
+		t.Errorf("endless: %s", why)
+	}
+}

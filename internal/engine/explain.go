@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/scheduler"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -99,6 +100,24 @@ func (e *Engine) Waits(most int) (map[task.Seq]string, error) {
 		waits[w.Seq] = w.Reason
 	}
 	return waits, nil
+}
+
+// Kept says for which waiting task each GPU is kept at present, by UUID.
+func (e *Engine) Kept() (map[gpu.DeviceID]string, error) {
+	e.mu.Lock()
+	s := e.snapshot(e.tally.clone())
+	e.mu.Unlock()
+	s.Least = e.store.Least()
+	looks := 0
+	p := scheduler.NewPlanner(s)
+	err := e.store.Line(func(h scheduler.Head) scheduler.Verdict {
+		verdict := p.Offer(h)
+		if looks++; looks > explainLooks || p.Kept() != nil {
+			return scheduler.Stop
+		}
+		return verdict
+	})
+	return p.Kept(), err
 }
 
 // explainTurn says how many are before a task in the line.

@@ -49,11 +49,36 @@ func (p *Pool) takeNote(t task.Task, v *gpu.Verdict, gone bool) {
 		}
 		p.note(t.Seq, pids(v.Occupants), fmt.Sprintf("contended: %s is also used by %s", p.name(v.ID), text))
 	case v.Device != nil && t.Status().Lease.GPUMem > 0:
-		if used := p.memoryOf(v.Device, t.Spec.ID); used > t.Status().Lease.GPUMem {
-			p.note(t.Seq, "share", fmt.Sprintf("it uses %s of %s, and asked for %s", gpu.Size(used), p.name(v.ID), gpu.Size(t.Status().Lease.GPUMem)))
+		p.takeShareNote(t, v)
+	}
+}
+
+// takeShareNote looks whether a sharer has more of a device than it asked for: nothing
+// keeps it from that. It is said of it, and of those whose memory that is.
+func (p *Pool) takeShareNote(t task.Task, v *gpu.Verdict) {
+	share := t.Status().Lease.GPUMem
+	if used := p.memoryOf(v.Device, t.Spec.ID); used > share {
+		p.note(t.Seq, "share", fmt.Sprintf("it uses %s of %s, and asked for %s", gpu.Size(used), p.name(v.ID), gpu.Size(share)))
+		return
+	}
+	for i, other := range p.tasks {
+		asked := other.Status().Lease.GPUMem
+		if other.Seq == t.Seq || !slices.Contains(p.leases[i].Devices, v.ID) {
+			continue
+		}
+		if used := p.memoryOf(v.Device, other.Spec.ID); used > asked+asked/overdrawn {
+			text := fmt.Sprintf("task %s, which has %s of it and asked for %s", other.Spec.ID, gpu.Size(used), gpu.Size(asked))
+			if u := p.usage[t.Ref()]; u != nil {
+				u.Contended = text
+			}
+			p.note(t.Seq, "share of "+other.Spec.ID, fmt.Sprintf("contended: %s is also used by %s", p.name(v.ID), text))
 		}
 	}
 }
+
+// overdrawn is which part of its share a task may have beyond it before others are told
+// that it has theirs: what CUDA itself needs, few ask for.
+const overdrawn = 10
 
 // note says something new; what was said already stands as it is, since each note is
 // written down.

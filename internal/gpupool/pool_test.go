@@ -315,3 +315,41 @@ func TestNoteNamesTheTask(t *testing.T) {
 		t.Errorf("a new daemon has it name %d", names(again))
 	}
 }
+
+// TestShares: a sharer that has more than it asked for is told of, and so are those whose
+// memory it has; one that has a little more is not.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), func(o *Options) {
+		o.Whose = func(pid int, _ []task.Task) (task.Seq, bool) { return task.Seq(pid), true }
+	})
+	shares := func(seq task.Seq) task.Task {
+		tk := held(seq, id(0))
+		s := tk.Status()
+		s.Lease.GPUMem = 20 * gib
+		return task.Restore(seq, tk.Spec, s)
+	}
+	see := func(first, second int64) {
+		d := device(0, first+second)
+		for i, used := range []int64{first, second} {
+			d.Sample.Processes = append(d.Sample.Processes, gpu.Process{PID: i + 1, StartTicks: 9, UID: w.o.UID, UsedBytes: new(used), GI: -1, CI: -1})
+		}
+		w.see(d)
+	}
+	tasks := []task.Task{shares(1), shares(2)}
+	w.see(device(0, 0))
+	w.Hold(tasks)
+	see(20*gib, 21*gib)
+	texts, _ := w.Notes()
+	if texts[1] != "" || texts[2] != "it uses 21 GiB of GPU 0, and asked for 20 GiB" {
+		t.Errorf("%v", texts)
+	}
+	see(20*gib, 40*gib)
+	texts, _ = w.Notes()
+	if want := "contended: GPU 0 is also used by task t2, which has 40 GiB of it and asked for 20 GiB"; texts[1] != want {
+		t.Errorf("%v, want %q", texts, want)
+	}
+	if _, contended := w.Blame(tasks[0]); !strings.Contains(contended, "task t2") {
+		t.Errorf("its failure would not tell: %q", contended)
+	}
+}

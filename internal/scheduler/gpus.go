@@ -76,11 +76,33 @@ func (p *Planner) mayHaveGPUs(h Head) (why string) {
 		}
 		return ""
 	}
+	if g.kept != nil && p.passes < mostPasses && g.pool.Has(r, true) {
+		p.passes, p.passed = p.passes+1, true // one with a shorter limit may have what this one may not
+	}
 	why = p.say("%v", whyOf{g, r})
 	if g.kept == nil && p.Now.Sub(h.Since) >= ReserveAfter {
-		g.keepFor(h, p.Now)
+		if g.keepFor(h, p.Now); g.kept != nil {
+			why = p.say("%s%v", why, keptText{g, ""})
+		}
 	}
 	return why
+}
+
+// mostPasses bounds how many tasks a plan passes to find ones that may have what is kept
+// for another.
+const mostPasses = 500
+
+// Kept says for which task each GPU is kept, as far as the line was offered.
+func (p *Planner) Kept() map[gpu.DeviceID]string {
+	k := p.kept()
+	if k == nil {
+		return nil
+	}
+	out := make(map[gpu.DeviceID]string, len(k.devices))
+	for _, id := range k.devices {
+		out[id] = k.head.ID
+	}
+	return out
 }
 
 // giveGPUs gives out what mayHaveGPUs has promised.
@@ -127,7 +149,7 @@ type whyOf struct {
 func (w whyOf) String() string {
 	text := w.g.Asker.Why(w.r, w.g.Verdicts, w.g.Sharers)
 	if k := w.g.kept; k != nil {
-		text += k.text()
+		text += keptText{w.g, k.head.ID}.String()
 	}
 	return text
 }
@@ -150,7 +172,13 @@ func (p *Planner) kept() *keeping {
 }
 
 func (p *Planner) keep(k *keeping) {
-	if p.gpus != nil {
-		p.gpus.kept = k
+	if p.gpus == nil || p.gpus.kept == k {
+		return
 	}
+	p.gpus.kept = k
+	var ids []gpu.DeviceID
+	if k != nil {
+		ids = k.devices
+	}
+	p.gpus.pool.Keep(ids)
 }

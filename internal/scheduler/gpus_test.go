@@ -218,7 +218,11 @@ func simulate(t *rapid.T, b *board, big scheduler.Head, until task.Instant) task
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "newcomers") {
 			limit := time.Duration(rapid.IntRange(0, 70).Draw(t, "limit")) * time.Minute
-			waiting = append(waiting, gpuHead(next, task.Resources{GPUs: rapid.IntRange(1, 2).Draw(t, "gpus")}, limit))
+			h := gpuHead(next, task.Resources{GPUs: rapid.IntRange(1, 2).Draw(t, "gpus")}, limit)
+			if rapid.Bool().Draw(t, "of one kind") { // which the first of them does not hold up
+				h.Shape = fmt.Sprint("of ", h.Resources.GPUs)
+			}
+			waiting = append(waiting, h)
 			next++
 		}
 		d := scheduler.Plan(gpuSnapshot(b, now, waiting...))
@@ -245,16 +249,56 @@ func TestGPUReasons(t *testing.T) {
 	old, small := gpuHead(1, task.Resources{GPUs: 2}, 0), gpuHead(2, task.Resources{GPUs: 1}, time.Minute)
 	old.Since = gpuNow.Add(-scheduler.ReserveAfter)
 	d := scheduler.Plan(gpuSnapshot(b, gpuNow, old, small))
-	if got, want := d.Waits["t1"].Reason, "needs 2 GPUs: 1 free, 1 held by task a"; got != want {
+	if got, want := d.Waits["t1"].Reason, "needs 2 GPUs: 1 free, 1 held by task a; what becomes free is kept for it, and nobody knows until when, since task a has no time limit; until then nobody else gets it"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := d.Waits["t2"].Reason, "needs 1 GPU: 1 free, 1 held by task a; what becomes free is kept for task t1, which needs 2 GPUs"; got != want {
+	if got, want := d.Waits["t2"].Reason, "needs 1 GPU: 1 free, 1 held by task a; what becomes free is kept for task t1, which needs 2 GPUs, and nobody knows until when, since task a has no time limit"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	b.ends["a"] = gpuNow.Add(time.Hour)
+	late := gpuHead(3, task.Resources{GPUs: 1}, 2*time.Hour)
+	d = scheduler.Plan(gpuSnapshot(b, gpuNow, old, late))
+	if got, want := d.Waits["t1"].Reason, "needs 2 GPUs: 1 free, 1 held by task a; what becomes free is kept for it, and all of it is there by 13:00"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := d.Waits["t3"].Reason, "needs 1 GPU: 1 free, 1 held by task a; what becomes free is kept for task t1, which needs 2 GPUs; until 13:00, when that one has all of it, others may have it if their own time limit (--timeout) ends before"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	s := gpuSnapshot(b, gpuNow, small)
 	s.GPUs = nil
 	if got, want := scheduler.Plan(s).Waits["t2"].Reason, "it needs 1 GPU: nobody looks at the GPUs of this host"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestBackfillPassesTheFirstOfItsKind: a task whose limit lets it have what is kept for
+// another has it, also behind one like it without a limit, which waits; and in the order of
+// the line.
+func TestBackfillPassesTheFirstOfItsKind(t *testing.T) {
+	t.Parallel()
+	b := newBoard(2)
+	b.leases, b.ends["a"] = []gpu.Lease{{Holder: "a", Devices: []gpu.DeviceID{"GPU-00"}}}, gpuNow.Add(time.Hour)
+	big := gpuHead(1, task.Resources{GPUs: 2}, 0)
+	big.Since = gpuNow.Add(-scheduler.ReserveAfter)
+	heads := []scheduler.Head{big}
+	for i, limit := range []time.Duration{0, 2 * time.Hour, 20 * time.Minute, 10 * time.Minute} {
+		h := gpuHead(2+i, task.Resources{GPUs: 1}, limit)
+		h.Shape = "small"
+		heads = append(heads, h)
+	}
+	s := gpuSnapshot(b, gpuNow, heads...)
+	d := scheduler.Plan(s)
+	if len(d.Place) != 1 || d.Place[0].Seq != 4 || d.Waits["small"].Seq != 2 {
+		t.Errorf("placed %+v; %+v", d.Place, d.Waits)
+	}
+	p := scheduler.NewPlanner(s)
+	for i, want := range []scheduler.Verdict{scheduler.Skip, scheduler.More, scheduler.More, scheduler.More, scheduler.Skip} {
+		if got := p.Offer(heads[i]); got != want {
+			t.Errorf("the planner's word on %s is %d, want %d", heads[i].ID, got, want)
+		}
+	}
+	if kept := p.Kept(); len(kept) != 2 || kept["GPU-00"] != "t1" || kept["GPU-01"] != "t1" {
+		t.Errorf("kept: %v", kept)
 	}
 }
 

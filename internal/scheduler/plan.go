@@ -25,11 +25,12 @@ func Plan(s Snapshot) Decision {
 	slices.SortStableFunc(heads, func(a, b Head) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Seq, b.Seq))
 	})
+	skipped := map[string]bool{}
 	for _, h := range heads {
 		// Once one of a shape waits, those behind it wait too: the order within a
 		// shape is the order of the line.
-		if _, waits := p.decision.Waits[h.Shape]; !waits {
-			p.Offer(h)
+		if !skipped[h.Shape] {
+			skipped[h.Shape] = p.Offer(h) != More
 		}
 	}
 	return p.decision
@@ -40,7 +41,7 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	More      Verdict = iota // it starts: offer the next of its shape in its turn
+	More      Verdict = iota // it starts, or may be passed: offer the next of its shape in its turn
 	Skip                     // it waits, and so does all of its shape
 	SkipClass                // it waits, and so does all of its class
 	Stop                     // nothing that is still to come can start
@@ -64,6 +65,8 @@ type Planner struct {
 	looked    bool // full is known
 	full      bool // what Full says
 	gpus      *gpuPlan
+	passes    int  // how many heads others of their shape were let past
+	passed    bool // the last one is among these
 	decision  Decision
 }
 
@@ -105,10 +108,11 @@ func (p *Planner) Decision() Decision { return p.decision }
 
 // Offer places the next head of the line, or lets it wait.
 func (p *Planner) Offer(h Head) Verdict {
+	p.passed = false
 	switch placed := p.consider(h); {
 	case p.Full():
 		return Stop
-	case placed:
+	case placed, p.passed:
 		return More
 	case p.shut(h.Class):
 		return SkipClass
@@ -217,7 +221,7 @@ func (p *Planner) refuse(h Head, class task.FailureClass, reason string) {
 }
 
 func (p *Planner) wait(h Head, reason string) {
-	if p.explain {
+	if _, told := p.decision.Waits[h.Shape]; p.explain && !told { // the first of a shape speaks for it
 		p.decision.Waits[h.Shape] = Wait{Seq: h.Seq, Reason: reason}
 	}
 }

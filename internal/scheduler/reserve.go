@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/gpu"
@@ -24,8 +25,10 @@ const lendSlack = 10 * time.Second
 
 // keeping is what is kept, and for whom.
 type keeping struct {
-	head  Head
-	until task.Instant // when all of it is there; 0 = nobody knows
+	head    Head
+	devices []gpu.DeviceID
+	until   task.Instant // when all of it is there; 0 = nobody knows
+	endless []string     // tasks without a time limit that have some of it
 }
 
 // never is when a task ends that has no limit.
@@ -63,9 +66,17 @@ func (g *gpuPlan) keepFor(h Head, now task.Instant) {
 		ids[i] = c.v.ID
 	}
 	g.pool.Keep(ids)
-	g.kept = &keeping{head: h}
+	g.kept = &keeping{head: h, devices: ids}
 	if last := best[n-1].from; last != never {
 		g.kept.until = last
+		return
+	}
+	for _, c := range best {
+		for _, holder := range c.v.Holders {
+			if _, known := g.Ends[holder]; !known && !slices.Contains(g.kept.endless, holder) {
+				g.kept.endless = append(g.kept.endless, holder)
+			}
+		}
 	}
 }
 
@@ -120,13 +131,46 @@ func (g *gpuPlan) mayBorrow(h Head, now task.Instant) bool {
 	return k == nil || h.Limit > 0 && k.until != 0 && now.Add(h.Limit+lendSlack) <= k.until
 }
 
-// text says why devices that are free are not given to a task.
-func (k *keeping) text() string {
-	r := k.head.Resources.GPURequest()
-	if k.until == 0 {
-		return fmt.Sprintf("; what becomes free is kept for task %s, which needs %s", k.head.ID, r)
+// keptText speaks of what is kept, to the task that it is kept for, or to another one.
+type keptText struct {
+	g     *gpuPlan
+	other string // for whom it is kept; "" = for who asks
+}
+
+// String says for whom devices are kept, until when, and who may have them meanwhile.
+func (t keptText) String() string {
+	k := t.g.kept
+	text := "; what becomes free is kept for "
+	if t.other == "" {
+		text += "it"
+	} else {
+		text += fmt.Sprintf("task %s, which needs %s", t.other, k.head.Resources.GPURequest())
 	}
-	return fmt.Sprintf("; what becomes free is kept for task %s, which needs %s, but for tasks that end before it has them", k.head.ID, r)
+	switch {
+	case k.until == 0:
+		text += fmt.Sprintf(", and nobody knows until when, since %s no time limit", has(k.endless))
+		if t.other == "" {
+			text += "; until then nobody else gets it"
+		}
+	case t.other == "":
+		text += fmt.Sprintf(", and all of it is there by %s", t.g.Asker.Clock(k.until.Time()))
+	default:
+		text += fmt.Sprintf("; until %s, when that one has all of it, others may have it if their own time limit (--timeout) ends before", t.g.Asker.Clock(k.until.Time()))
+	}
+	return text
+}
+
+// has is "task a has", "tasks a, b have".
+func has(tasks []string) string {
+	const most = 3
+	switch {
+	case len(tasks) == 1:
+		return "task " + tasks[0] + " has"
+	case len(tasks) > most:
+		return fmt.Sprintf("tasks %s and %d more have", strings.Join(tasks[:most], ", "), len(tasks)-most)
+	default:
+		return "tasks " + strings.Join(tasks, ", ") + " have"
+	}
 }
 
 // GivesBack says when a task that holds GPUs gives them back for sure; false if nobody
