@@ -175,3 +175,28 @@ func TestCancelOfAPendingTaskSurvivesACrash(t *testing.T) {
 		t.Errorf("it is %s", got.State())
 	}
 }
+
+// TestGPUFailed: that a GPU has failed is in the log, among what happened to tasks, and
+// stays there.
+func TestGPUFailed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, queue.Options{Dir: dir})
+	submit(t, q, spec("a"))
+	if err := q.GPUFailed(t.Context(), "GPU-1", "lost: XID 79"); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, q, spec("b"))
+	closeQueue(t, q)
+	q = openQueue(t, queue.Options{Dir: dir})
+	records, err := q.Records(1, 100)
+	if err != nil || len(records) != 3 {
+		t.Fatalf("%v, %v", records, err)
+	}
+	if r := records[1]; r.ID != "GPU-1" || r.Text != "lost: XID 79" || r.Seq != 0 || r.Ended() || r.EventType() != "gpu_unhealthy" || r.Index != 2 || r.At == 0 {
+		t.Errorf("%+v", r)
+	}
+	if err := q.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -49,7 +49,7 @@ func fitsTask(bucket, key, value []byte) bool {
 		return err == nil && f.ID != "" && f.Seq == keySeq(key) && slices.Contains(task.States, f.State) && f.State.Terminal()
 	default:
 		r, err := readEvent(key, value)
-		return err == nil && (r.Kind == 0 && r.Seq == 0 || r.ID != "" && r.Seq != 0 && slices.Contains(task.EventKinds(), r.Kind))
+		return err == nil && (r.Kind == 0 && r.Seq == 0 || r.Kind == task.EventGPUFailed && r.ID != "" && r.Seq == 0 || r.ID != "" && r.Seq != 0 && slices.Contains(task.EventKinds(), r.Kind))
 	}
 }
 

@@ -275,6 +275,17 @@ func statusTo(t task.Task, result task.Result) *pb.GetTaskStatusResponse {
 
 // eventTo converts a record that is an event of that type.
 func eventTo(r task.Record, eventType string) *pb.SystemEvent {
+	out := &pb.SystemEvent{
+		EventType: eventType, ResourceId: text(r.ID), Data: eventData(r), Timestamp: r.At.Time().Unix(), Index: r.Index, TimestampNs: int64(r.At),
+	}
+	if r.Kind == task.EventGPUFailed {
+		out.Data = map[string]string{"gpu": text(r.ID), "text": text(r.Text)}
+	}
+	return out
+}
+
+// eventData is what there is to say of a task's event.
+func eventData(r task.Record) map[string]string {
 	data := map[string]string{
 		"task_id": text(r.ID), "class": text(r.Class), "attempt": strconv.Itoa(r.Attempt),
 		"state": r.To.String(), "status": r.To.Wire(),
@@ -295,9 +306,7 @@ func eventTo(r task.Record, eventType string) *pb.SystemEvent {
 		data["status"] = task.WirePending
 		data["not_before"] = r.NotBefore.Time().UTC().Format(time.RFC3339Nano)
 	}
-	return &pb.SystemEvent{
-		EventType: eventType, ResourceId: text(r.ID), Data: data, Timestamp: r.At.Time().Unix(), Index: r.Index, TimestampNs: int64(r.At),
-	}
+	return data
 }
 
 // healthTo converts what the daemon tells about itself.

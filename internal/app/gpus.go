@@ -45,7 +45,7 @@ func (a *App) newGPUs(environ []string) error {
 	o := gpupool.Options{
 		File:    filepath.Join(a.conf.QueueDir, "gpus-"+where.Machine[:12]+".json"),
 		QueueID: a.queue.ID(), UID: os.Geteuid(), Boot: where.Boot, Sharers: a.conf.GPU.Sharers, ByUUID: a.conf.GPU.Visible == config.VisibleUUID,
-		Whose: a.process.Whose, Container: container.ContainerID, Process: a.ownProcess, Starter: a.starter, Log: a.log.With("component", "gpus"),
+		Whose: a.process.Whose, Container: container.ContainerID, Process: a.ownProcess, Starter: a.starter, Failed: a.gpuFailed, Log: a.log.With("component", "gpus"),
 	}
 	probe, smi := probeCommand(a.conf.GPU), inPath("nvidia-smi")
 	o.Off = gpusOff(a.conf.GPU.Pool)
@@ -82,6 +82,17 @@ func (a *App) starter() host.Process {
 		return host.Process{}
 	}
 	return self
+}
+
+// toldPatience is how long it may take to note that a GPU has failed, before the GPUs are
+// looked at again.
+const toldPatience = time.Second
+
+// gpuFailed adds it to the event log.
+func (a *App) gpuFailed(id gpu.DeviceID, h gpu.Health) error {
+	ctx, cancel := context.WithTimeout(context.Background(), toldPatience)
+	defer cancel()
+	return a.queue.GPUFailed(ctx, string(id), string(h.State)+": "+h.Reason)
 }
 
 // runGPUs starts the look at the GPUs.

@@ -71,6 +71,21 @@ func (w *world) gpus() map[string]*pb.GPUStatus {
 	return out
 }
 
+// event returns the first event of a type.
+func (w *world) event(kind string) *pb.SystemEvent {
+	w.Helper()
+	var first *pb.SystemEvent
+	w.persistently(func(ctx context.Context, c *api.Client) error {
+		stream, err := c.StreamEvents(ctx, &pb.StreamEventsRequest{EventTypes: []string{kind}, SinceTimestamp: 1})
+		if err != nil {
+			return err
+		}
+		first, err = stream.Recv()
+		return err
+	})
+	return first
+}
+
 // TestGPUTask: a task gets a GPU, is told which, and what it had is told with its end.
 func TestGPUTask(t *testing.T) {
 	t.Parallel()
@@ -136,6 +151,9 @@ func TestGPULostUnderTask(t *testing.T) {
 	}
 	if o := info.GetPast()[0].GetOutcome(); o.GetFailureClass() != "gpu_lost" {
 		t.Errorf("the first attempt: %v", o)
+	}
+	if e := w.event("gpu_unhealthy"); e.GetResourceId() != gputest.UUID(0) || e.GetData()["text"] != "lost: XID 79: it fell off the bus" {
+		t.Errorf("the event is %v", e)
 	}
 	w.killDaemon()
 	w.mustStart()

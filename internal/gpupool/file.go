@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,6 +19,8 @@ type memory struct {
 	Format int             `json:"format"`
 	Book   gpu.Book        `json:"book"`
 	Usage  []usageInMemory `json:"usage,omitempty"`
+	// Told has the failures that were told, by their beginning.
+	Told map[gpu.DeviceID]time.Time `json:"told,omitempty"`
 }
 
 const memoryFormat = 1
@@ -39,6 +42,7 @@ func (p *Pool) load() error {
 		return os.Rename(p.o.File, aside)
 	}
 	p.book = m.Book
+	maps.Copy(p.told, m.Told)
 	for _, u := range m.Usage {
 		p.usage[u.Ref] = &usage{Busy: u.Busy, Unknown: u.Unknown, Peak: u.Peak, Contended: u.Contended}
 	}
@@ -65,7 +69,7 @@ func (p *Pool) trySave(sync bool) error {
 	if !sync && bytes.Equal(fixed, p.saved) && time.Since(p.savedAt) < saveEvery {
 		return nil
 	}
-	b, err := json.Marshal(memory{Format: memoryFormat, Book: p.book, Usage: p.usageNow()})
+	b, err := json.Marshal(memory{Format: memoryFormat, Book: p.book, Usage: p.usageNow(), Told: p.told})
 	if err != nil {
 		return err
 	}

@@ -50,8 +50,11 @@ type Options struct {
 	// while none is known. Starter is whoever starts it, for as long. Both may be nil.
 	Process func(t task.Task) host.Process
 	Starter func() host.Process
-	Log     *slog.Logger
-	Now     func() time.Time // nil = time.Now
+	// Failed is told once of each device that becomes unhealthy, or is gone; it is told again
+	// where it gives an error. May be nil.
+	Failed func(id gpu.DeviceID, h gpu.Health) error
+	Log    *slog.Logger
+	Now    func() time.Time // nil = time.Now
 }
 
 // Pool is the GPUs of this machine.
@@ -73,6 +76,7 @@ type Pool struct {
 	inside   map[string]gpu.Owner // whose containers are, by id
 	usage    map[task.Ref]*usage
 	notes    map[task.Seq]note
+	told     map[gpu.DeviceID]time.Time // of which failures it was told, by their beginning
 	began    time.Time
 	asked    time.Time // when the last look was asked for
 	saved    []byte    // what the file has
@@ -90,7 +94,7 @@ func New(o Options) (*Pool, error) {
 	p := &Pool{
 		o: o, changed: make(chan struct{}, 1), nudge: make(chan struct{}, 1), first: make(chan struct{}), began: time.Now(),
 		claims: map[gpu.DeviceID]*claim{}, others: map[gpu.DeviceID]other{}, owners: map[gpu.ProcessKey]gpu.Owner{}, inside: map[string]gpu.Owner{},
-		usage: map[task.Ref]*usage{}, notes: map[task.Seq]note{},
+		usage: map[task.Ref]*usage{}, notes: map[task.Seq]note{}, told: map[gpu.DeviceID]time.Time{},
 	}
 	if o.Off != "" {
 		close(p.first)
@@ -123,6 +127,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	for {
 		next := p.o.Eyes.Changed()
 		p.update()
+		p.tell()
 		every.Reset(p.pause())
 		select {
 		case <-ctx.Done():

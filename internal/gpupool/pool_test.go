@@ -1,6 +1,7 @@
 package gpupool
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -351,5 +352,52 @@ func TestShares(t *testing.T) {
 	}
 	if _, contended := w.Blame(tasks[0]); !strings.Contains(contended, "task t2") {
 		t.Errorf("its failure would not tell: %q", contended)
+	}
+}
+
+// TestFailedIsTold: a device that becomes unhealthy is told of once, also over a restart;
+// again where it could not be told, and when it fails again.
+func TestFailedIsTold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var told []string
+	var refuse error
+	change := func(o *Options) {
+		o.Failed = func(id gpu.DeviceID, h gpu.Health) error {
+			told = append(told, string(id)+" "+string(h.State)+": "+h.Reason)
+			return refuse
+		}
+	}
+	w := newWorld(t, dir, change)
+	w.see(device(0, 0), device(1, 0))
+	w.tell()
+	if len(told) != 0 {
+		t.Fatalf("told of devices that are well: %v", told)
+	}
+	refuse = errors.New("disk full")
+	w.sight.events = []gpu.Event{{At: time.Now(), Device: id(1), Kind: gpu.EventXID, XID: 48, GI: -1, CI: -1}}
+	w.update()
+	w.tell()
+	refuse = nil
+	w.tell()
+	w.tell()
+	if want := "GPU-01 unhealthy: XID 48: memory lost a value"; len(told) != 2 || told[0] != want || told[1] != want {
+		t.Errorf("told %q", told)
+	}
+	again := newWorld(t, dir, change)
+	again.see(device(0, 0), device(1, 0))
+	again.tell()
+	if len(told) != 2 {
+		t.Errorf("told again after a restart: %q", told)
+	}
+	if _, err := again.Resume("1", "me"); err != nil {
+		t.Fatal(err)
+	}
+	again.tell()
+	again.sight.events = []gpu.Event{{At: time.Now(), Device: id(1), Kind: gpu.EventXID, XID: 79, GI: -1, CI: -1}}
+	again.update()
+	again.tell()
+	if len(told) != 3 || told[2] != "GPU-01 lost: XID 79: it fell off the bus" {
+		t.Errorf("told %q", told)
 	}
 }

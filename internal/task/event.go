@@ -31,6 +31,10 @@ const (
 	EventHeld        EventKind = 35 // held back; let go when Text is empty
 )
 
+// EventGPUFailed is of no task, and never applied to one: a GPU has become unhealthy, or is
+// gone. Its Record has the UUID as ID, and no Seq.
+const EventGPUFailed EventKind = 64
+
 var eventNames = map[EventKind]string{
 	EventSubmitted: "submitted", EventPlaced: "placed", EventCancelled: "cancelled", EventRefused: "refused",
 	EventLaunched: "launched", EventStarted: "started", EventExited: "exited", EventNotStarted: "could_not_start",
@@ -38,13 +42,16 @@ var eventNames = map[EventKind]string{
 	EventCancelAsked: "cancel_asked", EventDepEnded: "dependency_ended", EventNoted: "noted", EventHeld: "held",
 }
 
-// EventKinds lists every kind in order.
+// EventKinds lists every kind that is of a task, in order.
 func EventKinds() []EventKind { return slices.Sorted(maps.Keys(eventNames)) }
 
 // String returns the lower-case name of the kind.
 func (k EventKind) String() string {
 	if n, ok := eventNames[k]; ok {
 		return n
+	}
+	if k == EventGPUFailed {
+		return TypeGPUUnhealthy
 	}
 	return fmt.Sprintf("event(%d)", uint8(k))
 }

@@ -9,12 +9,16 @@ const (
 	TypeFailed    = "task_failed"
 	TypeCancelled = "task_cancelled"
 	TypeRetrying  = "task_retrying"
+
+	TypeGPUUnhealthy = "gpu_unhealthy"
 )
 
 // EventType returns the type under which the record is published; "" for what
 // concerns only ourselves, such as a placement.
 func (r Record) EventType() string {
 	switch {
+	case r.Kind == EventGPUFailed:
+		return TypeGPUUnhealthy
 	case r.Kind == EventSubmitted:
 		return TypeSubmitted
 	case r.Kind == EventStarted:

@@ -28,6 +28,7 @@ func TestEventType(t *testing.T) {
 		{task.Record{Kind: task.EventRetried, To: task.Pending}, "task_retrying"},
 		{task.Record{Kind: task.EventCancelAsked, To: task.Running}, ""},
 		{task.Record{Kind: task.EventNoted, To: task.Running}, ""},
+		{task.Record{Kind: task.EventGPUFailed}, "gpu_unhealthy"},
 	} {
 		if got := tc.r.EventType(); got != tc.want {
 			t.Errorf("%s to %s, again %v: %q, want %q", tc.r.Kind, tc.r.To, tc.r.Again, got, tc.want)

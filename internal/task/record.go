@@ -2,8 +2,8 @@ package task
 
 import "encoding/json"
 
-// Record is one line of the event log: that something happened to a task, in
-// the order in which it was committed. Followers (streams, publishers) read
+// Record is one line of the event log: that something happened to a task, or, with
+// EventGPUFailed, to a GPU, in the order in which it was committed. Followers (streams, publishers) read
 // records by Index and remember how far they came.
 type Record struct {
 	Index   uint64  // from 1, without gaps
