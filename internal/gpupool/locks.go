@@ -100,14 +100,14 @@ func (p *Pool) Claim(holder string, devices []string) (why string) {
 		id := gpu.DeviceID(d)
 		if c := p.claims[id]; c != nil {
 			c.pending = true
-			if err := p.writeNote(id, c, append(slices.Clip(c.note), p.keeper(task.Task{}, holder))); err != nil {
+			if err := p.writeNote(id, c, append(slices.Clip(c.note), p.keeper(holder))); err != nil {
 				return p.unclaim(fresh, id, other{because: err.Error(), since: p.o.Now()})
 			}
 			continue
 		}
 		c, had, err := p.lock(id)
 		if err == nil && had == nil {
-			if err = p.writeNote(id, c, []keeper{p.keeper(task.Task{}, holder)}); err != nil {
+			if err = p.writeNote(id, c, []keeper{p.keeper(holder)}); err != nil {
 				err = errors.Join(err, c.file.Close())
 			}
 		}
@@ -175,12 +175,8 @@ func openLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// keeper is what a note says of a task; of one that is about to be placed, who will
-// start it.
-func (p *Pool) keeper(t task.Task, holder string) keeper {
-	if own := p.own(t, holder); own.PID != 0 {
-		return own
-	}
+// keeper is what a note says of a task whose own process is not known: who starts it.
+func (p *Pool) keeper(holder string) keeper {
 	var starter host.Process
 	if p.o.Starter != nil {
 		starter = p.o.Starter()
@@ -189,12 +185,12 @@ func (p *Pool) keeper(t task.Task, holder string) keeper {
 }
 
 // own is the same with the task's own process; PID is 0 while that is not known.
-func (p *Pool) own(t task.Task, holder string) keeper {
-	if p.o.Process == nil || t.Spec == nil {
+func (p *Pool) own(t task.Task) keeper {
+	if p.o.Process == nil {
 		return keeper{}
 	}
 	proc := p.o.Process(t)
-	return keeper{Task: holder, PID: proc.PID, Start: proc.Start, Boot: proc.Boot}
+	return keeper{Task: t.Spec.ID, PID: proc.PID, Start: proc.Start, Boot: proc.Boot}
 }
 
 // writeNote says who has a device.
@@ -337,7 +333,7 @@ func (p *Pool) writeNotes() {
 // kept is what is to be said of a task: its own process, where that is known; else what
 // the note says already, while that runs; else whoever starts it.
 func (p *Pool) kept(c *claim, t task.Task) keeper {
-	if own := p.own(t, t.Spec.ID); own.PID != 0 {
+	if own := p.own(t); own.PID != 0 {
 		return own
 	}
 	for _, k := range c.note {
@@ -345,7 +341,7 @@ func (p *Pool) kept(c *claim, t task.Task) keeper {
 			return k
 		}
 	}
-	return p.keeper(task.Task{}, t.Spec.ID)
+	return p.keeper(t.Spec.ID)
 }
 
 // release unlocks what no lease has and whose memory is free.

@@ -126,7 +126,7 @@ func TestTwoSchedulers(t *testing.T) {
 		t.Fatalf("it is given out while the other's task runs: %q", why)
 	}
 	task1 = host.Process{PID: 1 << 30, Start: 1, Boot: "gone"} // and its task ends
-	if err := other.writeNote(id(0), other.claims[id(0)], []keeper{other.keeper(task.Task{}, "theirs")}); err != nil {
+	if err := other.writeNote(id(0), other.claims[id(0)], []keeper{other.keeper("theirs")}); err != nil {
 		t.Fatal(err)
 	}
 	if why := w.Claim("ours", gpu0); why != "" {
