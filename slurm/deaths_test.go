@@ -25,11 +25,12 @@ type daemon struct {
 	mu    sync.Mutex
 	tasks map[task.Ref]task.Task
 	moved chan struct{}
+	path  string // of programs, for tasks
 }
 
 func (p *place) daemon(t testing.TB) *daemon {
 	t.Helper()
-	d := &daemon{Backend: p.open(t), t: t, tasks: map[task.Ref]task.Task{}, heard: map[task.Ref]time.Time{}, moved: make(chan struct{})}
+	d := &daemon{Backend: p.open(t), t: t, tasks: map[task.Ref]task.Task{}, heard: map[task.Ref]time.Time{}, moved: make(chan struct{}), path: "/usr/bin:/bin"}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Watch(ctx, nil, d.sink) }()
@@ -69,7 +70,7 @@ func (d *daemon) launch(seq task.Seq, spec task.Spec) task.Ref {
 	if spec.Class == "" {
 		spec.Class = "c"
 	}
-	spec.Dir, spec.Env = "/", []string{"PATH=/usr/bin:/bin"}
+	spec.Dir, spec.Env = "/", []string{"PATH=" + d.path}
 	t, err := task.Apply(task.New(seq, &spec, 0), task.Event{Kind: task.EventPlaced, At: task.At(time.Now()), Attempt: 1, Backend: Name})
 	if err != nil {
 		d.t.Fatal(err)

@@ -26,6 +26,7 @@ const (
 	jobsFile   = "jobs"     // the numbers that sbatch answered
 	signalFile = "signal"   // that the job was asked to end, and why
 	scriptFile = "script"   // what sbatch was given, for people
+	bodyFile   = "body"     // the script of a template, which the job runs; empty = of none
 	newsFile   = "news.log" // beside the folders of all: who has news
 )
 
@@ -41,7 +42,7 @@ func (f folder) path(name string) string { return filepath.Join(f.layout.JobDir(
 func newsPath(l taskfiles.Layout) string { return filepath.Join(l.Dir, newsFile) }
 
 // write makes the folder with all that the job reads. It may be there already.
-func (f folder) write(t task.Task, site Site, news string) (text []byte, err error) {
+func (f folder) write(p plan, news string) (text []byte, err error) {
 	if err := f.layout.Prepare(f.ref); err != nil {
 		return nil, err
 	}
@@ -49,19 +50,17 @@ func (f folder) write(t task.Task, site Site, news string) (text []byte, err err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	text, err = script(t, site, dir, news)
-	if err != nil {
-		return nil, &RefusedError{Text: err.Error()}
-	}
-	if len(t.Spec.Payload) > 0 {
+	text = p.script(dir, news)
+	spec := p.task.Spec
+	if len(spec.Payload) > 0 {
 		// Only the first time: a job may read it by now.
-		if err := taskfiles.WritePayload(f.layout.PayloadPath(f.ref), t.Spec.Payload); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := taskfiles.WritePayload(f.layout.PayloadPath(f.ref), spec.Payload); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
 	for name, content := range map[string][]byte{
-		scriptFile: text, "argv": list(t.Spec.Argv), "cwd": list([]string{t.Spec.Dir}),
-		"env": list(t.Spec.Ambient), "env.task": list(f.environment(t)), "setup": lines(site.Setup),
+		scriptFile: text, "argv": list(p.argv(f.path(bodyFile))), "cwd": list([]string{p.dir()}), bodyFile: []byte(p.job.Body),
+		"env": list(spec.Ambient), "env.task": list(f.environment(p)), "setup": lines(p.site.Setup),
 	} {
 		if err := f.put(name, content); err != nil {
 			return nil, err
@@ -77,11 +76,14 @@ func (f folder) write(t task.Task, site Site, news string) (text []byte, err err
 	return text, r.Close()
 }
 
-// environment is what the submitter asked for, and what tells a program who it is.
-func (f folder) environment(t task.Task) []string {
-	out := append(slices.Clone(t.Spec.Env),
-		"DSPY_TASK_ID="+t.Spec.ID, "DSPY_TASK_CLASS="+t.Spec.Class, "DSPY_TASK_ATTEMPT="+strconv.Itoa(t.Attempt()),
-		"DSPY_RESULT_FILE="+f.layout.ResultPath(f.ref))
+// environment is what a template mentions of the payload, what the submitter asked for, and
+// what tells a program who it is.
+func (f folder) environment(p plan) []string {
+	t := p.task
+	out := slices.Concat(p.job.Env, t.Spec.Env, []string{
+		"DSPY_TASK_ID=" + t.Spec.ID, "DSPY_TASK_CLASS=" + t.Spec.Class, "DSPY_TASK_ATTEMPT=" + strconv.Itoa(t.Attempt()),
+		"DSPY_RESULT_FILE=" + f.layout.ResultPath(f.ref),
+	})
 	if len(t.Spec.Payload) > 0 {
 		out = append(out, "DSPY_PAYLOAD_FILE="+f.layout.PayloadPath(f.ref))
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
+	"github.com/dspy-agent/dspy-agent/slurm/template"
 )
 
 // hostile is text that shells, sbatch or C would take for something else.
@@ -25,12 +26,21 @@ func hostile() *rapid.Generator[string] {
 	)
 }
 
+// scriptOf is what sbatch is given for a task.
+func scriptOf(t task.Task, site Site, from *template.Template) ([]byte, error) {
+	p, err := planOf(t, site, from)
+	if err != nil {
+		return nil, err
+	}
+	return p.script("/q/7-1.slurm", "/q/news.log"), nil
+}
+
 // TestScriptIsTheSame: whatever a task says, only numbers in its script are its own.
 func TestScriptIsTheSame(t *testing.T) {
 	t.Parallel()
 	site := Site{Partition: "gpu", Setup: []string{"true"}}
 	plain := task.New(7, &task.Spec{ID: "t", Class: "c", Argv: []string{"true"}, Dir: "/", Resources: task.Resources{GPUs: 1}}, 0)
-	want, err := script(plain, site, "/q/7-1.slurm", "/q/news.log")
+	want, err := scriptOf(plain, site, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +50,7 @@ func TestScriptIsTheSame(t *testing.T) {
 		s.Argv, s.Dir = rapid.SliceOfN(hostile(), 1, 4).Draw(t, "argv"), hostile().Draw(t, "dir")
 		s.Env = []string{"X=" + hostile().Draw(t, "value")}
 		s.Payload = []byte(hostile().Draw(t, "payload"))
-		got, err := script(task.New(7, &s, 0), site, "/q/7-1.slurm", "/q/news.log")
+		got, err := scriptOf(task.New(7, &s, 0), site, nil)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%v\n%s", err, got)
 		}
@@ -52,7 +62,7 @@ func TestGPUModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		model := hostile().Draw(t, "model")
-		got, err := script(task.New(7, &task.Spec{Argv: []string{"true"}, Resources: task.Resources{GPUs: 1, GPUModel: model}}, 0), Site{}, "/q", "/n")
+		got, err := scriptOf(task.New(7, &task.Spec{Argv: []string{"true"}, Resources: task.Resources{GPUs: 1, GPUModel: model}}, 0), Site{}, nil)
 		if err != nil {
 			return
 		}
@@ -137,7 +147,7 @@ func TestClaim(t *testing.T) {
 		}
 	}
 	g := folder{taskfiles.Layout{Dir: t.TempDir()}, task.Ref{Seq: 1, Attempt: 1}}
-	if _, err := g.write(task.New(1, &task.Spec{Argv: []string{"true"}, Dir: "/"}, 0), Site{}, filepath.Join(g.layout.Dir, "news")); err != nil {
+	if _, err := g.write(plan{task: task.New(1, &task.Spec{Argv: []string{"true"}, Dir: "/"}, 0)}, filepath.Join(g.layout.Dir, "news")); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("bash", g.path(scriptFile))
@@ -172,7 +182,7 @@ func TestNumberFromTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := b.newJob(task.New(1, &task.Spec{Argv: []string{"true"}, Dir: "/"}, 0))
-	if _, err := j.dir.write(j.task, Site{}, b.news.path); err != nil {
+	if _, err := j.dir.write(plan{task: j.task}, b.news.path); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(j.dir.intend(time.Now()), os.WriteFile(j.dir.path(recordFile), []byte("start 5.0 n1 1700000000.5 -\n"), 0o600), j.recall()); err != nil {

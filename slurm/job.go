@@ -106,6 +106,15 @@ type handle struct {
 	Cluster string `json:"cluster,omitempty"`
 }
 
+// JobNumber is the number of the job in a handle; "" = there is none.
+func JobNumber(opaque []byte) string {
+	var h handle
+	if json.Unmarshal(opaque, &h) != nil {
+		return ""
+	}
+	return h.Job
+}
+
 // tell reports about an attempt.
 func (j *job) tell(c task.Change) {
 	c.Seq, c.Event.Attempt = j.ref.Seq, j.ref.Attempt

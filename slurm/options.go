@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/slurm/template"
 )
 
 // Options are what a Backend needs. Those marked required have no default.
@@ -25,6 +26,9 @@ type Options struct {
 	Needed func(task.Ref) (bool, error)
 	// Site is what the configuration says about the jobs of a class. Nil = nothing.
 	Site func(class string) Site
+	// Template returns the template by which a task becomes a job; nil = by none. An
+	// error with CodeInvalid ends the attempt. Nil = there are none.
+	Template func(*task.Spec) (*template.Template, error)
 
 	ResultLimit int64 // bytes of a result; 0 = DefaultResultLimit
 	// Doubt is how long a job is looked for after an answer that was none; 0 = twice the
@@ -69,6 +73,9 @@ func (o *Options) fill() error {
 	}
 	if o.Site == nil {
 		o.Site = func(string) Site { return Site{} }
+	}
+	if o.Template == nil {
+		o.Template = func(*task.Spec) (*template.Template, error) { return nil, nil } //nolint:nilnil // none is an answer
 	}
 	if o.ResultLimit <= 0 {
 		o.ResultLimit = DefaultResultLimit

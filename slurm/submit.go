@@ -53,26 +53,44 @@ func (j *job) certain() bool {
 // errUnprepared: sbatch was not called.
 var errUnprepared = errors.New("the folder of the job cannot be written")
 
+// unprepared sorts what went wrong before sbatch was called: what is wrong with the task or
+// its template is an answer; all else may be otherwise in a moment.
+func unprepared(err error) error {
+	if task.CodeOf(err) == task.CodeInvalid {
+		return fmt.Errorf("%w: %w", errUnprepared, &unfitError{err})
+	}
+	return fmt.Errorf("%w: %w", errUnprepared, err)
+}
+
+// unfitError is that no job can be made of a task.
+type unfitError struct{ err error }
+
+func (e *unfitError) Error() string { return e.err.Error() }
+
 // submit writes the folder and calls sbatch.
 func (b *Backend) submit(ctx context.Context, t task.Task) (id string, err error) {
 	f := folder{b.layout, t.Ref()}
 	if err := b.news.create(); err != nil {
-		return "", fmt.Errorf("%w: %w", errUnprepared, err)
+		return "", unprepared(err)
 	}
-	text, err := f.write(t, b.opts.Site(t.Spec.Class), b.news.path)
+	from, err := b.opts.Template(t.Spec)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errUnprepared, err)
+		return "", unprepared(err)
+	}
+	p, err := planOf(t, b.opts.Site(t.Spec.Class), from)
+	if err != nil {
+		return "", unprepared(err)
+	}
+	text, err := f.write(p, b.news.path)
+	if err != nil {
+		return "", unprepared(err)
 	}
 	if err := f.intend(b.opts.Now()); err != nil {
-		return "", fmt.Errorf("%w: %w", errUnprepared, err)
+		return "", unprepared(err)
 	}
 	failpoint.Here("slurm/before-sbatch")
 	name := nameOf(b.opts.QueueID, t.Ref())
-	args := []string{
-		"--job-name=" + name, "--comment=" + name, "--output=" + pattern(b.layout.LogPath(t.Ref())), "--open-mode=append",
-		"--export=ALL", "--chdir=/", "--no-requeue",
-	}
-	id, err = b.opts.Slurm.Submit(ctx, text, args...)
+	id, err = b.opts.Slurm.Submit(ctx, text, p.args(name, b.layout.LogPath(t.Ref()))...)
 	failpoint.Here("slurm/after-sbatch")
 	return id, err
 }
@@ -83,6 +101,7 @@ func pattern(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 // submitted takes in what sbatch answered.
 func (b *Backend) submitted(ctx context.Context, j *job, id string, err error) {
 	var refused *RefusedError
+	var unfit *unfitError
 	now := b.opts.Now()
 	switch {
 	case err == nil:
@@ -95,7 +114,9 @@ func (b *Backend) submitted(ctx context.Context, j *job, id string, err error) {
 		j.notBefore = now.Add(refusedAgain)
 		j.tellNote("Slurm does not accept it for now: " + refused.Text)
 	case errors.As(err, &refused):
-		j.refuse(refused.Text)
+		j.refuse("Slurm refused the job: " + refused.Text)
+	case errors.As(err, &unfit):
+		j.refuse(unfit.Error())
 	case errors.Is(err, errUnprepared):
 		j.notBefore = now.Add(refusedAgain / 10)
 		j.tellNote(err.Error())
@@ -112,14 +133,14 @@ func (b *Backend) submitted(ctx context.Context, j *job, id string, err error) {
 	}
 }
 
-// refuse ends an attempt that Slurm does not want.
+// refuse ends an attempt of which there will be no job.
 func (j *job) refuse(text string) {
 	if void, err := j.dir.takeClaim(); err != nil || !void {
 		j.notBefore = j.b.opts.Now().Add(refusedAgain / 10)
 		return // an earlier one works, or the folder is out of reach: it is looked at again
 	}
 	j.void = true
-	j.notStarted(task.UserError, "Slurm refused the job: "+text)
+	j.notStarted(task.UserError, text)
 }
 
 var _ = failpoint.Declare("slurm/before-sbatch", "slurm/after-sbatch")

@@ -25,9 +25,15 @@ dspy_now() { date +%s.%N; }
 set -m
 dspy_term=
 trap 'dspy_term=$(dspy_now)' TERM
+# What Slurm sends to the script alone (--signal=B:USR1@60) is for the task.
+dspy_child=
+for dspy_word in USR1 USR2 HUP; do
+	# shellcheck disable=SC2064 # the name of the signal is put in now
+	trap "kill -$dspy_word \"\$dspy_child\" 2>/dev/null" "$dspy_word"
+done
 dspy_tell start "$dspy_me" "${SLURMD_NODENAME:-$(hostname)}" "$(dspy_now)" "${SLURM_JOB_GPUS:--}"
 (
-	trap - TERM
+	trap - TERM USR1 USR2 HUP
 	while IFS= read -r -d '' dspy_pair; do export "$dspy_pair"; done <"$dspy_dir/env"
 	# Lines of the owner's configuration.
 	if [ -s "$dspy_dir/setup" ]; then . "$dspy_dir/setup" || { dspy_tell fault setup; exit 1; }; fi
@@ -43,7 +49,7 @@ dspy_child=$!
 dspy_clock=
 if [ "$dspy_limit" -gt 0 ]; then
 	(
-		trap - TERM
+		trap - TERM USR1 USR2 HUP
 		sleep "$dspy_limit"
 		dspy_tell limit "$(dspy_now)"
 		kill -TERM -- "-$dspy_child"

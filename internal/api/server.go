@@ -43,6 +43,8 @@ type Options struct {
 	Class func(name string) (Class, error)
 	// Types are the task types that a payload may name. May be nil.
 	Types payload.Types
+	// Jobs knows of tasks that become jobs of Slurm; nil = none does.
+	Jobs Jobs
 	// GPUs are this machine's; nil = none are given out, and nobody knows of any.
 	GPUs GPUs
 	// Info tells about the daemon, now.

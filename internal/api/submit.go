@@ -130,12 +130,22 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 	if spec.Payload, err = fields.JSON(); err != nil {
 		return nil, err
 	}
-	if readsPayload(req, fields) {
+	through, err := s.template(spec, class)
+	if err != nil {
+		return nil, err
+	}
+	switch reads := readsPayload(req, fields); {
+	case through.Name != "":
+		if err := s.throughTemplate(spec, fields, through, reads || len(spec.Argv) == 0); err != nil {
+			return nil, err
+		}
+		class.GPUs, class.Image = 0, "" // what a job gets is for its template to say
+	case reads:
 		if err := payload.Resolve(fields, s.opts.Types, spec); err != nil {
 			return nil, err
 		}
 	}
-	if spec.Dir == "" && spec.Builtin == "" {
+	if spec.Dir == "" && spec.Builtin != task.BuiltinEcho {
 		spec.Dir = s.opts.Workspace
 	}
 	if spec.Builtin == "" {
@@ -147,7 +157,10 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 	if err := s.gpus(ctx, spec, class); err != nil {
 		return nil, err
 	}
-	return spec, refuseLater(spec)
+	if err := refuseLater(spec); err != nil || s.opts.Jobs == nil || !class.Elsewhere {
+		return spec, err
+	}
+	return spec, s.opts.Jobs.Check(spec)
 }
 
 // fieldsOf merges the two payloads of a request.

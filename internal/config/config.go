@@ -137,7 +137,8 @@ type Containers struct {
 // Slurm says what jobs are like, and how many there may be.
 type Slurm struct {
 	SlurmJob
-	MaxJobs int // at a time, for all classes; 0 = any number
+	MaxJobs   int    // at a time, for all classes; 0 = any number
+	Templates string // folder of templates of jobs; "" = there are none
 }
 
 // SlurmJob is what a site's Slurm wants to be told. "" and 0 = nothing.

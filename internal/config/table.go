@@ -165,6 +165,9 @@ var configFields = []field[Config]{
 	at("slurm.setup", texts(), func(c *Config) *[]string { return &c.Slurm.Setup }, Setting{
 		Meaning: "lines that bash reads in a job before the task", Zero: "none", Example: `["source ~/.venv/bin/activate"]`,
 	}),
+	at("slurm.templates", path(), func(c *Config) *string { return &c.Slurm.Templates }, Setting{
+		Meaning: "the folder with templates of jobs: batch scripts, chosen by a payload's template or method, or by class; see slurm.md", Zero: "no templates", Example: `"/home/ada/templates"`,
+	}),
 	at("slurm.max_jobs", integer(0, 1_000_000), func(c *Config) *int { return &c.Slurm.MaxJobs }, Setting{
 		Meaning: "how many jobs may be in Slurm at a time; more tasks wait here, where they can be put into another order", Zero: "any number", Example: `200`,
 	}),

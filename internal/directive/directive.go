@@ -1,6 +1,10 @@
 // Package directive knows what may stand in the #SBATCH lines of a batch script. sbatch reads
 // them word by word and has an idea of quotes of its own, so that what is put there is
 // checked against an alphabet instead of being quoted. Everything in it is a function.
+//
+// Line is for what a configuration says, Parse for the lines of scripts that people have,
+// with short options, quotes and several options in a line, and Merge puts together what
+// several of them ask for.
 package directive
 
 import (
@@ -27,20 +31,14 @@ func Value(v string) error {
 	return nil
 }
 
-// reserved are options by which a job is found and told apart: they are ours.
-var reserved = map[string]bool{
-	"--job-name": true, "--comment": true, "--output": true, "--error": true, "--input": true, "--export": true, "--array": true,
-	"--parsable": true, "--wrap": true, "--open-mode": true, "--chdir": true, "--wait": true, "--export-file": true, "--dependency": true,
-}
-
 // Line says whether a line may be a directive: --name, or --name=value.
 func Line(line string) error {
 	name, value, has := strings.Cut(line, "=")
-	if !strings.HasPrefix(name, "--") || len(name) < 4 || strings.Trim(name[2:], "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+	if !strings.HasPrefix(name, "--") || !isName(name[2:]) {
 		return fmt.Errorf("directive %q: write --name=value or --name, without #SBATCH", line)
 	}
-	if reserved[name] {
-		return fmt.Errorf("directive %q: %s is set by the scheduler, which finds the job by it", line, name)
+	if o := options[name[2:]]; o.use != use {
+		return fmt.Errorf("directive %q: %s %s", line, name, o.use.why())
 	}
 	if has {
 		if err := Value(value); err != nil {
@@ -48,4 +46,9 @@ func Line(line string) error {
 		}
 	}
 	return nil
+}
+
+// isName says whether a text is the name of a long option.
+func isName(s string) bool {
+	return len(s) >= 2 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }

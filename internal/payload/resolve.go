@@ -89,6 +89,48 @@ func Resolve(f Fields, types Types, spec *task.Spec) error {
 	return nil
 }
 
+// ResolveTemplate is Resolve for a task that becomes a job by a template. A payload that
+// names no command leaves it to that, and its image is one of the values that the
+// template may use: it is for no container of ours.
+func ResolveTemplate(f Fields, types Types, spec *task.Spec) error {
+	asked, err := readTemplate(f, types)
+	if err != nil {
+		return err
+	}
+	fill(spec, asked)
+	return nil
+}
+
+func readTemplate(f Fields, types Types) (*task.Spec, error) {
+	switch {
+	case f.has(keyExecution):
+		s, err := execution(f)
+		switch {
+		case err != nil:
+			return nil, err
+		case s.Image != "":
+			return nil, refuse(keyExecution+"."+keyImage, "is for containers of this scheduler, and the task runs by a template", `give "image" beside "execution", for a template that uses it`)
+		}
+		return s, nil
+	case f.has(keyCommand):
+	case typeKey(f) != "":
+		return typed(f, types)
+	default:
+		if err := misspelt(f); err != nil {
+			return nil, err
+		}
+	}
+	s, err := flatKeys(top(f))
+	if err != nil {
+		return nil, err
+	}
+	s.Image = ""
+	if len(s.Argv) == 0 {
+		s.Builtin = task.BuiltinTemplate
+	}
+	return s, nil
+}
+
 // read returns what the deciding form asks for, as the parts of a spec.
 func read(f Fields, types Types, class string) (*task.Spec, error) {
 	switch formOf(f) {

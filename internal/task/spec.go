@@ -62,6 +62,10 @@ type Spec struct {
 // people can try the pipe.
 const BuiltinEcho = "echo"
 
+// BuiltinTemplate is a task that names no command, since the template by which it becomes
+// a Slurm job runs its own.
+const BuiltinTemplate = "template"
+
 // DefaultGrace is how long a task may take to end after SIGTERM.
 const DefaultGrace = 10 * time.Second
 

@@ -92,12 +92,12 @@ func ValidateID(id string) error {
 
 func (s *Spec) validateProgram() error {
 	switch {
-	case s.Builtin != "" && s.Builtin != BuiltinEcho:
+	case s.Builtin != "" && s.Builtin != BuiltinEcho && s.Builtin != BuiltinTemplate:
 		return invalid("unknown built-in %q", s.Builtin)
 	case s.Builtin != "" && len(s.Argv) > 0:
 		return invalid("a built-in task takes no command")
 	case s.Builtin != "":
-		return nil
+		return s.validateDir()
 	case len(s.Argv) == 0:
 		if s.Image == "" {
 			return invalid("the command is empty: say what to run, as in: submit -- python train.py")
@@ -118,6 +118,10 @@ func (s *Spec) validateProgram() error {
 	if total > MaxArgvBytes {
 		return invalid("the command is %d bytes long; at most %d are allowed: put long data into the payload or a file", total, MaxArgvBytes)
 	}
+	return s.validateDir()
+}
+
+func (s *Spec) validateDir() error {
 	if s.Dir != "" && (!filepath.IsAbs(s.Dir) || strings.IndexByte(s.Dir, 0) >= 0) {
 		return invalid("working directory %q is not an absolute path", s.Dir)
 	}
