@@ -55,8 +55,10 @@ type HTTPServer struct {
 	http  *http.Server
 	mux   *http.ServeMux
 	fresh newcomers
-	slots chan struct{}       // one for each request that is worked on
-	room  *semaphore.Weighted // for bodies, in bytes
+	slots chan struct{} // one for each request that is worked on
+	// waiting has one for each request that waits for Slurm.
+	waiting chan struct{}
+	room    *semaphore.Weighted // for bodies, in bytes
 }
 
 // NewHTTP makes an HTTPServer that does not serve yet.
@@ -67,7 +69,7 @@ func NewHTTP(s *Server, o HTTPOptions) (*HTTPServer, error) {
 	o = o.withDefaults()
 	h := &HTTPServer{
 		service: service{Server: s}, opts: o,
-		slots: make(chan struct{}, o.MaxRequests), room: semaphore.NewWeighted(o.MaxBodies),
+		slots: make(chan struct{}, o.MaxRequests), waiting: make(chan struct{}, max(o.MaxRequests/jobWaiters, 1)), room: semaphore.NewWeighted(o.MaxBodies),
 	}
 	h.http = &http.Server{
 		Handler:           h.handler(),

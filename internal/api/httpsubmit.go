@@ -11,22 +11,28 @@ import (
 // queueSubmitAnswer is the body of POST /queue/submit. It is there once the task
 // is on disk.
 type queueSubmitAnswer struct {
-	OK      bool     `json:"ok"`
-	ID      string   `json:"id"`
-	Ignored []string `json:"ignored,omitempty"` // keys that say nothing to us
+	OK         bool     `json:"ok"`
+	ID         string   `json:"id"`
+	Status     string   `json:"status,omitempty"`       // "submitted", in classes that are for Slurm alone
+	SlurmJobID string   `json:"slurm_job_id,omitempty"` // once Slurm has accepted the job
+	Ignored    []string `json:"ignored,omitempty"`      // keys that say nothing to us
 }
 
 // postQueueSubmit answers 400 for every task that is refused for what it is, as
 // the contract has it. That there is no room for it now is something else.
 func (h *HTTPServer) postQueueSubmit(w http.ResponseWriter, r *http.Request) error {
 	id, ignored, err := h.submitBody(w, r)
+	answer := queueSubmitAnswer{OK: true, ID: id, Ignored: ignored}
+	if err == nil {
+		err = h.awaitJob(r.Context(), &answer)
+	}
 	if err != nil {
 		if p := problemOf(err); p.Code == task.CodeConflict.String() || p.Code == task.CodeUnsupported.String() {
 			return httpErrorf(http.StatusBadRequest, p.Code, "%s", p.Detail)
 		}
 		return err
 	}
-	return answerOK(w, queueSubmitAnswer{OK: true, ID: id, Ignored: ignored})
+	return answerOK(w, answer)
 }
 
 // postTasksAnswer is the body of POST /tasks. It is there once the task is on disk.

@@ -61,12 +61,3 @@ func (e ending) members() map[string]any {
 	out["attempt"] = e.attempt
 	return out
 }
-
-// getSlurmStatus knows no task yet that Slurm has.
-func (h *HTTPServer) getSlurmStatus(_ http.ResponseWriter, r *http.Request) error {
-	t, _, err := h.find(r.PathValue("task_id"))
-	if err != nil {
-		return err
-	}
-	return task.Errorf(task.CodeNotFound, "task %s was not given to Slurm; GET /tasks/%s tells about it", t.Spec.ID, t.Spec.ID)
-}

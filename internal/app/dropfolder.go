@@ -107,7 +107,7 @@ func (d dropTasks) Outcome(id string) (dropfolder.Outcome, error) {
 	if o.Result, err = json.Marshal(members); err != nil {
 		return dropfolder.Outcome{}, fmt.Errorf("encode the result of task %s: %w", id, err)
 	}
-	o.Error = failure
+	o.Error, o.SlurmJob = failure, jobs{}.Number(t)
 	return o, nil
 }
 

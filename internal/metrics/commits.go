@@ -57,6 +57,9 @@ func (m *Metrics) Committed(took time.Duration, records []task.Record) {
 	m.totals.submitted.Add(sum.submitted)
 	m.totals.processed.Add(sum.processed)
 	m.totals.completed.Add(sum.completed)
+	m.totals.jobs.Add(sum.jobs)
+	m.totals.jobsCompleted.Add(sum.jobsCompleted)
+	m.totals.jobsFailed.Add(sum.jobsFailed)
 	for to, n := range sum.ends {
 		m.commits.ends.WithLabelValues(to.class, to.outcome).Add(n)
 	}
@@ -69,13 +72,33 @@ func (m *Metrics) Committed(took time.Duration, records []task.Record) {
 // same few numbers.
 type tally struct {
 	submitted, processed, completed uint64
+	jobs, jobsCompleted, jobsFailed uint64
 	ends                            map[end]float64
 	retries                         map[string]float64
 }
 
 type end struct{ class, outcome string }
 
+// backendSlurm is the backend whose attempts are jobs of a cluster.
+const backendSlurm = "slurm"
+
+// job counts an attempt that is a job of Slurm: each is one, so that a task which was
+// tried twice counts twice.
+func (t *tally) job(r task.Record) {
+	switch {
+	case r.Kind == task.EventLaunched:
+		t.jobs++
+	case r.To == task.Succeeded && r.From != r.To:
+		t.jobsCompleted++
+	case r.To.Terminal() && r.From >= task.Starting && r.From != r.To:
+		t.jobsFailed++
+	}
+}
+
 func (m *Metrics) tell(sum *tally, r task.Record) {
+	if r.Backend == backendSlurm {
+		sum.job(r)
+	}
 	switch {
 	case r.Kind == task.EventSubmitted:
 		sum.submitted++

@@ -14,6 +14,7 @@ import (
 // totals count since the process began. They are told by the queue.
 type totals struct {
 	submitted, processed, completed atomic.Uint64
+	jobs, jobsCompleted, jobsFailed atomic.Uint64 // of Slurm
 }
 
 // moment is what all gauges of one answer are computed from, so that they agree.
@@ -23,6 +24,8 @@ type moment struct {
 	submitted uint64
 	processed uint64
 	completed uint64
+
+	jobs, jobsCompleted, jobsFailed uint64
 }
 
 func (m *Metrics) moment() moment {
@@ -32,6 +35,9 @@ func (m *Metrics) moment() moment {
 	n.completed = m.totals.completed.Load()
 	n.processed = m.totals.processed.Load()
 	n.submitted = m.totals.submitted.Load()
+	n.jobsFailed = m.totals.jobsFailed.Load()
+	n.jobsCompleted = m.totals.jobsCompleted.Load()
+	n.jobs = m.totals.jobs.Load()
 	return n
 }
 
@@ -56,9 +62,9 @@ var numbers = []number{
 	{"queue_tasks_submitted_total", "", prometheus.CounterValue, "Tasks that were accepted.", func(n moment) float64 { return float64(n.submitted) }},
 	{"queue_tasks_processed_total", "", prometheus.CounterValue, "Tasks that ended, well or badly.", func(n moment) float64 { return float64(n.processed) }},
 	{"queue_tasks_completed_total", "", prometheus.CounterValue, "Tasks that succeeded.", func(n moment) float64 { return float64(n.completed) }},
-	{"slurm_jobs_submitted_total", "", prometheus.CounterValue, "Jobs that Slurm accepted. Not in this release yet: 0.", notYet},
-	{"slurm_jobs_completed_total", "", prometheus.CounterValue, "Jobs of Slurm that succeeded. Not in this release yet: 0.", notYet},
-	{"slurm_jobs_failed_total", "", prometheus.CounterValue, "Jobs of Slurm that did not succeed. Not in this release yet: 0.", notYet},
+	{"slurm_jobs_submitted_total", "", prometheus.CounterValue, "Jobs that Slurm accepted.", func(n moment) float64 { return float64(n.jobs) }},
+	{"slurm_jobs_completed_total", "", prometheus.CounterValue, "Jobs of Slurm that succeeded.", func(n moment) float64 { return float64(n.jobsCompleted) }},
+	{"slurm_jobs_failed_total", "", prometheus.CounterValue, "Jobs of Slurm that did not succeed.", func(n moment) float64 { return float64(n.jobsFailed) }},
 	{"workflows_total", "", prometheus.CounterValue, "Workflow runs that were started. Not in this release yet: 0.", notYet},
 	{"events_published_total", "", prometheus.CounterValue, "Events that were handed to an event bus. Not in this release yet: 0.", notYet},
 
