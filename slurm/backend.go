@@ -30,17 +30,25 @@ type Backend struct {
 	absent   bool
 	settings Settings
 	jobs     map[task.Ref]*job
-	out      []task.Change // for Watch to report
-	turned   bool          // what we are able to do has changed: the engine is to look
-	poke     chan struct{} // of capacity 1: Watch has something to do
+	fresh    map[task.Ref]*job // of those, the ones of which something may be new
+	unsent   map[task.Ref]*job // that are to be submitted, or looked for
+	curious  map[task.Ref]*job // of which sacct is to tell why they ended
+	doomed   map[task.Ref]*job // that have jobs in Slurm which are to be cancelled
+	out      []task.Change     // for Watch to report
+	turned   bool              // what we are able to do has changed: the engine is to look
+	poke     chan struct{}     // of capacity 1: Watch has something to do
 
 	// Of the goroutine of Watch.
 	news     newsReader
-	listing  bool      // squeue is being called
-	listed   time.Time // when it was called last
-	failures int       // of squeue in a row
-	submits  int       // calls of sbatch that are under way
-	ending   bool      // scancel is being called
+	said     saidBefore
+	settled  int           // how often an attempt was looked at
+	period   time.Duration // between two calls of squeue, as the attempts are
+	listing  bool          // squeue is being called
+	asking   bool          // sacct is being called
+	listed   time.Time     // when it was called last
+	failures int           // of squeue in a row
+	submits  int           // calls of sbatch that are under way
+	ending   bool          // scancel is being called
 	leftover map[string]time.Time
 	results  chan func() // what calls that ended have to say, for the goroutine of Watch
 }
@@ -56,8 +64,8 @@ func New(opts Options) (*Backend, error) {
 	}
 	l := taskfiles.Layout{Dir: opts.TasksDir}
 	return &Backend{
-		opts: opts, layout: l, host: id.Name, down: connecting, jobs: map[task.Ref]*job{}, poke: make(chan struct{}, 1),
-		news: newsReader{path: newsPath(l)}, leftover: map[string]time.Time{}, results: make(chan func(), mostSubmits+2),
+		opts: opts, layout: l, host: id.Name, down: connecting, jobs: map[task.Ref]*job{}, fresh: map[task.Ref]*job{}, unsent: map[task.Ref]*job{}, doomed: map[task.Ref]*job{}, curious: map[task.Ref]*job{}, poke: make(chan struct{}, 1),
+		news: newsReader{path: newsPath(l)}, leftover: map[string]time.Time{}, results: make(chan func(), mostSubmits+3),
 	}, nil
 }
 
@@ -95,6 +103,7 @@ func (b *Backend) Launch(_ context.Context, tasks []task.Task) error {
 			j.task, j.whole = t, true
 		}
 		b.out = append(b.out, j.history...)
+		b.touch(j)
 	}
 	b.ring()
 	return nil
@@ -119,6 +128,7 @@ func (b *Backend) Stop(_ context.Context, t task.Task) error {
 	if j.ended {
 		b.out = append(b.out, j.history...)
 	}
+	b.touch(j)
 	b.ring()
 	return nil
 }
@@ -139,9 +149,18 @@ func (b *Backend) Forget(_ context.Context, refs []task.Ref) error {
 			continue
 		}
 		delete(b.jobs, ref)
+		delete(b.fresh, ref)
+		delete(b.unsent, ref)
+		delete(b.doomed, ref)
+		delete(b.curious, ref)
+		b.said.over(ref)
+		b.period = 0 // there may be less to ask about
 	}
 	return errors.Join(errs...)
 }
+
+// touch notes that something of an attempt may be new. The mutex is held.
+func (b *Backend) touch(j *job) { b.fresh[j.ref] = j }
 
 // ring has Watch look.
 func (b *Backend) ring() {
@@ -170,7 +189,7 @@ func (b *Backend) setDown(err error) {
 	switch {
 	case err == nil:
 		b.opts.Logger.Info("slurm answers", "cluster", b.settings.Cluster, "version", b.settings.Version)
-	case !b.absent:
+	case !b.absent && b.said.due(b.opts.Now(), "ask", task.Ref{}, err):
 		b.opts.Logger.Warn("slurm does not answer", "error", err)
 	}
 }

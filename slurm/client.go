@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +26,10 @@ var (
 
 // Client calls Slurm's commands, without a shell and with a time limit.
 type Client struct {
-	// Dir is where the commands are; "" = on PATH.
+	// Dir is where the commands are; "" = on the PATH of Env.
 	Dir string
 	// Env is what they are given beside LC_ALL and the format of times; see Environment.
+	// On its PATH they are looked for.
 	Env []string
 	// Patience is how long a command may take; 0 = DefaultPatience.
 	Patience time.Duration
@@ -55,9 +58,9 @@ func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...str
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	path := name
-	if c.Dir != "" {
-		path = c.Dir + "/" + name
+	path, err := c.find(name)
+	if err != nil {
+		return said{}, err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = c.environ()
@@ -68,13 +71,13 @@ func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...str
 	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
+	err = cmd.Run()
 	s := said{out.String(), strings.TrimSpace(errs.String())}
 	switch {
 	case err == nil:
 		return s, nil
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return s, fmt.Errorf("%w: there is no %s on PATH", ErrMissing, name)
+	case errors.Is(err, fs.ErrNotExist):
+		return s, fmt.Errorf("%w: %s is gone", ErrMissing, path)
 	case ctx.Err() != nil:
 		return s, fmt.Errorf("%w: %s took longer than %s", ErrUnanswered, name, patience)
 	case strings.Contains(s.err, noCluster):
@@ -82,6 +85,28 @@ func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...str
 	default:
 		return s, fmt.Errorf("%s: %w: %s", name, err, lastLine(s.err))
 	}
+}
+
+// find returns where a command is: in Dir, else on the PATH that it is given.
+func (c *Client) find(name string) (string, error) {
+	dirs := []string{c.Dir}
+	if c.Dir == "" {
+		for _, kv := range c.Env {
+			if path, ok := strings.CutPrefix(kv, "PATH="); ok {
+				dirs = filepath.SplitList(path)
+			}
+		}
+	}
+	for _, dir := range dirs {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%w: there is no %s on PATH", ErrMissing, name)
 }
 
 // Environment is what commands, and through sbatch jobs, are to have of an environment.
@@ -161,6 +186,7 @@ type Settings struct {
 	MessageTimeout time.Duration // how long a message to it may take
 	MinJobAge      time.Duration // how long it remembers a job that has ended
 	KillWait       time.Duration // between SIGTERM and SIGKILL
+	Accounting     bool          // it keeps a history of jobs, which sacct reads
 }
 
 // Settings asks for them.
@@ -192,5 +218,12 @@ func parseSettings(text string) Settings {
 		MessageTimeout: seconds("MessageTimeout", 10*time.Second),
 		MinJobAge:      seconds("MinJobAge", 300*time.Second),
 		KillWait:       seconds("KillWait", 30*time.Second),
+		Accounting:     hasHistory(values["AccountingStorageType"]),
 	}
+}
+
+// hasHistory says whether there is a database of jobs, by the name of Slurm's plugin. Before
+// 25.05 none was called accounting_storage/none; later it is not set at all.
+func hasHistory(plugin string) bool {
+	return strings.TrimPrefix(plugin, "accounting_storage/") == "slurmdbd"
 }

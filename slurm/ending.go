@@ -14,10 +14,10 @@ import (
 // it, its word is waited for.
 func (j *job) finish() {
 	r := j.record
-	row, there := j.rows[r.Job]
+	row, there := j.rowOf(r.Job)
 	if j.needsWord() {
 		current := !j.listed.Before(j.heard)
-		if !current || there && row.State.phase() != gone {
+		if !current || there && row.State.phase() != gone || j.awaitsHistory(there) {
 			return // squeue is asked soon
 		}
 	}
@@ -129,7 +129,10 @@ func (j *job) result(o *task.Outcome) (task.Result, error) {
 	case err == nil:
 		return res, nil
 	case errors.Is(err, taskfiles.ErrUnread):
-		j.b.opts.Logger.Warn("the result of a task cannot be read; will try again", "task", j.ref.Seq, "error", err)
+		j.b.touch(j)
+		if j.b.said.due(j.b.opts.Now(), "result", j.ref, err) {
+			j.b.opts.Logger.Warn("the result of a task cannot be read; will try again", "task", j.ref.Seq, "error", err)
+		}
 		return nil, err
 	case o.ExitCode == 0 && o.Signal == 0:
 		o.Class, o.Message = task.UserError, "ended with exit code 0, but "+err.Error()
@@ -170,7 +173,7 @@ func (j *job) endedUnheard(row Job, there bool) {
 func (j *job) neverBegan(row Job, there bool) {
 	void, err := j.dir.takeClaim()
 	if err != nil {
-		j.b.opts.Logger.Warn("cannot take the claim of a job; will try again", "task", j.ref.Seq, "error", err)
+		j.claimTrouble(err)
 		return
 	}
 	if !void {

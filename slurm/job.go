@@ -40,6 +40,11 @@ type job struct {
 	missing map[string]time.Time // since when it does not know a job that it should
 	over    time.Time            // since when none of the jobs works or may begin to
 
+	// What sacct said, of jobs that squeue has forgotten.
+	past  map[string]Job
+	asked int  // how often it was asked
+	due   bool // it is to be asked
+
 	told      told
 	note      string
 	cancelled time.Time // when scancel was called last

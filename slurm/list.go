@@ -30,10 +30,16 @@ func (b *Backend) listPeriod() time.Duration {
 	case b.failures > 0:
 		return min(b.opts.QueuePeriod<<min(b.failures, 4), time.Minute)
 	}
-	period := idlePeriod
 	if len(b.leftover) > 0 {
-		period = leftoverGrace / 3
+		return min(b.period, leftoverGrace/3)
 	}
+	return b.period
+}
+
+// busyPeriod is what the attempts ask for, as they are now. What is only a matter of time
+// makes it longer, and is seen after the next call.
+func (b *Backend) busyPeriod() time.Duration {
+	period := idlePeriod
 	for _, j := range b.jobs {
 		switch {
 		case j.ended:
@@ -105,6 +111,7 @@ func (b *Backend) take(jobs []Job, at time.Time) {
 	}
 	for ref, j := range b.jobs {
 		j.see(byRef[ref], at)
+		b.touch(j)
 	}
 	b.takeLeftovers(byRef, at)
 }
@@ -173,17 +180,15 @@ func (b *Backend) cancelAll(ctx context.Context, calls *sync.WaitGroup) {
 	}
 	now := b.opts.Now()
 	ids := b.ripe()
-	for _, j := range b.jobs {
+	for _, j := range b.doomed {
 		if len(ids) >= mostCancels {
 			break
 		}
 		if now.Sub(j.cancelled) < repeatCancel {
 			continue
 		}
-		if more := j.toCancel(); len(more) > 0 {
-			j.cancelled = now
-			ids = append(ids, more...)
-		}
+		j.cancelled = now
+		ids = append(ids, j.toCancel()...)
 	}
 	if len(ids) == 0 {
 		return
@@ -196,7 +201,7 @@ func (b *Backend) cancelAll(ctx context.Context, calls *sync.WaitGroup) {
 			for _, id := range ids {
 				delete(b.leftover, id)
 			}
-			if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnanswered) {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnanswered) && b.said.due(b.opts.Now(), "scancel", task.Ref{}, err) {
 				b.opts.Logger.Warn("scancel failed; will try again", "jobs", ids, "error", err)
 			}
 		}

@@ -52,6 +52,7 @@ type Slurm interface {
 	Submit(ctx context.Context, script []byte, args ...string) (job string, err error)
 	Queue(ctx context.Context, prefix string) ([]Job, error)
 	Cancel(ctx context.Context, jobs ...string) error
+	History(ctx context.Context, jobs ...string) ([]Job, error)
 	Settings(ctx context.Context) (Settings, error)
 }
 

@@ -60,7 +60,7 @@ func (b *Backend) settle(j *job) {
 		return
 	}
 	j.reread()
-	if j.record.Exited {
+	if j.record.Exited || j.awaitsHistory(there) {
 		return
 	}
 	j.endedUnheard(row, there)
@@ -70,12 +70,11 @@ func (b *Backend) settle(j *job) {
 // that is there.
 func (j *job) row() (Job, bool) {
 	if id := j.claimant(); id != "" {
-		row, ok := j.rows[id]
-		return row, ok
+		return j.rowOf(id)
 	}
 	var last Job
 	for _, id := range j.ids {
-		row, ok := j.rows[id]
+		row, ok := j.rowOf(id)
 		if ok && row.State.phase() != gone {
 			return row, true
 		}
@@ -115,7 +114,7 @@ func (j *job) halt() {
 	if !j.void && j.record.Job == "" {
 		void, err := j.dir.takeClaim()
 		if err != nil {
-			j.b.opts.Logger.Warn("cannot take the claim of a job; will try again", "task", j.ref.Seq, "error", err)
+			j.claimTrouble(err)
 			return
 		}
 		j.void = void
@@ -130,10 +129,21 @@ func (j *job) halt() {
 	}
 	s := signal{At: j.b.opts.Now(), Cause: j.cause}
 	if err := j.dir.keepSignal(s); err != nil {
-		j.b.opts.Logger.Warn("cannot note that a job is to end; will try again", "task", j.ref.Seq, "error", err)
+		j.b.touch(j)
+		if j.b.said.due(j.b.opts.Now(), "signal", j.ref, err) {
+			j.b.opts.Logger.Warn("cannot note that a job is to end; will try again", "task", j.ref.Seq, "error", err)
+		}
 		return
 	}
 	j.signal = s
+}
+
+// claimTrouble is that the claim cannot be taken now.
+func (j *job) claimTrouble(err error) {
+	j.b.touch(j)
+	if j.b.said.due(j.b.opts.Now(), "claim", j.ref, err) {
+		j.b.opts.Logger.Warn("cannot take the claim of a job; will try again", "task", j.ref.Seq, "error", err)
+	}
 }
 
 // reasonText is the sentence about a job that is in Slurm.

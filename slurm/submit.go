@@ -21,11 +21,11 @@ func (b *Backend) submitAll(ctx context.Context, calls *sync.WaitGroup) {
 		return
 	}
 	now := b.opts.Now()
-	for _, j := range b.jobs {
+	for _, j := range b.unsent {
 		if b.submits >= mostSubmits {
 			return
 		}
-		if j.submitting || !j.whole || j.stop || j.ended || j.void || len(j.ids) > 0 || now.Before(j.notBefore) || !j.certain() {
+		if j.submitting || !j.unsent() || now.Before(j.notBefore) || !j.certain() {
 			continue
 		}
 		if err := b.opts.Confirm(); err != nil {
@@ -38,10 +38,16 @@ func (b *Backend) submitAll(ctx context.Context, calls *sync.WaitGroup) {
 			return func() {
 				b.submits--
 				j.submitting = false
+				b.touch(j)
 				b.submitted(ctx, j, id, err)
 			}
 		})
 	}
+}
+
+// unsent says that there is to be a job, and we know of none.
+func (j *job) unsent() bool {
+	return j.whole && !j.stop && !j.ended && !j.void && len(j.ids) == 0
 }
 
 // certain says that no job can be there: sbatch was never called, or its job was looked
@@ -120,14 +126,18 @@ func (b *Backend) submitted(ctx context.Context, j *job, id string, err error) {
 	case errors.Is(err, errUnprepared):
 		j.notBefore = now.Add(refusedAgain / 10)
 		j.tellNote(err.Error())
-		b.opts.Logger.Warn("cannot prepare a slurm job; will try again", "task", j.ref.Seq, "error", err)
+		if b.said.due(now, "prepare", j.ref, err) {
+			b.opts.Logger.Warn("cannot prepare a slurm job; will try again", "task", j.ref.Seq, "error", err)
+		}
 	case errors.Is(err, ErrMissing):
 		j.intent = time.Time{}
 		b.setDown(err)
 	default:
 		j.intent = now
 		if ctx.Err() == nil {
-			b.opts.Logger.Warn("sbatch gave no answer; the job is looked for before it is submitted again", "task", j.ref.Seq, "attempt", j.ref.Attempt, "error", err)
+			if b.said.due(now, "sbatch", task.Ref{}, err) { // of a controller that is away, not of each task
+				b.opts.Logger.Warn("sbatch gave no answer; the job is looked for before it is submitted again", "task", j.ref.Seq, "attempt", j.ref.Attempt, "error", err)
+			}
 			j.tellNote("sbatch gave no answer: looking whether Slurm has the job")
 		}
 	}

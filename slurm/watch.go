@@ -66,6 +66,7 @@ func (b *Backend) adopt(active []task.Task) error {
 			return err
 		}
 		b.jobs[t.Ref()] = j
+		b.touch(j)
 		if j.intent.IsZero() && !j.void {
 			j.end(task.Change{Event: task.Event{
 				Kind: task.EventVanished, At: j.now(), Class: task.Vanished,
@@ -79,12 +80,41 @@ func (b *Backend) adopt(active []task.Task) error {
 // round does what is to be done now. The mutex is held.
 func (b *Backend) round(ctx context.Context, calls *sync.WaitGroup) {
 	b.readNews()
-	for _, j := range b.jobs {
-		b.settle(j)
-	}
+	b.settleFresh()
 	b.submitAll(ctx, calls)
 	b.cancelAll(ctx, calls)
+	b.askHistory(ctx, calls)
 	b.list(ctx, calls)
+}
+
+// settleFresh does the next step of those attempts of which something may be new: a round
+// comes four times a second, and of a thousand jobs most do nothing but run.
+func (b *Backend) settleFresh() {
+	if len(b.fresh) == 0 && b.period > 0 {
+		return
+	}
+	fresh := b.fresh
+	b.fresh = map[task.Ref]*job{}
+	for ref, j := range fresh {
+		if b.jobs[ref] != j {
+			continue
+		}
+		b.settled++
+		b.settle(j)
+		keep(b.unsent, j, j.unsent())
+		keep(b.curious, j, j.due && !j.ended)
+		keep(b.doomed, j, len(j.toCancel()) > 0)
+	}
+	b.period = b.busyPeriod()
+}
+
+// keep has an attempt in a set, or not.
+func keep(set map[task.Ref]*job, j *job, in bool) {
+	if in {
+		set[j.ref] = j
+	} else {
+		delete(set, j.ref)
+	}
 }
 
 // call runs f beside the goroutine of Watch, which then does what f returns.
@@ -98,7 +128,9 @@ func (b *Backend) call(calls *sync.WaitGroup, f func() func()) {
 func (b *Backend) readNews() {
 	refs, all, err := b.news.read()
 	if err != nil {
-		b.opts.Logger.Warn("cannot read the news of jobs; squeue tells them later", "error", err)
+		if b.said.due(b.opts.Now(), "news", task.Ref{}, err) {
+			b.opts.Logger.Warn("cannot read the news of jobs; squeue tells them later", "error", err)
+		}
 		return
 	}
 	if all {
@@ -120,8 +152,11 @@ func (j *job) reread() {
 		return
 	}
 	r, known, err := j.dir.record()
+	j.b.touch(j)
 	if err != nil {
-		j.b.opts.Logger.Warn("cannot read the record of a job; will try again", "task", j.ref.Seq, "error", err)
+		if j.b.said.due(j.b.opts.Now(), "record", j.ref, err) {
+			j.b.opts.Logger.Warn("cannot read the record of a job; will try again", "task", j.ref.Seq, "error", err)
+		}
 		return
 	}
 	if !known {

@@ -49,6 +49,9 @@ func reasonWords(reason string) string {
 	if w, ok := reasons[reason]; ok {
 		return w
 	}
+	if w, ok := reasons[strings.ReplaceAll(reason, " ", "_")]; ok {
+		return w
+	}
 	head, rest, _ := strings.Cut(reason, ",")
 	if w, ok := reasons[strings.TrimSpace(head)]; ok {
 		return w + " (" + strings.TrimSpace(rest) + ")"

@@ -25,6 +25,8 @@ func actionsOf(command string) []action {
 		return queueActions()
 	case cmdGPUs:
 		return gpusActions
+	case cmdSlurm:
+		return slurmActions
 	case cmdConfig:
 		return configActions
 	case cmdAccess:

@@ -241,6 +241,8 @@ var jsonDocs = []struct {
 	{"past attempt", jsonAttempt{}}, {"event (ps --watch)", jsonEvent{}}, {"status", jsonStatus{}}, {"drain", jsonDrain{}}, {"submit, where another host has the queue", jsonLeft{}}, {"paused class of status", jsonPause{}},
 	{"queue stats", jsonQueue{}}, {"class of queue stats, pause and resume", jsonClass{}}, {"recent of a class", jsonRecent{}},
 	{"queue verify", jsonVerify{}}, {"finding of queue verify, repair and restore", jsonFound{}}, {"queue backup", jsonBackup{}},
+	{"slurm info", jsonSlurm{}}, {"partition of slurm info", jsonPartition{}}, {"GPUs of a partition", jsonGPUCount{}},
+	{"slurm render and slurm test", jsonSlurmJob{}},
 	{"gpus", jsonGPUs{}}, {"GPU of gpus, gpus drain and gpus resume", jsonGPU{}}, {"process of a GPU", jsonGPUProcess{}},
 	{"queue repair and restore", jsonRepair{}}, {"queue compact", jsonCompact{}},
 	{"refused task", jsonRefused{}}, {"submit --from-file", jsonBatch{}}, {"doctor", jsonFinding{}}, {"version", jsonVersion{}},
