@@ -51,7 +51,7 @@ func (f folder) write(p plan, news string) (text []byte, err error) {
 		return nil, err
 	}
 	text = p.script(dir, news)
-	spec := p.task.Spec
+	spec := p.spec
 	if len(spec.Payload) > 0 {
 		// Only the first time: a job may read it by now.
 		if err := taskfiles.WritePayload(f.layout.PayloadPath(f.ref), spec.Payload); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -79,12 +79,11 @@ func (f folder) write(p plan, news string) (text []byte, err error) {
 // environment is what a template mentions of the payload, what the submitter asked for, and
 // what tells a program who it is.
 func (f folder) environment(p plan) []string {
-	t := p.task
-	out := slices.Concat(p.job.Env, t.Spec.Env, []string{
-		"DSPY_TASK_ID=" + t.Spec.ID, "DSPY_TASK_CLASS=" + t.Spec.Class, "DSPY_TASK_ATTEMPT=" + strconv.Itoa(t.Attempt()),
+	out := slices.Concat(p.job.Env, p.spec.Env, []string{
+		"DSPY_TASK_ID=" + p.spec.ID, "DSPY_TASK_CLASS=" + p.spec.Class, "DSPY_TASK_ATTEMPT=" + strconv.Itoa(p.ref.Attempt),
 		"DSPY_RESULT_FILE=" + f.layout.ResultPath(f.ref),
 	})
-	if len(t.Spec.Payload) > 0 {
+	if len(p.spec.Payload) > 0 {
 		out = append(out, "DSPY_PAYLOAD_FILE="+f.layout.PayloadPath(f.ref))
 	}
 	return slices.DeleteFunc(out, func(kv string) bool { return !exportable(kv) })

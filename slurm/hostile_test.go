@@ -28,7 +28,7 @@ func hostile() *rapid.Generator[string] {
 
 // scriptOf is what sbatch is given for a task.
 func scriptOf(t task.Task, site Site, from *template.Template) ([]byte, error) {
-	p, err := planOf(t, site, from)
+	p, err := planOf(t.Spec, t.Ref(), site, from)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func TestClaim(t *testing.T) {
 		}
 	}
 	g := folder{taskfiles.Layout{Dir: t.TempDir()}, task.Ref{Seq: 1, Attempt: 1}}
-	if _, err := g.write(plan{task: task.New(1, &task.Spec{Argv: []string{"true"}, Dir: "/"}, 0)}, filepath.Join(g.layout.Dir, "news")); err != nil {
+	if _, err := g.write(plan{spec: &task.Spec{Argv: []string{"true"}, Dir: "/"}, ref: g.ref}, filepath.Join(g.layout.Dir, "news")); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("bash", g.path(scriptFile))
@@ -182,7 +182,7 @@ func TestNumberFromTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := b.newJob(task.New(1, &task.Spec{Argv: []string{"true"}, Dir: "/"}, 0))
-	if _, err := j.dir.write(plan{task: j.task}, b.news.path); err != nil {
+	if _, err := j.dir.write(plan{spec: j.task.Spec, ref: j.ref}, b.news.path); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(j.dir.intend(time.Now()), os.WriteFile(j.dir.path(recordFile), []byte("start 5.0 n1 1700000000.5 -\n"), 0o600), j.recall()); err != nil {

@@ -23,7 +23,8 @@ type Site struct {
 
 // plan is what becomes of an attempt: the options of its job, and what the job runs.
 type plan struct {
-	task    task.Task
+	spec    *task.Spec
+	ref     task.Ref
 	site    Site
 	options []directive.Option
 	from    *template.Template // nil = of none
@@ -32,14 +33,14 @@ type plan struct {
 
 // planOf makes the plan of an attempt. Everything that can be wrong with its job, as far
 // as it can be told without Slurm, is wrong here.
-func planOf(t task.Task, site Site, from *template.Template) (plan, error) {
-	p := plan{task: t, site: site, from: from}
-	if from == nil && t.Spec.Builtin == task.BuiltinTemplate {
+func planOf(spec *task.Spec, ref task.Ref, site Site, from *template.Template) (plan, error) {
+	p := plan{spec: spec, ref: ref, site: site, from: from}
+	if from == nil && spec.Builtin == task.BuiltinTemplate {
 		return plan{}, task.Errorf(task.CodeInvalid, "the task is a template, and there is none for it any more: submit it again with a command, or put the template back")
 	}
 	if from != nil {
 		var err error
-		if p.job, err = from.Render(t.Spec, template.Site{Partition: site.Partition, Account: site.Account, QOS: site.QOS, Constraint: site.Constraint, Walltime: site.Walltime}); err != nil {
+		if p.job, err = from.Render(spec, template.Site{Partition: site.Partition, Account: site.Account, QOS: site.QOS, Constraint: site.Constraint, Walltime: site.Walltime}); err != nil {
 			return plan{}, err
 		}
 	}
@@ -49,11 +50,11 @@ func planOf(t task.Task, site Site, from *template.Template) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	limit := t.Spec.EnforcedLimit()
+	limit := spec.EnforcedLimit()
 	if limit > 0 {
 		limit += spare
 	}
-	res := t.Spec.Resources
+	res := spec.Resources
 	asked, err := options([]pair{{"time", minutes(limit)}, {"cpus-per-task", cpus(res)}, {"mem", memory(res)}, {"gres", gres(res)}})
 	if err != nil {
 		return plan{}, err
@@ -113,13 +114,13 @@ func (p plan) args(name, log string) []string {
 // argv is what the job runs; body is where the template's script lies.
 func (p plan) argv(body string) []string {
 	if p.from == nil {
-		return p.task.Spec.Argv
+		return p.spec.Argv
 	}
-	return slices.Concat(p.job.Interpreter, []string{body}, p.task.Spec.Argv)
+	return slices.Concat(p.job.Interpreter, []string{body}, p.spec.Argv)
 }
 
 // dir is where it runs.
-func (p plan) dir() string { return p.job.In(p.task.Spec.Dir) }
+func (p plan) dir() string { return p.job.In(p.spec.Dir) }
 
 // words says what was left out of the template.
 func (p plan) words() []string {
@@ -137,6 +138,6 @@ func Check(s *task.Spec, site Site, from *template.Template) error {
 	if spec.ID == "" {
 		spec.ID = "id"
 	}
-	_, err := planOf(task.New(1, &spec, 0), site, from)
+	_, err := planOf(&spec, task.Ref{}, site, from)
 	return err
 }

@@ -27,14 +27,14 @@ type Preview struct {
 }
 
 // PreviewOf makes the preview of a task's job. Nothing is written, and Slurm is not asked.
-func PreviewOf(t task.Task, tasksDir string, site Site, from *template.Template) (Preview, error) {
-	p, err := planOf(t, site, from)
+func PreviewOf(spec *task.Spec, ref task.Ref, tasksDir string, site Site, from *template.Template) (Preview, error) {
+	p, err := planOf(spec, ref, site, from)
 	if err != nil {
 		return Preview{}, err
 	}
-	f := folder{taskfiles.Layout{Dir: tasksDir}, t.Ref()}
+	f := folder{taskfiles.Layout{Dir: tasksDir}, ref}
 	out := Preview{
-		Args:   p.args(nameOf("QUEUE", t.Ref()), f.layout.LogPath(t.Ref())),
+		Args:   p.args(nameOf("QUEUE", ref), f.layout.LogPath(ref)),
 		Script: string(p.script(f.layout.JobDir(f.ref), newsPath(f.layout))), Argv: p.argv(f.path(bodyFile)), Dir: p.dir(),
 		Body: p.job.Body, Values: p.job.Env, Unused: p.words(),
 	}

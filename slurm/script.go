@@ -21,13 +21,12 @@ func (p plan) script(dir, news string) []byte {
 	for _, o := range p.options {
 		b.WriteString("#SBATCH " + o.String() + "\n")
 	}
-	t := p.task
-	grace := t.Spec.Grace
+	grace := p.spec.Grace
 	if grace <= 0 {
 		grace = task.DefaultGrace
 	}
-	fmt.Fprintf(&b, "dspy_dir=%s\ndspy_news=%s\ndspy_ref=%d-%d\ndspy_limit=%s\ndspy_grace=%s\n", quoted(dir), quoted(news), t.Seq, t.Attempt(),
-		seconds(t.Spec.Timeout), seconds(grace))
+	fmt.Fprintf(&b, "dspy_dir=%s\ndspy_news=%s\ndspy_ref=%d-%d\ndspy_limit=%s\ndspy_grace=%s\n", quoted(dir), quoted(news), p.ref.Seq, p.ref.Attempt,
+		seconds(p.spec.Timeout), seconds(grace))
 	b.WriteString(wrapper)
 	return []byte(b.String())
 }

@@ -83,7 +83,7 @@ func (b *Backend) submit(ctx context.Context, t task.Task) (id string, err error
 	if err != nil {
 		return "", unprepared(err)
 	}
-	p, err := planOf(t, b.opts.Site(t.Spec.Class), from)
+	p, err := planOf(t.Spec, t.Ref(), b.opts.Site(t.Spec.Class), from)
 	if err != nil {
 		return "", unprepared(err)
 	}

@@ -48,7 +48,7 @@ func JobOfRequest(ctx context.Context, conf config.Config, req *pb.SubmitTaskReq
 	if err := s.Validate(); err != nil {
 		return SlurmJob{}, err
 	}
-	return newJobs(conf).preview(task.New(1, s, 0))
+	return newJobs(conf).preview(s, 1)
 }
 
 // JobOfTask is the job that would become of a task's next attempt.
@@ -57,26 +57,26 @@ func JobOfTask(conf config.Config, info *pb.TaskInfo) (SlurmJob, error) {
 	if err != nil {
 		return SlurmJob{}, err
 	}
-	return newJobs(conf).preview(task.New(task.Seq(info.GetSeq()), s, 0))
+	return newJobs(conf).preview(s, task.Seq(info.GetSeq()))
 }
 
-func (j jobs) preview(t task.Task) (SlurmJob, error) {
-	k, err := j.conf.Class(t.Spec.Class)
+func (j jobs) preview(s *task.Spec, seq task.Seq) (SlurmJob, error) {
+	k, err := j.conf.Class(s.Class)
 	if err != nil {
 		return SlurmJob{}, err
 	}
-	backends := t.Spec.Backends
+	backends := s.Backends
 	if len(backends) == 0 {
 		backends = k.Backends
 	}
-	if !slices.Contains(backends, slurm.Name) || t.Spec.Image != "" || t.Spec.Builtin == task.BuiltinEcho {
+	if !slices.Contains(backends, slurm.Name) || s.Image != "" || s.Builtin == task.BuiltinEcho {
 		return SlurmJob{}, task.Errorf(task.CodeInvalid, "it would be no job: class %s has backends %s, and what has an image, or is only echoed, runs on this machine", k.Name, strings.Join(k.Backends, ", "))
 	}
-	from, err := j.choose(t.Spec)
+	from, err := j.choose(s)
 	if err != nil {
 		return SlurmJob{}, err
 	}
-	return slurm.PreviewOf(t, filepath.Join(j.conf.QueueDir, "tasks"), siteOf(j.conf, t.Spec.Class), from)
+	return slurm.PreviewOf(s, task.Ref{Seq: seq, Attempt: 1}, filepath.Join(j.conf.QueueDir, "tasks"), siteOf(j.conf, s.Class), from)
 }
 
 // TestJob asks Slurm when a job would begin. What it refuses is an Error with CodeConflict.

@@ -48,7 +48,7 @@ func TestParseRefuses(t *testing.T) {
 		`--qos ""`:               "empty word",
 		"--partition gpu hetjob": "no option",
 	} {
-		if got, err := Parse(line); err == nil || !strings.Contains(err.Error(), words) {
+		if got, err := Parse(line); err == nil || !strings.Contains(fmt.Sprint(err), words) {
 			t.Errorf("%q: %q, %v; want %q", line, shown(got), err, words)
 		}
 	}

@@ -1,7 +1,9 @@
 package directive
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -143,10 +145,8 @@ func split(line string) ([]string, error) {
 		return nil, fmt.Errorf("the quote %c is not closed", quote)
 	}
 	flush()
-	for _, w := range words {
-		if w == "" {
-			return nil, fmt.Errorf("an empty word in quotes")
-		}
+	if slices.Contains(words, "") {
+		return nil, errors.New("an empty word in quotes")
 	}
 	return words, nil
 }

@@ -120,7 +120,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%q: the code is %s", text, task.CodeOf(err))
 			}
 		}
-		if err == nil || !strings.Contains(err.Error(), words) {
+		if err == nil || !strings.Contains(fmt.Sprint(err), words) {
 			t.Errorf("%q: %v, want %q", text, err, words)
 		}
 	}
@@ -176,7 +176,7 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %q", payload, got, err, words)
 		}
 	}
-	if _, err := Open("").Choose(json.RawMessage(`{"template":"one"}`), "c"); err == nil || !strings.Contains(err.Error(), "[slurm]") {
+	if _, err := Open("").Choose(json.RawMessage(`{"template":"one"}`), "c"); err == nil || !strings.Contains(fmt.Sprint(err), "[slurm]") {
 		t.Error(err)
 	}
 	if got, err := Open("").Choose(nil, "gpu_slurm"); got != nil || err != nil {
