@@ -42,7 +42,8 @@ func (b *Backend) settle(j *job) {
 	if there {
 		j.tellLaunched(row.ID)
 		// What squeue said may be older than the record.
-		if begun := j.record.Job != ""; !begun || row.State.phase() == works {
+		begun := j.record.Job != ""
+		if !begun || row.State.phase() == works || j.putBack(row) {
 			j.tellNote(reasonText(row, begun, b.opts.Now()))
 		}
 	}
@@ -64,6 +65,12 @@ func (b *Backend) settle(j *job) {
 		return
 	}
 	j.endedUnheard(row, there)
+}
+
+// putBack says that Slurm took the job from its nodes, and has it wait once more.
+func (j *job) putBack(row Job) bool {
+	const late = 10 * time.Second // clocks of nodes may differ
+	return row.State.phase() == waits && j.listed.Sub(j.record.Started) > late
 }
 
 // row is what squeue says about the job that counts: the one that works, else the oldest
@@ -150,7 +157,11 @@ func (j *job) claimTrouble(err error) {
 func reasonText(row Job, begun bool, now time.Time) string {
 	switch row.State.phase() {
 	case waits:
-		text := fmt.Sprintf("Slurm job %s waits: %s", row.ID, reasonWords(row.Reason))
+		again := ""
+		if begun {
+			again = "was put back into the line, and "
+		}
+		text := fmt.Sprintf("Slurm job %s %swaits: %s", row.ID, again, reasonWords(row.Reason))
 		if row.Start.After(now) {
 			// Slurm's guess changes with every look; the hour is what a person plans by.
 			text += "; Slurm expects to start it " + row.Start.Round(10*time.Minute).Format("Jan 2 15:04")
