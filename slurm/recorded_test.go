@@ -78,6 +78,10 @@ func TestRecordedQueue(t *testing.T) {
 			t.Errorf("%s\n%s, want\n%s", line, got, want)
 		}
 	}
+	again := Job{ID: "9", State: "PENDING", Reason: "BeginTime"}
+	if got := reasonText(again, true, time.Time{}); got != "Slurm job 9 was put back into the line, and waits: its start time has not come" {
+		t.Error(got)
+	}
 }
 
 // TestRecordedPartitions: what there is, and what of it is free.

@@ -28,7 +28,13 @@ type doors struct {
 // openDoors starts a daemon with both doors open.
 func openDoors(t testing.TB) *doors {
 	t.Helper()
-	w := newWorld(t, binaries.plain)
+	return newWorld(t, binaries.plain).openDoors()
+}
+
+// openDoors starts the daemon with both doors open.
+func (w *world) openDoors() *doors {
+	w.Helper()
+	t := w.TB
 	w.mustStart("ORCHESTRATOR_GRPC_ADDR=127.0.0.1:0", "ORCHESTRATOR_HTTP_ADDR=127.0.0.1:0")
 	text, err := os.ReadFile(filepath.Join(w.queueDir, "owner.json"))
 	if err != nil {
@@ -91,6 +97,21 @@ func (d *doors) get(method, path string) (status int, header http.Header, body s
 		d.Fatal(err)
 	}
 	return resp.StatusCode, resp.Header, string(text)
+}
+
+// post sends a body, and returns the answer.
+func (d *doors) post(path, body string) string {
+	d.Helper()
+	resp, err := http.Post("http://"+d.http+path, "application/json", strings.NewReader(body)) //nolint:noctx // a test
+	if err != nil {
+		d.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return string(text)
 }
 
 // A route is a call over HTTP, with the names of parameters in its path.

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,13 +63,63 @@ func (w *world) useSlurm(c *slurmtest.Cluster, sbatch string) {
 	w.env = append(w.env, "PATH="+dir+":"+os.Getenv("PATH"))
 }
 
+// theCluster is that of all tests here: they give back what they use.
+func theCluster(t *testing.T) *slurmtest.Cluster {
+	t.Helper()
+	return slurmtest.Shared(t, slurmtest.Config{Settings: "MessageTimeout=3"})
+}
+
+// TestSlurmTemplate: a payload over HTTP chooses a template, which becomes a job with the
+// payload's values, and its number and its end are told at every door.
+func TestSlurmTemplate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, binaries.plain)
+	w.useSlurm(theCluster(t), "")
+	folder := filepath.Join(w.workspace, "templates")
+	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // as people make one
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "grpo.sbatch"), []byte("#!/bin/bash\n#SBATCH --job-name=mine --gres=gpu:${GPUS:-2}\n"+
+		"echo \"$TASK_ID ${LR} $SLURM_JOB_ID\" \"$@\"\necho \"__DSPY_RESULT__: {\\\"gpus\\\": \\\"$SLURM_GPUS_ON_NODE\\\"}\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.configure("[slurm]\ntemplates = \"" + folder + "\"\n")
+	d := w.openDoors()
+	answer := d.post("/queue/submit", `{"id":"a/b","class":"gpu_slurm","payload":{"method":"grpo","lr":"$(id) '"}}`)
+	var said struct {
+		OK     bool
+		Status string
+		Job    string `json:"slurm_job_id"`
+	}
+	if err := json.Unmarshal([]byte(answer), &said); err != nil || !said.OK || said.Status != "submitted" || said.Job == "" {
+		t.Fatalf("%s, %v", answer, err)
+	}
+	if end := w.await("a/b"); end.GetState() != "succeeded" || string(end.GetResultJson()) != `{"gpus": "2"}` {
+		t.Errorf("%s: %s %s", end.GetState(), end.GetOutcome().GetMessage(), end.GetResultJson())
+	}
+	if _, _, body := d.get(http.MethodGet, "/slurm/status/a/b"); !strings.Contains(body, `"id":"`+said.Job+`"`) || !strings.Contains(body, `"status":"completed"`) {
+		t.Error(body)
+	}
+	if got, want := w.dspyOK("logs", "a/b"), "a/b $(id) ' "+said.Job+"\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	shown := w.dspyOK("slurm", "render", "a/b") + w.dspyOK("slurm", "info")
+	for _, words := range []string{"#SBATCH --gres=gpu:2\n", "cluster testbed", "16 h100", "templates in " + folder + ": grpo"} {
+		if !strings.Contains(shown, words) {
+			t.Errorf("no %q in\n%s", words, shown)
+		}
+	}
+	w.wants(w.dspy("slurm", "test", "--class", "gpu_slurm", "--payload", `{"method":"grpo","gpus":17}`), 5, "slurm refused the job")
+	w.wants(w.dspy("submit", "--class", "gpu_slurm", "--payload", `{"template":"none"}`), 5, `"template" is "none", which is not in`)
+}
+
 // TestSlurmOnceWhateverSbatchSays: sbatch lies, is late or fails, and the daemon is killed
 // every few seconds; each task works once, and no job is left.
 func TestSlurmOnceWhateverSbatchSays(t *testing.T) {
 	t.Parallel()
 	tasks := rounds(30, 1000)
 	// 3 s, so that twice that is a doubt of 6 s: shorter than the latest answers.
-	c := slurmtest.Start(t, slurmtest.Config{Settings: "MessageTimeout=3"})
+	c := theCluster(t)
 	w := newWorld(t, binaries.plain)
 	w.useSlurm(c, doubtfulSbatch)
 	w.mustStart()
