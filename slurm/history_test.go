@@ -144,6 +144,7 @@ func TestHistory(t *testing.T) {
 		{"preemption", killed, 8, true, nil, task.Preempted, "more right to them", 1},
 		{"no boot", never, 9, true, nil, task.CouldNotStart, "could not start job 209", 1},
 		{"a database that is behind", mute, 10, true, nil, task.Vanished, "left no record", 1},
+		{"a database that is behind, of one that was killed", killed, 10, true, nil, task.UserError, "", 1},
 		{"a deadline", never, 11, true, nil, task.Timeout, "at its deadline", 1},
 		{"success without a record is none", mute, 1, true, nil, task.Vanished, "left no record", 1},
 		{"of which the database knows nothing", mute, 50, true, nil, task.Vanished, "left no record", 1},

@@ -17,12 +17,13 @@ import (
 
 // What a command says about Slurm it finds out by itself: no daemon is asked.
 
-// SlurmCluster is what a cluster has, SlurmJob a job as it would be submitted, and
-// SlurmStart when it would begin.
 type (
+	// SlurmCluster is what a cluster has.
 	SlurmCluster = slurm.Cluster
-	SlurmJob     = slurm.Preview
-	SlurmStart   = slurm.Start
+	// SlurmJob is a job as it would be submitted.
+	SlurmJob = slurm.Preview
+	// SlurmStart is when a job would begin.
+	SlurmStart = slurm.Start
 )
 
 // LookAtSlurm asks the cluster what it has.

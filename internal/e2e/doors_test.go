@@ -102,7 +102,7 @@ func (d *doors) get(method, path string) (status int, header http.Header, body s
 // post sends a body, and returns the answer.
 func (d *doors) post(path, body string) string {
 	d.Helper()
-	resp, err := http.Post("http://"+d.http+path, "application/json", strings.NewReader(body)) //nolint:noctx // a test
+	resp, err := http.Post("http://"+d.http+path, "application/json", strings.NewReader(body))
 	if err != nil {
 		d.Fatal(err)
 	}
