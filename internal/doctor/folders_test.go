@@ -75,7 +75,9 @@ func TestDropFolder(t *testing.T) {
 func TestDatabase(t *testing.T) {
 	want(t, "database", patient(t), OK, "nothing is wrong")
 	p := patient(t)
-	p.Database = func(context.Context, string) ([]string, bool, error) { return []string{"page 7 is damaged", "and more"}, true, nil }
+	p.Database = func(context.Context, string) ([]string, bool, error) {
+		return []string{"page 7 is damaged", "and more"}, true, nil
+	}
 	want(t, "database", p, Problem, "page 7 is damaged (the first of 2 findings)", "queue repair saves the rest")
 	p.Database = func(context.Context, string) ([]string, bool, error) {
 		return nil, false, errors.New("CURRENT is not there; write its name into it")
