@@ -34,6 +34,7 @@ type Backend struct {
 	node   string
 	images *images
 	pulled *pulled
+	inits  inits
 	starts chan struct{} // has room while fewer than mostStarting are being started
 
 	mu       sync.Mutex
@@ -197,6 +198,7 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 		b.engine.Follow(ctx, []string{labelQueue + "=" + b.opts.QueueID}, docker.Handler{Up: b.up, Event: b.event, Down: b.away, Retry: b.hurry})
 	})
 	wg.Go(func() { b.sweep(ctx) })
+	wg.Go(func() { b.boundLogs(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

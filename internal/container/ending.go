@@ -33,7 +33,7 @@ func (r *run) exited(ctx context.Context, t task.Task, c docker.Container) (wait
 		r.deathAwait = true
 		return deathPatience, false, false
 	}
-	if killedByOthers(c) && !r.signal.sent() && !r.outageAwait && !r.b.endedWithEngine(c) {
+	if killedByOthers(c) && !r.own && !r.signal.sent() && !r.outageAwait && !r.b.endedWithEngine(c) {
 		r.outageAwait = true
 		return outagePatience, false, false
 	}
@@ -81,7 +81,7 @@ func (r *run) outcome(t task.Task, c docker.Container) task.Outcome {
 	case c.OOM && c.ExitCode != 0:
 		o.Class = task.OutOfMemory
 		o.Message = "killed because its memory limit" + limitText(t.Spec.Resources.MemBytes) + " was reached"
-	case !r.signal.sent() && r.b.endedWithEngine(c):
+	case !r.signal.sent() && !r.own && r.b.endedWithEngine(c):
 		o.Class = task.NodeLost
 		o.Message = fmt.Sprintf("ended by the container engine, which was restarted or stopped (exit code %d); with \"live-restore\" in its configuration containers outlive that", c.ExitCode)
 	case c.ExitCode == 127 || c.ExitCode == 126:
@@ -113,10 +113,10 @@ func noProgramText(t task.Task, code int) string {
 }
 
 // couldNotStart reports the end of a container that was started in vain.
-func (r *run) couldNotStart(t task.Task, c docker.Container) bool {
+func (r *run) couldNotStart(t task.Task, c docker.Container) (wait time.Duration, done, again bool) {
 	if c.ExitCode == 127 || c.ExitCode == 126 {
 		o := r.outcome(t, c)
-		return r.end(task.Change{Event: task.Event{Kind: task.EventExited, At: r.now(), Outcome: o, Unprompted: true}})
+		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventExited, At: r.now(), Outcome: o, Unprompted: true}}), false
 	}
 	if text := r.gpuTrouble(c.Kind, c.Trouble); text != "" {
 		return r.notStarted(task.CouldNotStart, text)

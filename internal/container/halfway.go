@@ -24,6 +24,8 @@ type half struct {
 	code      int       // why it could not, as an exit code; 0 = it was not said
 	killed    int       // processes of it that the engine did not know of
 	until     time.Time // how long to look for more of them
+	starts    int       // how often it was started once more, or made once more
+	why       string    // it is not to be started
 }
 
 const (

@@ -43,7 +43,7 @@ func newPlace(t testing.TB, address string) *place {
 	must(t, err)
 	p := &place{opts: Options{
 		QueueID: strings.ToLower(rand.Text()), TasksDir: filepath.Join(t.TempDir(), "tasks"), Engine: c,
-		UID: os.Getuid(), GID: os.Getgid(),
+		UID: os.Getuid(), GID: os.Getgid(), Init: dockertest.Init(t),
 		Logger: slog.New(slog.NewTextHandler(logWriter{t, &sync.Mutex{}}, nil)),
 		Rules:  Rules{Mounts: []string{os.TempDir()}},
 	}}

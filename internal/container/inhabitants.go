@@ -38,9 +38,27 @@ func inhabits(pid int, id string) bool {
 	return err == nil && bytes.Contains(b, []byte(id))
 }
 
-// killInhabitant ends a process that is in the container, and never another one that has
+// isInit says whether a process is the first one of its container.
+func isInit(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(b) {
+		if all, ok := bytes.CutPrefix(line, []byte("NSpid:")); ok {
+			inside := bytes.Fields(all)
+			return len(inside) > 1 && string(inside[len(inside)-1]) == "1"
+		}
+	}
+	return false
+}
+
+// killInhabitant ends a process that is in the container.
+func killInhabitant(pid int, id string) error { return signalInhabitant(pid, id, unix.SIGKILL) }
+
+// signalInhabitant signals a process that is in the container, and never another one that has
 // got its number since.
-func killInhabitant(pid int, id string) error {
+func signalInhabitant(pid int, id string, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH):
@@ -52,7 +70,7 @@ func killInhabitant(pid int, id string) error {
 	if !inhabits(pid, id) {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil

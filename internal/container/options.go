@@ -25,6 +25,9 @@ type Options struct {
 	// has not ended. Containers of others are removed. Nil = all are needed.
 	Needed func(task.Ref) (bool, error)
 	Rules  Rules
+	// Init is the program dspy-init, which containers are given as their first process;
+	// "" = there is none.
+	Init string
 	// UID and GID are the owner's: programs run as them unless the engine is rootless.
 	UID, GID int
 

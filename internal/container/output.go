@@ -139,6 +139,9 @@ func (r *run) follow(ctx context.Context) {
 
 // finishOutput reads what is left after the end, and returns how much there is.
 func (r *run) finishOutput(ctx context.Context) (int64, error) {
+	if r.kept {
+		return r.b.boundLog(r.ref)
+	}
 	if r.output == nil {
 		o, err := r.openOutput()
 		if err != nil {

@@ -2,7 +2,9 @@ package container
 
 import (
 	"encoding/json"
+	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/containerinit"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -51,6 +53,9 @@ func (r *run) tellStarted(c docker.Container) {
 		return
 	}
 	r.told = toldStarted
+	if r.plain {
+		r.b.initUseless()
+	}
 	r.tell(task.Change{Event: task.Event{Kind: task.EventStarted, At: task.At(c.Started)}})
 }
 
@@ -73,10 +78,21 @@ func (r *run) end(c task.Change) bool {
 	return true
 }
 
-// notStarted reports that it could not be started.
-func (r *run) notStarted(class task.FailureClass, text string) bool {
+// notStarted reports that it could not be started. What has an init must not be started
+// after that, and may have been before.
+func (r *run) notStarted(class task.FailureClass, text string) (wait time.Duration, done, again bool) {
+	if r.kept {
+		r.half.why = text
+		switch ok, err := containerinit.Withdraw(r.b.record(r.ref)); {
+		case err != nil:
+			r.b.opts.Logger.Warn("cannot note that an attempt is not to begin; will try again", "task", r.ref.Seq, "error", err)
+			return lookAgain, false, false
+		case !ok:
+			return 0, false, true
+		}
+	}
 	r.b.opts.Logger.Warn("a container could not be started", "task", r.ref.Seq, "attempt", r.ref.Attempt, "reason", text)
-	return r.end(task.Change{Event: task.Event{Kind: task.EventNotStarted, At: r.now(), Class: class, Text: text, Outcome: task.Outcome{Node: r.node()}}})
+	return 0, r.end(task.Change{Event: task.Event{Kind: task.EventNotStarted, At: r.now(), Class: class, Text: text, Outcome: task.Outcome{Node: r.node()}}}), false
 }
 
 // node is where containers run.

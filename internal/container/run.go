@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/containerinit"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/failpoint"
 	"github.com/dspy-agent/dspy-agent/internal/host"
@@ -38,6 +39,7 @@ type run struct {
 	history []task.Change
 	main    host.Process // of its container, while it runs
 	ended   bool
+	logged  bool          // its init writes its log, which we cut
 	death   *int          // the exit code that the engine told of when it saw the end
 	wake    chan struct{} // of capacity 1
 
@@ -50,6 +52,10 @@ type run struct {
 	signal      signal
 	killed      time.Time // when it was last killed by force
 	oomAwait    bool      // the word about its memory was waited for
+	kept        bool      // its container has our init, and so a record
+	plain       bool      // it is made without, since that could not work
+	sure        bool      // its init has written down how it ended
+	own         bool      // nobody outside had asked its program to end, as its init knows
 	outageAwait bool      // that the engine goes was waited for
 	deathAwait  bool      // that the engine tells of the end was waited for
 }
@@ -155,12 +161,20 @@ func (r *run) turn(ctx context.Context) (wait time.Duration, done, again bool) {
 	c, err := r.inspect(ctx)
 	switch {
 	case errors.Is(err, docker.ErrNoContainer):
-		return r.missing(stop)
+		return r.missing(ctx, t, stop)
 	case err != nil:
 		return lookAgain, false, false // the stream of events tells when the engine is back
 	}
 	if ref, ours := refOf(r.b.opts.QueueID, c.Labels); !ours || ref != r.ref {
-		return 0, r.notStarted(task.CouldNotStart, fmt.Sprintf("the name %s is taken by a container that is not ours (%.12s): remove or rename it", r.name, c.ID)), false
+		return r.notStarted(task.CouldNotStart, fmt.Sprintf("the name %s is taken by a container that is not ours (%.12s): remove or rename it", r.name, c.ID))
+	}
+	if c.Finished.Before(c.Started) && c.Phase == docker.Exited {
+		c.Started = c.Finished // engines note the start of what ends at once after its end
+	}
+	if c.Labels[labelInit] != "" {
+		r.keep()
+		r.id = c.ID
+		return r.recorded(ctx, t, c, stop)
 	}
 	switch c.Phase {
 	case docker.Created:
@@ -172,9 +186,6 @@ func (r *run) turn(ctx context.Context) (wait time.Duration, done, again bool) {
 	default:
 		if c.Started.IsZero() {
 			return r.ready(ctx, t, c, stop)
-		}
-		if c.Finished.Before(c.Started) {
-			c.Started = c.Finished // engines note the start of what ends at once after its end
 		}
 		r.tellStarted(c)
 		return r.exited(ctx, t, c)
@@ -188,7 +199,10 @@ func (r *run) inspect(ctx context.Context) (docker.Container, error) {
 }
 
 // missing decides about an attempt that has no container.
-func (r *run) missing(stop bool) (wait time.Duration, done, again bool) {
+func (r *run) missing(ctx context.Context, t task.Task, stop bool) (wait time.Duration, done, again bool) {
+	if rec, err := containerinit.Read(r.b.record(r.ref)); r.begun && (r.kept || rec.Claimed || err != nil) {
+		return r.recorded(ctx, t, docker.Container{ID: r.id}, stop)
+	}
 	switch {
 	case stop:
 		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventStopped, At: r.now()}}), false
@@ -223,10 +237,13 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 	}
 	spec, refusal := r.spec(t)
 	if refusal != nil {
-		return 0, r.notStarted(refusal.class, refusal.text), false
+		return r.notStarted(refusal.class, refusal.text)
 	}
 	if err := r.b.prepare(t); err != nil {
-		return 0, r.notStarted(task.CouldNotStart, err.Error()), false
+		return r.notStarted(task.CouldNotStart, err.Error())
+	}
+	if err := r.withInit(ctx, t, &spec); err != nil {
+		return lookAgain, false, false
 	}
 	if r.half.createdAt.IsZero() {
 		r.half.createdAt = r.b.opts.Now()
@@ -239,6 +256,9 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 	switch {
 	case err == nil:
 		r.begun, r.half.made = true, true
+		if spec.Labels[labelInit] != "" {
+			r.keep()
+		}
 		r.tellLaunched(id)
 		return r.sendAndStart(ctx, t)
 	case errors.Is(err, docker.ErrNameTaken):
@@ -248,11 +268,11 @@ func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done
 		return lookAgain, false, false
 	case errors.Is(err, docker.ErrNoImage):
 		r.b.images.lost(t.Spec.Image)
-		return 0, r.notStarted(task.ImageTrouble, fmt.Sprintf("the image %s was removed before the container could be made", t.Spec.Image)), false
+		return r.notStarted(task.ImageTrouble, fmt.Sprintf("the image %s was removed before the container could be made", t.Spec.Image))
 	case errors.Is(err, docker.ErrInvalid):
-		return 0, r.notStarted(task.UserError, "the container engine refuses the container: "+docker.Words(err)), false
+		return r.notStarted(task.UserError, "the container engine refuses the container: "+docker.Words(err))
 	default:
-		return 0, r.notStarted(task.CouldNotStart, "the container cannot be made: "+docker.Words(err)), false
+		return r.notStarted(task.CouldNotStart, "the container cannot be made: "+docker.Words(err))
 	}
 }
 
@@ -263,7 +283,7 @@ func (r *run) ready(ctx context.Context, t task.Task, c docker.Container, stop b
 	r.tellLaunched(c.ID)
 	c.ExitCode = cmp.Or(c.ExitCode, r.half.code) // Podman says it in its answer alone
 	if c.Trouble != "" || c.ExitCode != 0 {
-		return 0, r.couldNotStart(t, c), false
+		return r.couldNotStart(t, c)
 	}
 	switch never, err := r.neverStarted(ctx, t, c); {
 	case err != nil:
@@ -297,7 +317,7 @@ func (r *run) sendAndStart(ctx context.Context, t task.Task) (wait time.Duration
 	case away(err):
 		return lookAgain, false, false
 	default:
-		return 0, r.notStarted(task.CouldNotStart, "its files cannot be put into the container: "+docker.Words(err)), false
+		return r.notStarted(task.CouldNotStart, "its files cannot be put into the container: "+docker.Words(err))
 	}
 }
 
@@ -328,15 +348,17 @@ func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) 
 	case errors.Is(err, docker.ErrNoGPUs), errors.Is(err, docker.ErrGPU):
 		return 0, r.notStarted(task.CouldNotStart, r.gpuTrouble(err, docker.Words(err))), false
 	case errors.Is(err, docker.ErrInvalid):
-		return 0, r.notStarted(task.UserError, "the container engine cannot start it: "+docker.Words(err)), false
+		return r.notStarted(task.UserError, "the container engine cannot start it: "+docker.Words(err))
 	default:
-		return 0, r.notStarted(task.CouldNotStart, "the container engine cannot start it: "+docker.Words(err)), false
+		return r.notStarted(task.CouldNotStart, "the container engine cannot start it: "+docker.Words(err))
 	}
 }
 
 // running follows the output, and ends what is to be ended.
 func (r *run) running(ctx context.Context, t task.Task, c docker.Container, stop bool) (wait time.Duration, done, again bool) {
-	r.follow(ctx)
+	if !r.kept {
+		r.follow(ctx)
+	}
 	now := r.b.opts.Now()
 	limit := t.Spec.Timeout
 	over := limit > 0 && !now.Before(c.Started.Add(limit))

@@ -90,6 +90,9 @@ type Engine struct {
 	Init     bool // it has an init to put before a program
 	Podman   bool
 	Systemd  bool // cgroups are systemd's
+	// UsersMapped says that users in containers are others outside: what belongs to a user
+	// here cannot be written to there.
+	UsersMapped bool
 }
 
 // Connect asks the engine who it is, and agrees on the version of the API. It is
@@ -114,6 +117,7 @@ func (c *Client) Connect(ctx context.Context) (Engine, error) {
 	}
 	for _, s := range info.SecurityOptions {
 		e.Rootless = e.Rootless || s == "name=rootless" || s == "rootless"
+		e.UsersMapped = e.UsersMapped || s == "name=userns"
 	}
 	if v, err := c.api.ServerVersion(ctx); err == nil {
 		for _, part := range v.Components {

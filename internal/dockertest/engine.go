@@ -95,6 +95,11 @@ func Main(m *testing.M) int {
 			code = max(code, 1)
 		}
 	}
+	for _, dir := range built.dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "dockertest: what was built was not removed:", err)
+		}
+	}
 	return code
 }
 

@@ -74,11 +74,16 @@ func Load(t testing.TB, c *client.Client, ref string, img v1.Image) {
 	}
 }
 
-// built are the images of this binary.
+// built are the images and programs of this binary.
 var built struct {
 	standin, shell sync.Once
 	images         [2]v1.Image
 	errs           [2]error
+
+	init     sync.Once
+	initPath string
+	initErr  error
+	dirs     []string // to be removed by Main
 }
 
 // StandinImage returns an image of the program in standin, which is all there is
@@ -103,11 +108,8 @@ func standinImage() (v1.Image, error) {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a folder too many in the temporary one
 	program := filepath.Join(dir, "standin")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./internal/dockertest/standin")
-	cmd.Dir = root
-	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the stand-in: %w\n%s", err, out)
+	if err := buildStatic(root, program, "./internal/dockertest/standin"); err != nil {
+		return nil, err
 	}
 	var files tree
 	files.dir("tmp", 0o1777)
@@ -115,6 +117,41 @@ func standinImage() (v1.Image, error) {
 		return nil, err
 	}
 	return files.image(v1.Config{Entrypoint: []string{"/standin"}})
+}
+
+// Init returns the path of dspy-init, which is built once for a binary.
+func Init(t testing.TB) string {
+	t.Helper()
+	built.init.Do(func() { built.initPath, built.initErr = buildInit() })
+	if built.initErr != nil {
+		t.Fatalf("dockertest: %v", built.initErr)
+	}
+	return built.initPath
+}
+
+func buildInit() (string, error) {
+	root, err := findRoot()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "dspy-init-")
+	if err != nil {
+		return "", err
+	}
+	built.dirs = append(built.dirs, dir)
+	path := filepath.Join(dir, "dspy-init")
+	return path, buildStatic(root, path, "./cmd/dspy-init")
+}
+
+// buildStatic builds a program that runs in any image.
+func buildStatic(root, path, pkg string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, pkg)
+	cmd.Dir = root
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
 }
 
 // ShellImage returns an image with Debian's busybox: a shell, and small copies of

@@ -122,6 +122,24 @@ func (m *Marks) Forget() error {
 // Close closes the file.
 func (m *Marks) Close() error { return m.f.Close() }
 
+// ShareLog makes a log and its marks, if they are not there, and gives them a second name:
+// who may write there may not be shown the folder of the first.
+func ShareLog(path, as string) error {
+	for _, suffix := range []string{"", streamsSuffix} {
+		f, err := os.OpenFile(path+suffix, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return fmt.Errorf("make a log: %w", err)
+		}
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("make a log: %w", err)
+		}
+		if err := os.Link(path+suffix, as+suffix); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("give a log a second name: %w", err)
+		}
+	}
+	return nil
+}
+
 // readMark reads a mark by its number.
 func readMark(f *os.File, n int64) (offset int64, s Stream, err error) {
 	var b [markSize]byte

@@ -1,0 +1,166 @@
+package container
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/dspy-agent/dspy-agent/internal/containerinit"
+	"github.com/dspy-agent/dspy-agent/internal/docker"
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
+)
+
+// Where our init can be shown to a container, it runs first there, and writes down what
+// becomes of the attempt (internal/containerinit). Elsewhere the engine's word is all there
+// is: on another machine, where users are mapped to others, and where a try has shown that
+// it cannot be executed or cannot write.
+
+const (
+	// labelInit says that the container has our init, and which version of the record.
+	labelInit   = "dev.dspy-agent.init"
+	initVersion = "1"
+	// initPath is where the container finds it.
+	initPath = "/run/dspy-init"
+	// recordDir is in the shared folder, so that one mount shows both.
+	recordDir = ".attempt"
+	// engineLogBytes is how much an engine keeps of what it is not given: the words of an
+	// init that cannot do its work.
+	engineLogBytes = 1 << 20
+)
+
+// inits is what is known of our init here.
+type inits struct {
+	once sync.Once
+	path string // "" = there is none
+
+	mu      sync.Mutex
+	useless bool // it was tried in vain here
+}
+
+// initFile returns the program to be shown to containers; "" = none.
+func (b *Backend) initFile() string {
+	if b.opts.Init == "" || !b.engine.Local() || b.engineNow().UsersMapped {
+		return ""
+	}
+	b.inits.once.Do(func() {
+		path, err := keepInit(b.opts.Init, b.opts.TasksDir)
+		if err != nil {
+			b.opts.Logger.Warn("containers run without our init; what becomes of them while their engine is killed may not be known", "error", err)
+		}
+		b.inits.path = path
+	})
+	b.inits.mu.Lock()
+	defer b.inits.mu.Unlock()
+	if b.inits.useless {
+		return ""
+	}
+	return b.inits.path
+}
+
+// keepInit copies the program to where the engine finds the files of attempts as well, and
+// where nobody replaces it while containers wait to be started.
+func keepInit(from, dir string) (string, error) {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	path := filepath.Join(dir, fmt.Sprintf("init-%x", sum[:6]))
+	if st, err := os.Stat(path); err == nil && st.Size() == int64(len(b)) {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(dir, "init-*.new")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Chmod(0o555), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return path, os.Rename(f.Name(), path)
+}
+
+// record is the folder of the attempt's record.
+func (b *Backend) record(ref task.Ref) string { return b.path(ref, sharedDir, recordDir) }
+
+// prepareRecord makes the record of an attempt, with its log in it by another name.
+func (b *Backend) prepareRecord(ref task.Ref) error {
+	dir := b.record(ref)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return taskfiles.ShareLog(b.layout.LogPath(ref), filepath.Join(dir, containerinit.OutputFile))
+}
+
+// withInit has our init run before the program of a container, if that can be done here.
+func (r *run) withInit(ctx context.Context, t task.Task, s *docker.Spec) error {
+	file := r.b.initFile()
+	if file == "" || r.plain {
+		return nil
+	}
+	argv, err := r.argv(ctx, t)
+	if err != nil || len(argv) == 0 { // the engine has better words for what is wrong then
+		return err
+	}
+	if err := r.b.prepareRecord(t.Ref()); err != nil {
+		r.b.opts.Logger.Warn("a container runs without our init, whose files cannot be made", "task", r.ref.Seq, "error", err)
+		return nil
+	}
+	s.Labels[labelInit] = initVersion
+	s.Mounts = append(s.Mounts, docker.Mount{Source: file, Target: initPath, ReadOnly: true})
+	s.Entrypoint = []string{initPath}
+	s.Command = containerinit.Args(insideDir+"/"+recordDir, r.b.opts.LogCap, argv)
+	s.Init, s.LogBytes, s.LogFiles = false, engineLogBytes, 1
+	if s.PIDs > 0 {
+		s.PIDs += containerinit.Threads
+	}
+	return nil
+}
+
+// argv is what runs in the container: the engine would find it out, but for its init.
+func (r *run) argv(ctx context.Context, t task.Task) ([]string, error) {
+	if len(t.Spec.Argv) > 0 && !t.Spec.ImageEntrypoint {
+		return t.Spec.Argv, nil
+	}
+	is, err := r.b.engine.Image(ctx, t.Spec.Image)
+	switch {
+	case err != nil && away(err):
+		return nil, err
+	case err != nil:
+		return nil, nil //nolint:nilerr // making the container tells
+	case len(t.Spec.Argv) > 0:
+		return slices.Concat(is.Entrypoint, t.Spec.Argv), nil
+	default:
+		return slices.Concat(is.Entrypoint, is.Command), nil
+	}
+}
+
+// keep takes note that the container has our init.
+func (r *run) keep() {
+	if r.kept {
+		return
+	}
+	r.kept = true
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	r.logged = true
+}
+
+// initUseless takes note that containers run here without our init, and not with it.
+func (b *Backend) initUseless() {
+	b.inits.mu.Lock()
+	defer b.inits.mu.Unlock()
+	if !b.inits.useless {
+		b.inits.useless = true
+		b.opts.Logger.Warn("containers run without our init from now on, which cannot work in them here; what becomes of them while their engine is killed may not be known")
+	}
+}

@@ -1,0 +1,78 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
+)
+
+// boundEvery is how often the logs are looked at that inits write.
+const boundEvery = time.Second
+
+// boundLogs keeps the logs within bounds that inits write, while their containers run.
+func (b *Backend) boundLogs(ctx context.Context) {
+	tick := time.NewTicker(boundEvery)
+	defer tick.Stop()
+	failed := map[task.Ref]bool{} // it was said
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, ref := range b.logged() {
+			if _, err := b.boundLog(ref); err != nil && !failed[ref] {
+				failed[ref] = true
+				b.opts.Logger.Warn("the output of a task cannot be cut", "task", ref.Seq, "error", err)
+			}
+		}
+	}
+}
+
+// logged returns the attempts whose inits write their logs.
+func (b *Backend) logged() []task.Ref {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []task.Ref
+	for ref, r := range b.runs {
+		if r.logged && !r.ended {
+			out = append(out, ref)
+		}
+	}
+	return out
+}
+
+// boundLog cuts the middle out of a log that has grown too large, and returns its size.
+func (b *Backend) boundLog(ref task.Ref) (int64, error) {
+	path := b.layout.LogPath(ref)
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("look at a log: %w", err)
+	case st.Blocks*512 <= b.opts.LogCap+b.opts.LogCap/4:
+		return st.Size, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	if err := taskfiles.CutLog(int(f.Fd()), path, st.Size, b.opts.LogCap); err != nil {
+		return st.Size, err
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, err
+	}
+	return st.Size, nil
+}
