@@ -41,6 +41,9 @@ type Options struct {
 	Stats func() (QueueStats, error)
 	// Class resolves the name of a class ("" = the default one), or refuses it.
 	Class func(name string) (Class, error)
+	// Admit refuses a task in a container that asks for what containers are not given here;
+	// nil = nobody knows.
+	Admit func(*task.Spec) error
 	// Types are the task types that a payload may name. May be nil.
 	Types payload.Types
 	// Jobs knows of tasks that become jobs of Slurm; nil = none does.

@@ -141,7 +141,7 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 		}
 		class.GPUs, class.Image = 0, "" // what a job gets is for its template to say
 	case reads:
-		if err := payload.Resolve(fields, s.opts.Types, spec); err != nil {
+		if err := payload.ResolveIn(fields, s.opts.Types, spec, class.Image); err != nil {
 			return nil, err
 		}
 	}
@@ -157,8 +157,16 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 	if err := s.gpus(ctx, spec, class); err != nil {
 		return nil, err
 	}
-	if err := refuseLater(spec); err != nil || s.opts.Jobs == nil || !class.Elsewhere {
-		return spec, err
+	if err := refuseLater(spec); err != nil {
+		return nil, err
+	}
+	if s.opts.Admit != nil && spec.Image != "" {
+		if err := s.opts.Admit(spec); err != nil {
+			return nil, err
+		}
+	}
+	if s.opts.Jobs == nil || !class.Elsewhere {
+		return spec, nil
 	}
 	return spec, s.opts.Jobs.Check(spec)
 }

@@ -217,7 +217,7 @@ func (a *App) newServer(mover api.Mover, pair bool) (err error) {
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats, Images: a.images, PruneImages: a.imagePruner(),
-		Class: a.class, Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token, GPUs: a.gpuPort(), Jobs: newJobs(a.conf),
+		Class: a.class, Admit: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token, GPUs: a.gpuPort(), Jobs: newJobs(a.conf),
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 		Pair:    pair,
 	})

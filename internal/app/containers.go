@@ -35,13 +35,36 @@ func (a *App) newContainers(environ []string) (*container.Backend, error) {
 		Rules: container.Rules{
 			Mounts: mounts, Network: c.Network, Networks: c.Networks, Capabilities: c.Capabilities, ShmBytes: c.ShmBytes, PIDs: int64(c.PIDs),
 		},
-		UID: os.Geteuid(), GID: os.Getegid(),
+		Init: initProgram(),
+		UID:  os.Geteuid(), GID: os.Getegid(),
 		LogCap: a.conf.Output.MaxLogBytes, ResultLimit: a.conf.Output.MaxResultBytes,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up the container backend: %w", err)
 	}
 	return b, nil
+}
+
+// admit says what a task in a container may not ask for here; nil where there is no backend
+// that would run it.
+func (a *App) admit() func(*task.Spec) error {
+	b, ok := a.backends[container.Name].(*container.Backend)
+	if !ok {
+		return nil
+	}
+	return b.Admit
+}
+
+// initProgram is the program that runs first in containers; "" = there is none.
+func initProgram() string {
+	argv := besideUs("dspy-init")
+	if argv == nil {
+		argv = inPath("dspy-init")
+	}
+	if argv == nil {
+		return ""
+	}
+	return argv[0]
 }
 
 // engineOptions say which engine is meant, in the words of Docker's own command.

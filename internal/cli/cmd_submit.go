@@ -93,7 +93,7 @@ func (s *session) submit(c *cli.Context) error {
 	if err := checkGiven(c, cfg); err != nil {
 		return err
 	}
-	req, err := s.submission(c)
+	req, err := s.submission(c, cfg)
 	if err != nil {
 		return err
 	}
@@ -208,13 +208,16 @@ func parseCode(name string) (task.Code, bool) {
 }
 
 // submission makes the request out of the flags and arguments.
-func (s *session) submission(c *cli.Context) (*pb.SubmitTaskRequest, error) {
+func (s *session) submission(c *cli.Context, cfg config.Config) (*pb.SubmitTaskRequest, error) {
 	argv := c.Args().Slice()
 	if len(argv) == 0 && !c.IsSet("payload") && !c.IsSet("image") {
 		return nil, usagef("say what to run, as in: %s submit -- python train.py", Program)
 	}
 	spec := &pb.TaskSpec{Argv: argv, Retries: int32(c.Int("retries"))}
-	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specImage, s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter, s.specNeeds} {
+	if err := s.specImage(c, cfg, spec); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(*cli.Context, *pb.TaskSpec) error{s.specDir, s.specEnv, s.specPayload, s.specTimeout, s.specAfter, s.specNeeds} {
 		if err := step(c, spec); err != nil {
 			return nil, err
 		}

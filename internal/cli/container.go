@@ -6,20 +6,26 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/dspy-agent/dspy-agent/internal/config"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
-// specImage reads the flags that are about a container.
-func (s *session) specImage(c *cli.Context, spec *pb.TaskSpec) error {
+// specImage reads the flags that are about a container. The task may have the image of its
+// class.
+func (s *session) specImage(c *cli.Context, cfg config.Config, spec *pb.TaskSpec) error {
 	spec.Image = c.String("image")
 	if c.IsSet("image") && spec.Image == "" {
 		return usagef("--image is empty; is a variable of the shell not set? Leave --image out to run on this machine directly")
 	}
+	boxed := spec.Image != ""
+	if class, err := cfg.Class(c.String("class")); err == nil {
+		boxed = boxed || class.Image != ""
+	}
 	switch {
-	case spec.Image == "" && (c.IsSet("network") || c.Bool("image-entrypoint")):
-		return usagef("--network and --image-entrypoint need --image: without a container the program has this machine's network")
-	case spec.Image == "" && c.IsSet("mount"):
-		return usagef("--mount needs --image: without a container the program sees the host's paths")
+	case !boxed && (c.IsSet("network") || c.Bool("image-entrypoint")):
+		return usagef("--network and --image-entrypoint need --image, or a class with an image: without a container the program has this machine's network")
+	case !boxed && c.IsSet("mount"):
+		return usagef("--mount needs --image, or a class with an image: without a container the program sees the host's paths")
 	}
 	return s.specMounts(c, spec)
 }

@@ -159,12 +159,18 @@ func (r *lineReader) place(l *lineFields) (err error) {
 	switch {
 	case spec.Image != "":
 		spec.Dir, spec.ContainerDir = r.s.env.Cwd, l.dir
-	case len(spec.Mounts) > 0:
-		err = errors.New("mounts: they need an image; without a container the program sees the host's paths")
+	case len(spec.Mounts) > 0 && !r.boxed(l.req.Class):
+		err = errors.New("mounts: they need an image, or a class with one; without a container the program sees the host's paths")
 	default:
 		spec.Dir, err = r.s.workdir(l.dir)
 	}
 	return err
+}
+
+// boxed says whether tasks of a class run in its image.
+func (r *lineReader) boxed(class string) bool {
+	is, err := r.cfg.Class(class)
+	return err == nil && is.Image != ""
 }
 
 // deriveID makes the id of a line that has none. The same line of the same file, with the

@@ -72,9 +72,9 @@ func forgetStart(t *testing.T, e *dockertest.Engine, id string) {
 	must(t, os.WriteFile(found[0], b, 0o600))
 }
 
-// An engine that is killed while it starts a container does not have it run twice: what
-// it does not know to run is ended, what may have run is lost, and what has not is
-// started.
+// An engine that is killed while it starts a container does not have it run twice. With an
+// init what it does not know to run is followed to its end; without, it is ended. What may
+// have run is lost then, and what has not is started.
 //
 //nolint:tparallel // they kill one engine
 func TestEngineKilledWhileItStarts(t *testing.T) {
@@ -83,16 +83,22 @@ func TestEngineKilledWhileItStarts(t *testing.T) {
 	e.LoadShell(t)
 	for _, c := range []struct {
 		name, script, words string
-		ran                 bool
+		ran, plain          bool
 		state               task.State
 		class               task.FailureClass
 	}{
-		{"before it began", "true", "", false, task.Succeeded, task.NoFailure},
-		{"while it runs", "sleep 1000", "was running, and was ended", true, task.Lost, task.Vanished},
-		{"after it has ended", "true", "does not know whether", true, task.Lost, task.Vanished},
+		{"before it began", "true", "", false, false, task.Succeeded, task.NoFailure},
+		{"while it runs", "sleep 3; exit 5", "exit code 5", true, false, task.Failed, task.UserError},
+		{"after it has ended", "true", "", true, false, task.Succeeded, task.NoFailure},
+		{"before it began, without init", "true", "", false, true, task.Succeeded, task.NoFailure},
+		{"while it runs, without init", "sleep 1000", "was running, and was ended", true, true, task.Lost, task.Vanished},
+		{"after it has ended, without init", "true", "does not know whether", true, true, task.Lost, task.Vanished},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, e.Address())
+			if c.plain {
+				p.opts.Init = ""
+			}
 			runs := filepath.Join(t.TempDir(), "runs")
 			awaited := func(is docker.Container) {
 				poll(t, "the program", func() bool {
@@ -103,7 +109,7 @@ func TestEngineKilledWhileItStarts(t *testing.T) {
 			}
 			p.opts.Engine = &dying{Engine: p.opts.Engine, t: t, e: e, ran: c.ran, until: awaited, once: full1()}
 			d := p.daemon(t)
-			s := sh("echo x >> " + runs + "; " + c.script)
+			s := sh("echo x >> " + runs + "; echo printed; " + c.script)
 			s.Mounts = []task.Mount{{Host: filepath.Dir(runs), Target: filepath.Dir(runs)}}
 			state, o := outcome(d.end(d.run(1, s)), 1)
 			if state != c.state || o.Class != c.class || !strings.Contains(o.Message, c.words) {
@@ -111,6 +117,9 @@ func TestEngineKilledWhileItStarts(t *testing.T) {
 			}
 			if b, err := os.ReadFile(runs); err != nil || string(b) != "x\n" {
 				t.Errorf("it ran so often: %q, %v", b, err)
+			}
+			if got := p.output(t, task.Ref{Seq: 1, Attempt: 1}); !c.plain && got != "printed\n" {
+				t.Errorf("output %q", got)
 			}
 			if left := processesWith(t, runs); len(left) > 0 {
 				t.Errorf("these run on: %v", left)
@@ -159,6 +168,7 @@ func TestStartAgainAfterDaemonAlone(t *testing.T) {
 func TestOwnExitCode255(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, shared(t).Address())
+	p.opts.Init = ""
 	d := p.daemon(t)
 	if _, o := outcome(d.end(d.run(1, sh("exit 255"))), 1); o.Class != task.UserError || o.ExitCode != 255 {
 		t.Errorf("%+v", o)
@@ -182,6 +192,7 @@ func TestEndThatNobodySaw(t *testing.T) {
 	e := dockertest.Start(t, dockertest.Config{LiveRestore: true})
 	e.LoadShell(t)
 	p := newPlace(t, e.Address())
+	p.opts.Init = "" // without the engine's word there is none
 	d := p.daemon(t)
 	gate := filepath.Join(t.TempDir(), "gate")
 	told, untold := d.run(1, gated(gate)), d.run(2, sh("sleep 1000"))

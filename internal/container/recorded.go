@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,9 +40,15 @@ const (
 	mostWords = 300
 )
 
+// initTroubles are the exit codes of an init that did not come to its work: it says so, it
+// ended by a fault of its own, or it could not be executed (the runtime's 1, 126 and 127).
+// Of a container that was killed with its engine there are others.
+var initTroubles = []int{containerinit.Cannot, 1, 2, 126, 127}
+
 // recorded decides about a container that has our init. There may be none any more: only
 // its id is known then, if that.
 func (r *run) recorded(ctx context.Context, t task.Task, c docker.Container, stop bool) (wait time.Duration, done, again bool) {
+	r.keep()
 	rec, err := containerinit.Read(r.b.record(r.ref))
 	if err != nil {
 		r.b.opts.Logger.Warn("what the init of a container has written down cannot be read; will try again", "task", r.ref.Seq, "error", err)
@@ -108,7 +115,7 @@ func (r *run) notBegun(ctx context.Context, t task.Task, c docker.Container, sto
 	switch {
 	case stop:
 		return r.withdrawn(true)
-	case ended && code == containerinit.Cannot, !ended && (code == 126 || code == 127):
+	case slices.Contains(initTroubles, code):
 		return r.withoutInit(ctx, t, c)
 	case !ended && (c.Trouble != "" || code != 0):
 		return r.notStarted(task.CouldNotStart, "the container engine could not start it: "+c.Trouble)
@@ -133,7 +140,7 @@ func (r *run) notBegun(ctx context.Context, t task.Task, c docker.Container, sto
 
 // lostBeforeItBegan makes a container once more that its engine has lost.
 func (r *run) lostBeforeItBegan(t task.Task) (wait time.Duration, done, again bool) {
-	if _, whole, _ := r.state(); !whole || r.half.starts >= mostStarts {
+	if !r.handed() || r.half.starts >= mostStarts {
 		return r.notStarted(task.CouldNotStart, fmt.Sprintf("its container %s is not there any more: somebody removed it, or the engine lost it, before its program began", r.name))
 	}
 	r.b.opts.Logger.Warn("a container is not there any more, and its program has not begun; it is made again", "task", r.ref.Seq, "attempt", t.Attempt())
@@ -161,7 +168,7 @@ func (r *run) withdrawn(stop bool) (wait time.Duration, done, again bool) {
 // program has not begun.
 func (r *run) withoutInit(ctx context.Context, t task.Task, c docker.Container) (wait time.Duration, done, again bool) {
 	text := "the init of its container could not do its work there: " + cmp.Or(c.Trouble, r.initWords(ctx), "it did not say why")
-	if _, whole, _ := r.state(); !whole {
+	if !r.handed() {
 		return r.notStarted(task.CouldNotStart, text)
 	}
 	switch ok, err := containerinit.Withdraw(r.b.record(r.ref)); {

@@ -41,6 +41,7 @@ func TestOutputThatRepeats(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, dockertest.Shared(t, dockertest.Config{}).Address())
 	dockertest.Shared(t, dockertest.Config{}).LoadShell(t)
+	p.opts.Init = "" // which would have nobody else bring its output
 	p.opts.Engine = repeating{p.opts.Engine}
 	d := p.daemon(t)
 	began := time.Now()

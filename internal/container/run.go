@@ -114,6 +114,12 @@ func (r *run) state() (t task.Task, whole, stop bool) {
 	return r.task, r.whole, r.stop
 }
 
+// handed says that all is here that its container is made of.
+func (r *run) handed() bool {
+	_, whole, _ := r.state()
+	return whole
+}
+
 // loop runs until the attempt has ended, or ctx does.
 func (r *run) loop(ctx context.Context) {
 	defer r.closeOutput()
@@ -172,7 +178,6 @@ func (r *run) turn(ctx context.Context) (wait time.Duration, done, again bool) {
 		c.Started = c.Finished // engines note the start of what ends at once after its end
 	}
 	if c.Labels[labelInit] != "" {
-		r.keep()
 		r.id = c.ID
 		return r.recorded(ctx, t, c, stop)
 	}
@@ -215,6 +220,9 @@ func (r *run) missing(ctx context.Context, t task.Task, stop bool) (wait time.Du
 			return orphanPause, false, false
 		}
 		return 0, r.vanished(fmt.Sprintf("its container %s is not there any more: somebody removed it, or the engine lost it, and with it how it ended%s", r.name, r.half.orphanText(left))), false
+	case r.handed(): // somebody had its name who is gone, or it was being made when the engine was killed
+		r.tried = false
+		return lookAgain, false, false
 	default: // it is handed over before long; then it is made
 		r.tried = false
 		return idle, false, false

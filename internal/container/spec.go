@@ -68,6 +68,46 @@ func (r *run) spec(t task.Task) (docker.Spec, *refusal) {
 	return out, nil
 }
 
+// Admit refuses a task that asks for what containers are not given here, before it is in any
+// line. What is on the disk may be another thing by the time it starts: it is looked at
+// again then.
+func (b *Backend) Admit(s *task.Spec) error {
+	if _, no := b.network(s.Network); no != nil {
+		return task.Errorf(task.CodeInvalid, "%s", no.text)
+	}
+	for _, m := range s.Mounts {
+		if real := b.resolved(m.Host); !b.allowed(real) {
+			return task.Errorf(task.CodeInvalid, "%s", notAllowed(m.Host, real).text)
+		}
+	}
+	return nil
+}
+
+// resolved follows the links of a path as far as it is there.
+func (b *Backend) resolved(path string) string {
+	if !b.engine.Local() {
+		return path // its links are those of another machine
+	}
+	real, err := filepath.EvalSymlinks(path)
+	switch dir, last := filepath.Split(path); {
+	case err == nil:
+		return real
+	case filepath.Clean(dir) == path:
+		return path
+	default:
+		return filepath.Join(b.resolved(filepath.Clean(dir)), last)
+	}
+}
+
+// notAllowed is for a path that is, links followed, outside of what may be shown.
+func notAllowed(asked, real string) *refusal {
+	at := asked
+	if real != asked {
+		at += " (which is " + real + ")"
+	}
+	return refuse("mount %s: it is not below a folder that containers may be shown; add one to containers.mounts in the configuration", at)
+}
+
 // network checks the network that a task asks for against what is allowed.
 func (b *Backend) network(asked string) (string, *refusal) {
 	usual := cmp.Or(b.opts.Rules.Network, noNetwork)
@@ -111,7 +151,7 @@ func (b *Backend) mounts(asked []task.Mount) ([]docker.Mount, *refusal) {
 		case m.Target == insideDir || strings.HasPrefix(m.Target+"/", insideDir+"/"):
 			return nil, refuse("mount %s: %s is the scheduler's own folder in the container; mount elsewhere", m.Host, insideDir)
 		case !b.engine.Local() && !b.allowed(m.Host):
-			return nil, refuse("mount %s: it is not below a folder that containers may be shown; add one to containers.mounts in the configuration", m.Host)
+			return nil, notAllowed(m.Host, m.Host)
 		case !b.engine.Local(): // its links are those of another machine
 			out = append(out, docker.Mount{Source: m.Host, Target: m.Target, ReadOnly: m.ReadOnly})
 			continue
@@ -123,11 +163,7 @@ func (b *Backend) mounts(asked []task.Mount) ([]docker.Mount, *refusal) {
 		case err != nil:
 			return nil, &refusal{class: task.CouldNotStart, text: fmt.Sprintf("mount %s: %v", m.Host, err)}
 		case !b.allowed(real):
-			at := m.Host
-			if real != m.Host {
-				at += " (which is " + real + ")"
-			}
-			return nil, refuse("mount %s: it is not below a folder that containers may be shown; add one to containers.mounts in the configuration", at)
+			return nil, notAllowed(m.Host, real)
 		}
 		out = append(out, docker.Mount{Source: real, Target: m.Target, ReadOnly: m.ReadOnly})
 	}

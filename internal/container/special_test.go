@@ -68,6 +68,8 @@ func TestProgramIsConfined(t *testing.T) {
 	p := newPlace(t, shared(t).Address())
 	p.opts.UID, p.opts.GID = 1234, 1235
 	must(t, os.Chmod(filepath.Dir(p.opts.TasksDir), 0o755))
+	// That user is not who looks after the files here, so that the init cannot write, and
+	// the container is made anew without.
 	p.opts.Rules.PIDs, p.opts.Rules.ShmBytes = 64, 16<<20
 	d := p.daemon(t)
 	tk := d.end(d.run(1, sh("id -u; id -g; grep -E '^(CapEff|CapBnd|NoNewPrivs):' /proc/self/status | tr -d '\\t'; ls /sys/class/net; df -k /dev/shm | awk 'NR==2{print $2}'; cat /sys/fs/cgroup/pids/pids.max")))
@@ -208,6 +210,7 @@ func (remote) Local() bool { return false }
 func TestOutputOverRestarts(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, shared(t).Address())
+	p.opts.Init = ""
 	const lines = 20_000
 	d := p.daemon(t)
 	tk := d.run(1, sh(fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); [ $((i %% 1000)) = 0 ] && sleep 0.1; done; printf end", lines)))
@@ -237,7 +240,7 @@ func TestOutputOverRestarts(t *testing.T) {
 func TestOutputOverRotation(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, shared(t).Address())
-	p.opts.LogCap = 8 << 20
+	p.opts.Init, p.opts.LogCap = "", 8<<20
 	d := p.daemon(t)
 	const lines = 60_000
 	tk := d.end(d.run(1, sh(fmt.Sprintf("awk 'BEGIN { for (i = 1; i <= %d; i++) print \"line \" i \" of an output that is long enough for its engine to begin a new file now and then\" }'", lines))))

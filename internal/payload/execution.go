@@ -16,7 +16,7 @@ var executionKeys = keys{
 
 // execution reads the form that says everything in one object, and what belongs
 // beside it.
-func execution(f Fields) (*task.Spec, error) {
+func execution(f Fields, boxed bool) (*task.Spec, error) {
 	o := top(f)
 	x := o.inner(keyExecution)
 	x.refuseTypos(executionKeys)
@@ -27,7 +27,7 @@ func execution(f Fields) (*task.Spec, error) {
 		Network: x.label("network", task.MaxNameBytes), ImageEntrypoint: x.flag("image_entrypoint"),
 		Tenant: o.label("tenant", task.MaxNameBytes), WorkflowID: o.label("workflow_id", task.MaxNameBytes),
 	}
-	if s.Image == "" {
+	if s.Image == "" && !boxed {
 		x.containerOnly("mounts", len(s.Mounts) > 0)
 		x.containerOnly("container_workdir", s.ContainerDir != "")
 		x.containerOnly("network", s.Network != "")
@@ -60,6 +60,6 @@ func (o *object) argv() []string {
 // for it in vain.
 func (o *object) containerOnly(key string, given bool) {
 	if given {
-		o.fail(key, "needs a container", "add \"image\", or leave it out: without an image the program sees the host's paths")
+		o.fail(key, "needs a container", "add \"image\", name a class with one, or leave it out: without an image the program sees the host's paths")
 	}
 }

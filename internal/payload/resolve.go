@@ -81,11 +81,19 @@ func Class(f Fields, types Types) string {
 // CodeInvalid, and leaves the spec as it is. What this release cannot run yet is
 // filled in all the same: to refuse it is for whoever admits the task.
 func Resolve(f Fields, types Types, spec *task.Spec) error {
-	asked, err := read(f, types, spec.Class)
+	return ResolveIn(f, types, spec, "")
+}
+
+// ResolveIn is Resolve for a class whose tasks run in an image unless they name another.
+func ResolveIn(f Fields, types Types, spec *task.Spec, image string) error {
+	asked, err := read(f, types, spec.Class, image != "" || spec.Image != "")
 	if err != nil {
 		return err
 	}
 	fill(spec, asked)
+	if spec.Builtin == "" {
+		spec.Image = cmp.Or(spec.Image, image)
+	}
 	return nil
 }
 
@@ -104,7 +112,7 @@ func ResolveTemplate(f Fields, types Types, spec *task.Spec) error {
 func readTemplate(f Fields, types Types) (*task.Spec, error) {
 	switch {
 	case f.has(keyExecution):
-		s, err := execution(f)
+		s, err := execution(f, false)
 		switch {
 		case err != nil:
 			return nil, err
@@ -131,11 +139,12 @@ func readTemplate(f Fields, types Types) (*task.Spec, error) {
 	return s, nil
 }
 
-// read returns what the deciding form asks for, as the parts of a spec.
-func read(f Fields, types Types, class string) (*task.Spec, error) {
+// read returns what the deciding form asks for, as the parts of a spec. A task that is
+// boxed runs in a container, whether its payload names an image or not.
+func read(f Fields, types Types, class string, boxed bool) (*task.Spec, error) {
 	switch formOf(f) {
 	case formExecution:
-		return execution(f)
+		return execution(f, boxed)
 	case formFlat:
 		return flat(f)
 	case formType:
