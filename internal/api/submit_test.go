@@ -231,3 +231,31 @@ func TestImageOfAClass(t *testing.T) {
 		}
 	}
 }
+
+// A payload may leave the image to its class, and have mounts all the same; what containers
+// are not given is refused at once.
+func TestAdmission(t *testing.T) {
+	f := setup(t, func(o *api.Options) {
+		o.Admit = func(s *task.Spec) error {
+			if len(s.Mounts) > 0 && s.Mounts[0].Host == "/etc" {
+				return task.Errorf(task.CodeInvalid, "mount /etc: not here")
+			}
+			return nil
+		}
+	})
+	ask := func(host string) (*pb.SubmitTaskResponse, error) {
+		return f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Class: "boxed", Payload: map[string]string{
+			"execution": `{"command": ["true"], "mounts": [{"host_path": "` + host + `", "mount_path": "/x"}]}`,
+		}})
+	}
+	answer, err := ask("/data")
+	if err != nil || !answer.GetSuccess() {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	if s := f.lookup(answer.GetTaskId()).Spec; s.Image != "python:3.12" || len(s.Mounts) != 1 {
+		t.Errorf("%+v", s)
+	}
+	if answer, err = ask("/etc"); err == nil && answer.GetSuccess() || err == nil && !strings.Contains(answer.GetError(), "not here") {
+		t.Errorf("%v, %v", answer, err)
+	}
+}

@@ -21,6 +21,7 @@ var waiters = map[string]string{
 	"internal/backendtest":        "the suite's cleanup waits for the watch it started",
 	"internal/cli/...":            "the command waits before it returns",
 	"internal/container/...":      "Watch returns when its readers have",
+	"internal/containerinit":      "the end of the program, which is that of its container",
 	"internal/docker":             "Follow waits for the one that looks at everything while events come in",
 	"internal/dockertest":         "the cleanup of the test waits for registries and proxies; a call into the engine's network for itself",
 	"internal/dockertest/standin": "the end of the program, which is that of its container",

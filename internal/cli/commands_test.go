@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -227,6 +228,22 @@ func TestShowOfAContainer(t *testing.T) {
 	if out := expect(t, env, exitDone, `"image":"alpine:3"`, "", "show", "d", "--json"); strings.Contains(out, "workdir") {
 		t.Errorf("it has a folder: %s", out)
 	}
+}
+
+// TestMountInAClassWithAnImage: the image of a class is enough for what only containers have.
+func TestMountInAClassWithAnImage(t *testing.T) {
+	f, env := startFake(t)
+	settings := filepath.Join(t.TempDir(), "c.toml")
+	write(t, settings, "[classes.boxed]\nimage = \"alpine:3\"\n")
+	expect(t, env, exitUsage, "", "--mount needs --image, or a class with an image", "--config", settings, "submit", "--mount", "/data:/in", "--", "true")
+	expect(t, env, exitUsage, "", "need --image, or a class with an image", "--config", settings, "submit", "--network", "none", "--", "true")
+	expect(t, env, exitDone, "a", "", "--config", settings, "submit", "--id", "a", "--class", "boxed", "--mount", "/data:/in", "--network", "none", "--", "true")
+	if s := f.find("a").GetSpec(); len(s.GetMounts()) != 1 || s.GetNetwork() != "none" {
+		t.Errorf("%v", s)
+	}
+	lines := filepath.Join(t.TempDir(), "lines")
+	write(t, lines, `{"id": "b", "argv": ["true"], "class": "boxed", "mounts": ["/data"]}`+"\n")
+	expect(t, env, exitDone, "b", "1 accepted", "--config", settings, "submit", "--from-file", lines)
 }
 
 func TestCancelGoesOn(t *testing.T) {

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -319,5 +320,35 @@ func TestStreamsApart(t *testing.T) {
 	}
 	if got[taskfiles.Stdout] != "out 1\nout 2\nout 3\n" || got[taskfiles.Stderr] != "err 1\nerr 2\nerr 3\nlast\n" || len(got) != 2 {
 		t.Errorf("%q", got)
+	}
+}
+
+// What containers are not given is refused before it waits for anything.
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+	allowed, outside := t.TempDir(), t.TempDir()
+	must(t, os.Symlink(outside, filepath.Join(allowed, "out")))
+	must(t, os.Symlink(allowed, filepath.Join(outside, "in")))
+	c, err := docker.New(docker.Options{Host: "unix://" + filepath.Join(allowed, "nobody")})
+	must(t, err)
+	defer c.Close() //nolint:errcheck // it was never open
+	b, err := New(Options{
+		QueueID: "q", TasksDir: t.TempDir(), Engine: c, Logger: slog.New(slog.DiscardHandler),
+		Rules: Rules{Mounts: []string{allowed}, Networks: []string{"services"}},
+	})
+	must(t, err)
+	for path, ok := range map[string]bool{
+		allowed: true, filepath.Join(allowed, "not-yet", "there"): true, filepath.Join(outside, "in", "later"): true,
+		"/etc": false, "/": false, outside: false, filepath.Join(allowed, "out"): false, filepath.Join(allowed, "out", "later"): false, allowed + "-other": false,
+	} {
+		err := b.Admit(&task.Spec{Image: "i", Mounts: []task.Mount{{Host: path, Target: "/x"}}})
+		if (err == nil) != ok || err != nil && task.CodeOf(err) != task.CodeInvalid {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for network, ok := range map[string]bool{"": true, "none": true, "services": true, "host": false, "bridge": false} {
+		if err := b.Admit(&task.Spec{Image: "i", Network: network}); (err == nil) != ok {
+			t.Errorf("network %q: %v", network, err)
+		}
 	}
 }

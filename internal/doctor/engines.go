@@ -34,6 +34,7 @@ func checkDocker(ctx context.Context, x *examination, cfg config.Config) []Findi
 	switch {
 	case err == nil:
 		found := good("a container engine answers at %s: version %s, API %s", client.Host(), is.Version, is.API)
+		found = append(found, checkInit(x, client, is)...)
 		return append(found, x.checkEngineGPUs(client, is)...)
 	case errors.Is(err, docker.ErrForbidden):
 		return bad(Note, "a container engine is at "+client.Host()+", and you may not use it; tasks with an image wait", "ask to be put into the group of that socket (usually docker), and log in again")
@@ -48,6 +49,25 @@ func checkDocker(ctx context.Context, x *examination, cfg config.Config) []Findi
 		}
 	}
 	return bad(Note, "no container engine answers at "+client.Host()+"; tasks with an image wait until one does, others need none", getEngine)
+}
+
+// checkInit looks for the program that runs first in containers.
+func checkInit(x *examination, client *docker.Client, is docker.Engine) []Finding {
+	switch {
+	case !client.Local():
+		return bad(Note, "the engine is on another machine, so containers run without our init: what becomes of them while the engine is killed may not be known", "")
+	case is.UsersMapped:
+		return bad(Note, "the engine maps users to others (userns-remap), so containers run without our init: what becomes of them while the engine is killed may not be known", "")
+	case x.lookPath("dspy-init") == "" && !besideUs("dspy-init"):
+		return bad(Warning, "dspy-init is not here, so containers run without it: what becomes of them while the engine is killed may not be known", "put dspy-init beside dspy-agent, or into PATH (make build makes it)")
+	}
+	return nil
+}
+
+// besideUs says whether a program is in the folder of this one.
+func besideUs(name string) bool {
+	self, err := os.Executable()
+	return err == nil && exists(filepath.Join(filepath.Dir(self), name))
 }
 
 // engineSockets lists where engines listen, the one that was named first.
