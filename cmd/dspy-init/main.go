@@ -5,8 +5,13 @@ package main
 
 import (
 	"os"
+	"os/signal"
 
 	"github.com/dspy-agent/dspy-agent/internal/containerinit"
 )
 
-func main() { os.Exit(containerinit.Main(os.Args[1:])) }
+func main() {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	os.Exit(containerinit.Main(os.Args[1:], os.Environ(), signals))
+}

@@ -168,9 +168,9 @@ func TestEngineHangs(t *testing.T) {
 	poll(t, "the word that it is back", func() bool { return d.Down() == "" })
 }
 
-// Daemon and engine are killed at random while containers run: each runs once, none is
-// lost without a word, nothing runs on that nobody knows of, and no output is missing but
-// what an engine never stored.
+// Daemon and engine are killed at random while containers run: each runs once, hardly one is
+// lost and none without a word, nothing runs on that nobody knows of, and the output of all
+// others is whole.
 func TestKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	seed := randomSeed(t)
@@ -179,9 +179,9 @@ func TestKilledAtRandom(t *testing.T) {
 	e.LoadShell(t)
 	p := newPlace(t, e.Address())
 	c := &chaos{t: t, e: e, p: p, dir: t.TempDir()}
-	n, kills := task.Seq(12), 6
+	n, kills, pauses := task.Seq(12), 6, 2*time.Second
 	if full() {
-		n, kills = 200, 40
+		n, kills, pauses = 200, 40, 8*time.Second // from the first start to the last end
 	}
 	for seq := task.Seq(1); seq <= n; seq++ {
 		s := sh(fmt.Sprintf("echo x >> %s/runs-%d; i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); sleep 0.1; done; echo $i lines; exit 5", c.dir, seq, 10+rng.IntN(60)))
@@ -191,7 +191,7 @@ func TestKilledAtRandom(t *testing.T) {
 	c.d = p.daemon(t)
 	c.hand()
 	for range kills {
-		pause := time.NewTimer(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		pause := time.NewTimer(time.Duration(rng.Int64N(int64(pauses))))
 		<-pause.C // polls: it is the time at which something is killed
 		which := rng.IntN(3)
 		if which != 0 {
@@ -212,10 +212,11 @@ func TestKilledAtRandom(t *testing.T) {
 	if pids := processesWith(t, c.dir); len(pids) > 0 {
 		t.Errorf("these processes run on: %v", pids)
 	}
-	t.Logf("%d tasks, %d kills: %d ended as they should, %d did not begin and are tried again, %d are lost and say so; the output of %d is whole to the byte, of %d it ends where the engine stored no more",
+	t.Logf("%d tasks, %d kills: %d ended as they should, %d did not begin and are tried again, %d are lost and say so; the output of %d is whole to the byte, of %d it is not",
 		n, kills, sum.ended, sum.again, sum.lost, sum.whole, sum.cut)
-	if most := 4 * kills; sum.lost > most { // so many are being started at a time
-		t.Errorf("%d are lost; by %d kills it may be %d", sum.lost, kills, most)
+	// One that has just begun may be cleared away by an engine that starts it once more.
+	if most := 1 + kills/10; sum.lost > most || sum.cut > sum.lost {
+		t.Errorf("%d are lost, and the output of %d is not whole; by %d kills %d may be lost", sum.lost, sum.cut, kills, most)
 	}
 }
 

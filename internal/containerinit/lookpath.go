@@ -1,6 +1,7 @@
 package containerinit
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"strings"
@@ -11,26 +12,30 @@ import (
 // usualPath is where programs are looked for by who has no PATH.
 const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// lookPath finds a program as execvp(3) does: in PATH unless its name has a slash. One that
+// lookPath finds the program as execvp(3) does: in PATH unless its name has a slash. One that
 // is there and cannot be executed counts only if there is no other.
-func lookPath(name string) (string, error) {
+func (p program) lookPath() (string, error) {
+	name := p.argv[0]
 	if strings.Contains(name, "/") {
 		return name, executable(name)
 	}
-	path, ok := os.LookupEnv("PATH")
-	if !ok {
-		path = usualPath
+	path := usualPath
+	for _, kv := range p.environ {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
 	}
-	var last error = fs.ErrNotExist
+	last := fs.ErrNotExist
 	for dir := range strings.SplitSeq(path, ":") {
 		if dir == "" {
 			dir = "."
 		}
 		file := dir + "/" + name
-		switch err := executable(file); {
-		case err == nil:
+		err := executable(file)
+		if err == nil {
 			return file, nil
-		case err == unix.EACCES: //nolint:errorlint // executable returns it as it is
+		}
+		if errors.Is(err, unix.EACCES) {
 			last = err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -32,8 +31,9 @@ func Args(dir string, limit int64, argv []string) []string {
 	return append([]string{dir, strconv.FormatInt(limit, 10)}, argv...)
 }
 
-// Main runs the program of an attempt, and returns the exit code of the container.
-func Main(args []string) int {
+// Main runs the program of an attempt, and returns the exit code of the container. All
+// signals that can be caught have to come by the channel.
+func Main(args, environ []string, signals <-chan os.Signal) int {
 	runtime.GOMAXPROCS(1) // it mostly waits, beside a program that has its own use for threads
 	if len(args) < 3 || os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "dspy-init: it is the first process of a container that dspy-agent makes, and nothing else")
@@ -50,8 +50,6 @@ func Main(args []string) int {
 		fmt.Fprintf(os.Stderr, "dspy-init: cannot write the output: %v\n", err)
 		return Cannot
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
 	lock, err := take(dir, claim{Version: version, Boot: bootID(), At: time.Now()})
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -65,7 +63,7 @@ func Main(args []string) int {
 	if err := out.begin(dir); err != nil {
 		end = End{At: time.Now(), Code: Cannot, Trouble: fmt.Sprintf("its output cannot be written: %v", err)}
 	} else {
-		end = run(argv, out, signals)
+		end = program{argv: argv, environ: environ}.run(out, signals)
 	}
 	if err := end.write(dir); err != nil {
 		fmt.Fprintf(os.Stderr, "dspy-init: cannot write down how the program ended: %v\n", err)
@@ -74,11 +72,14 @@ func Main(args []string) int {
 	return end.Code
 }
 
+// program is what runs in the container.
+type program struct{ argv, environ []string }
+
 // run runs the program to its end, and to that of all that it left behind.
-func run(argv []string, out *output, signals <-chan os.Signal) End {
-	pid, err := start(argv, out)
+func (p program) run(out *output, signals <-chan os.Signal) End {
+	pid, err := p.start(out)
 	if err != nil {
-		e := End{At: time.Now(), Code: codeOf(err), Trouble: fmt.Sprintf("%s: %v", argv[0], err)}
+		e := End{At: time.Now(), Code: codeOf(err), Trouble: fmt.Sprintf("%s: %v", p.argv[0], err)}
 		out.say("dspy-init: " + e.Trouble + "\n")
 		e.Dropped = out.dropped
 		return e
@@ -112,8 +113,8 @@ func run(argv []string, out *output, signals <-chan os.Signal) End {
 }
 
 // start starts the program in a process group of its own.
-func start(argv []string, out *output) (pid int, err error) {
-	path, err := lookPath(argv[0])
+func (p program) start(out *output) (pid int, err error) {
+	path, err := p.lookPath()
 	if err != nil {
 		return 0, err
 	}
@@ -124,12 +125,12 @@ func start(argv []string, out *output) (pid int, err error) {
 		}
 	}
 	attr := &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, uintptr(pipes[0][1]), uintptr(pipes[1][1])},
+		Env: p.environ, Files: []uintptr{0, uintptr(pipes[0][1]), uintptr(pipes[1][1])},
 		Sys: &syscall.SysProcAttr{Setpgid: true},
 	}
-	pid, err = syscall.ForkExec(path, argv, attr)
+	pid, err = syscall.ForkExec(path, p.argv, attr)
 	if errors.Is(err, unix.ENOEXEC) { // as execvp(3) does it: a script that does not say whose
-		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", path}, argv[1:]...), attr)
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", path}, p.argv[1:]...), attr)
 	}
 	for i := range pipes {
 		out.pipes[i] = pipes[i][0]
