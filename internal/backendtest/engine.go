@@ -203,11 +203,11 @@ func (e *engine) result(seq task.Seq) string {
 	return string(e.results[seq])
 }
 
-// await waits until the task is as wanted.
+// await waits until the task is as wanted, as long as there is news of any.
 func (e *engine) await(seq task.Seq, what string, ok func(task.Task) bool) task.Task {
 	e.t.Helper()
-	late := time.After(max(patience, e.place.Patience))
 	for {
+		late := time.After(max(patience, e.place.Patience))
 		e.mu.Lock()
 		t, moved := e.tasks[seq], e.moved
 		e.mu.Unlock()

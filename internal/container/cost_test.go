@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,34 +16,32 @@ import (
 )
 
 // TestCost compares a container through the backend, from being handed over until it
-// was removed, with the same steps by the bare API, in turn, one and two at a time.
+// was removed, with the same steps by the bare API, in turn, one and two at a time; with our
+// init and without.
 func TestCost(t *testing.T) {
 	if os.Getenv("DSPY_TEST_COST") == "" {
 		t.Skip("takes a machine that does nothing else: DSPY_TEST_COST=1 go test -run TestCost ./internal/container")
 	}
 	e := dockertest.Shared(t, dockertest.Config{})
 	e.LoadShell(t)
-	p := newPlace(t, e.Address())
+	p, without := newPlace(t, e.Address()), newPlace(t, e.Address())
+	without.opts.Init = ""
 	direct := p.opts.Engine.(*docker.Client)
 	calls := &counting{Engine: direct, n: map[string]int{}}
 	p.opts.Engine = calls
 	d := p.daemon(t)
-	poll(t, "the engine", func() bool { return d.Down() == "" })
-	seq := task.Seq(0)
-	var mu sync.Mutex
-	next := func() task.Seq {
-		mu.Lock()
-		defer mu.Unlock()
-		seq++
-		return seq
-	}
-	ours := func() {
-		tk := d.end(d.run(next(), task.Spec{Argv: []string{"true"}}))
-		must(t, d.Forget(context.Background(), []task.Ref{tk.Ref()}))
+	plain := without.daemon(t)
+	poll(t, "the engine", func() bool { return d.Down() == "" && plain.Down() == "" })
+	var seq atomic.Int64
+	through := func(d *daemon) func() {
+		return func() {
+			tk := d.end(d.run(task.Seq(seq.Add(1)), task.Spec{Argv: []string{"true"}}))
+			must(t, d.Forget(context.Background(), []task.Ref{tk.Ref()}))
+		}
 	}
 	bare := func() {
 		ctx := context.Background()
-		name := fmt.Sprintf("bare-%s-%d", p.opts.QueueID, next())
+		name := fmt.Sprintf("bare-%s-%d", p.opts.QueueID, seq.Add(1))
 		c := direct
 		_, err := c.Create(ctx, docker.Spec{Name: name, Image: dockertest.Shell, Command: []string{"true"}, Network: "none", Init: d.engineNow().Init, User: "0:0",
 			Mounts: []docker.Mount{{Source: os.TempDir(), Target: "/data"}}, LogBytes: 1 << 30, LogFiles: 2})
@@ -52,27 +51,27 @@ func TestCost(t *testing.T) {
 		must(t, err)
 		must(t, c.Remove(ctx, name))
 	}
+	ways := []func(){bare, through(d), through(plain)}
 	for range 2 { // the first ones pay for what is loaded once
-		bare()
-		ours()
+		for _, do := range ways {
+			do()
+		}
 	}
 	clear(calls.n)
 	const rounds = 30
 	for _, at := range []int{1, 2} {
-		var sum [2][]time.Duration
-		for round := range 2 * rounds {
-			which := round % 2 // what is first in one pair is last in the next
-			if round/2%2 == 1 {
-				which = 1 - which
+		sum := make([][]time.Duration, len(ways))
+		for round := range rounds {
+			for i := range ways { // what is first in one round is last in another
+				which := (i + round) % len(ways)
+				begin := time.Now()
+				var wg sync.WaitGroup
+				for range at {
+					wg.Go(ways[which])
+				}
+				wg.Wait()
+				sum[which] = append(sum[which], time.Since(begin))
 			}
-			do := []func(){bare, ours}[which]
-			begin := time.Now()
-			var wg sync.WaitGroup
-			for range at {
-				wg.Go(do)
-			}
-			wg.Wait()
-			sum[which] = append(sum[which], time.Since(begin))
 		}
 		for i := range sum {
 			slices.Sort(sum[i])
@@ -81,8 +80,8 @@ func TestCost(t *testing.T) {
 			name string
 			at   int
 		}{{"the least", 0}, {"lower quartile", rounds / 4}, {"median", rounds / 2}} {
-			b, o := sum[0][q.at], sum[1][q.at]
-			t.Logf("%d at a time, %s: bare %s, ours %s, ratio %.3f", at, q.name, b, o, float64(o)/float64(b))
+			b, o, w := sum[0][q.at], sum[1][q.at], sum[2][q.at]
+			t.Logf("%d at a time, %s: bare %s; ours %s, ratio %.3f; without init %s, ratio %.3f", at, q.name, b, o, float64(o)/float64(b), w, float64(w)/float64(b))
 		}
 	}
 	for name, n := range calls.n {

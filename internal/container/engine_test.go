@@ -235,11 +235,12 @@ func (c *chaos) ref(i int) task.Ref { return task.Ref{Seq: task.Seq(i + 1), Atte
 
 // await waits for the end of an attempt, and says how it stands when that does not come.
 func (c *chaos) await(ref task.Ref) {
-	late := time.AfterFunc(patience-5*time.Second, func() {
-		is, err := c.p.opts.Engine.Inspect(context.Background(), nameOf(c.p.opts.QueueID, ref))
-		c.t.Errorf("task %d is %s; its container: %+v, %v; its processes: %v", ref.Seq, c.d.get(ref).State(), is, err, inhabitants(is.ID))
-	})
-	defer late.Stop()
+	defer func() {
+		if state, _ := outcome(c.d.get(ref), 1); !state.Terminal() {
+			is, err := c.p.opts.Engine.Inspect(context.Background(), nameOf(c.p.opts.QueueID, ref))
+			c.t.Errorf("task %d is %s; its container: %+v, %v; its processes: %v", ref.Seq, state, is, err, inhabitants(is.ID))
+		}
+	}()
 	c.d.await("the end", func() bool { state, _ := outcome(c.d.get(ref), 1); return state.Terminal() })
 }
 

@@ -141,11 +141,12 @@ func (d *daemon) sink(changes []task.Change) {
 	d.moved = make(chan struct{})
 }
 
-// await waits until something is so, and looks each time something was reported.
+// await waits until something is so, and looks each time something was reported, as long as
+// anything is.
 func (d *daemon) await(what string, ok func() bool) {
 	d.t.Helper()
-	late := time.After(patience)
 	for {
+		late := time.After(patience)
 		d.mu.Lock()
 		moved := d.moved
 		d.mu.Unlock()

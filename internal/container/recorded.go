@@ -63,7 +63,10 @@ func (r *run) recorded(ctx context.Context, t task.Task, c docker.Container, sto
 	case rec.Withdrawn:
 		return r.withdrawn(stop)
 	case running && !rec.Claimed && !stop && r.b.opts.Now().Before(c.Started.Add(claimLimit)):
-		return r.claiming(ctx)
+		if r.claiming(ctx) {
+			return r.recorded(ctx, t, c, stop)
+		}
+		return claimPatience, false, false
 	case running:
 		r.tellStarted(c)
 		return r.running(ctx, t, c, stop)
@@ -83,21 +86,22 @@ func (r *run) recorded(ctx context.Context, t task.Task, c docker.Container, sto
 	}
 }
 
-// claiming waits for the claim of an init that has only just been started.
-func (r *run) claiming(ctx context.Context) (wait time.Duration, done, again bool) {
+// claiming waits for the claim of an init that has only just been started, and says whether
+// it came.
+func (r *run) claiming(ctx context.Context) bool {
 	tick := time.NewTicker(claimPause)
 	defer tick.Stop()
 	for late := time.Now().Add(claimPatience); time.Now().Before(late); {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, false, false
+			return false
 		}
 		if rec, err := containerinit.Read(r.b.record(r.ref)); err == nil && rec.Claimed {
-			break
+			return true
 		}
 	}
-	return claimPatience, false, true
+	return false
 }
 
 // notBegun starts a container whose init has not made its claim, as often as that takes: only
