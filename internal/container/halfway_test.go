@@ -90,7 +90,6 @@ func TestEngineKilledWhileItStarts(t *testing.T) {
 		{"before it began", "true", "", false, false, task.Succeeded, task.NoFailure},
 		{"while it runs", "sleep 3; exit 5", "exit code 5", true, false, task.Failed, task.UserError},
 		{"after it has ended", "true", "", true, false, task.Succeeded, task.NoFailure},
-		{"before it began, without init", "true", "", false, true, task.Succeeded, task.NoFailure},
 		{"while it runs, without init", "sleep 1000", "was running, and was ended", true, true, task.Lost, task.Vanished},
 		{"after it has ended, without init", "true", "does not know whether", true, true, task.Lost, task.Vanished},
 	} {
