@@ -90,6 +90,7 @@ func (r *run) notStarted(class task.FailureClass, text string) (wait time.Durati
 		case !ok:
 			return 0, false, true
 		}
+		r.endOrphans(r.id) // a start that was broken off may have left something that waits for ever
 	}
 	r.b.opts.Logger.Warn("a container could not be started", "task", r.ref.Seq, "attempt", r.ref.Attempt, "reason", text)
 	return 0, r.end(task.Change{Event: task.Event{Kind: task.EventNotStarted, At: r.now(), Class: class, Text: text, Outcome: task.Outcome{Node: r.node()}}}), false
