@@ -354,7 +354,7 @@ func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) 
 	case away(err):
 		return lookAgain, false, false
 	case errors.Is(err, docker.ErrNoGPUs), errors.Is(err, docker.ErrGPU):
-		return 0, r.notStarted(task.CouldNotStart, r.gpuTrouble(err, docker.Words(err))), false
+		return r.notStarted(task.CouldNotStart, r.gpuTrouble(err, docker.Words(err)))
 	case errors.Is(err, docker.ErrInvalid):
 		return r.notStarted(task.UserError, "the container engine cannot start it: "+docker.Words(err))
 	default:
