@@ -122,7 +122,7 @@ func (r *run) notBegun(ctx context.Context, t task.Task, c docker.Container, sto
 	case slices.Contains(initTroubles, code):
 		return r.withoutInit(ctx, t, c)
 	case !ended && (c.Trouble != "" || code != 0):
-		return r.notStarted(task.CouldNotStart, "the container engine could not start it: "+c.Trouble)
+		return r.couldNotStart(t, c)
 	case r.half.starts >= mostStarts:
 		return r.notStarted(task.CouldNotStart, fmt.Sprintf("the container engine has started it %d times, and each time it ended before its program began (exit code %d)", r.half.starts, code))
 	case r.b.opts.Confirm() != nil:
