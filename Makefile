@@ -172,6 +172,10 @@ bench-gpu: toolcheck-build ## 10,000 waiting GPU tasks over 16 GPUs planned; a s
 bench-slurm: toolcheck-build setup-tests ## How soon the end of a Slurm job is noticed, with a hundred running
 	go test -run '^$$' -benchtime 1x -timeout 20m -bench '^BenchmarkNoticed$$' ./slurm
 
+.PHONY: bench-workers
+bench-workers: toolcheck-build setup-tests ## 2,000 runs of true in a worker job, in a job array, and in jobs of their own (of which it submits 200)
+	$(BENCH) -bench '^BenchmarkWorkers$$' ./internal/e2e
+
 # How long the load lasts.
 LOAD_SECONDS ?= 60
 

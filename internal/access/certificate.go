@@ -185,6 +185,20 @@ func parseCertificate(data []byte) (*Certificate, error) {
 	return &Certificate{leaf: leaf}, nil
 }
 
+// PEM is the certificate as it is in a file, without its key.
+func (c *Certificate) PEM() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: certBlock, Bytes: c.leaf.Raw}))
+}
+
+// ParsePEM reads what PEM has written.
+func ParsePEM(text string, now time.Time) (*Certificate, error) {
+	c, err := parseCertificate([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return c, c.checkTime(now)
+}
+
 func (c *Certificate) checkTime(now time.Time) error {
 	if now.After(c.leaf.NotAfter) {
 		return task.Errorf(task.CodeInvalid, "the certificate ended on %s; make another with: %s", c.leaf.NotAfter.Format(time.DateOnly), renewIt)

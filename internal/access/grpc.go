@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -77,6 +78,9 @@ type tlsAuth struct {
 type TokenGuard struct {
 	Token Token
 	UID   uint32 // whose token it is
+	// Scopes says whose secret a word is that opens the method and not everything. May
+	// be nil.
+	Scopes func(method, word string) (scope string, ok bool)
 }
 
 // Tap is for grpc.InTapHandle: it looks at each call as soon as its header is
@@ -91,13 +95,31 @@ func (g TokenGuard) Tap(ctx context.Context, call *tap.Info) (context.Context, e
 	if named, ok := p.AuthInfo.(interface{ ProvenByKernel() bool }); ok && named.ProvenByKernel() {
 		return ctx, nil
 	}
-	if !g.Token.allows(call.Header.Get("authorization")) {
+	who, ok := g.admit(call)
+	if !ok {
 		return nil, errNoToken()
 	}
 	if secure, ok := p.AuthInfo.(tlsAuth); ok {
 		secure.conn.prove()
 	}
-	return withPeer(ctx, g.holder()), nil
+	return withPeer(ctx, who), nil
+}
+
+// admit says who makes a call, by what stands in its header.
+func (g TokenGuard) admit(call *tap.Info) (Peer, bool) {
+	headers := call.Header.Get("authorization")
+	if g.Token.allows(headers) {
+		return g.holder(), true
+	}
+	if g.Scopes == nil || len(headers) != 1 {
+		return Peer{}, false
+	}
+	word, ok := strings.CutPrefix(headers[0], bearer)
+	if !ok {
+		return Peer{}, false
+	}
+	scope, ok := g.Scopes(call.FullMethodName, word)
+	return Peer{UID: g.UID, ByToken: true, Scope: scope}, ok && scope != ""
 }
 
 func errNoToken() error { return status.Error(codes.Unauthenticated, tokenText) }
@@ -117,3 +139,14 @@ func (c CallCreds) GetRequestMetadata(context.Context, ...string) (map[string]st
 
 // RequireTransportSecurity keeps gRPC from sending the token in the clear.
 func (CallCreds) RequireTransportSecurity() bool { return true }
+
+// WordCreds sends a secret that opens some calls, over TLS only.
+type WordCreds struct{ Word string }
+
+// GetRequestMetadata returns the header with the secret.
+func (c WordCreds) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": bearer + c.Word}, nil
+}
+
+// RequireTransportSecurity keeps gRPC from sending the secret in the clear.
+func (WordCreds) RequireTransportSecurity() bool { return true }

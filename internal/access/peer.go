@@ -13,6 +13,9 @@ type Peer struct {
 	UID uint32
 	// ByToken peers are not known to the kernel: they have the token.
 	ByToken bool
+	// Scope is whose secret a peer has that may make some calls only, in that name; "" =
+	// it may make all.
+	Scope string
 	// Restricted peers may read /health and /metrics over HTTP, and nothing else.
 	Restricted bool
 }

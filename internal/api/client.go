@@ -37,8 +37,10 @@ type Target struct {
 	Conn net.Conn
 	// Cert is the server's certificate, and Token what it asks for. Both are needed
 	// for addresses beyond loopback.
-	Cert      *access.Certificate
-	Token     access.Token
+	Cert  *access.Certificate
+	Token access.Token
+	// Word, instead of Token, is the secret of a worker.
+	Word      string
 	Workspace string // for messages
 }
 

@@ -22,6 +22,7 @@ type tcpRoute struct {
 	tls    bool
 	cert   *access.Certificate
 	token  access.Token
+	word   string // instead of the token
 }
 
 // routeTo reads the address as the server does: loopback is dialled plainly, and
@@ -31,7 +32,7 @@ func routeTo(t Target) (*tcpRoute, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &tcpRoute{addr: t.Addr, tls: plan.TLS, cert: t.Cert, token: t.Token}
+	r := &tcpRoute{addr: t.Addr, tls: plan.TLS, cert: t.Cert, token: t.Token, word: t.Word}
 	if plan.TLS {
 		if len(plan.Addrs) == 1 && plan.Addrs[0].IsUnspecified() {
 			r.addr = net.JoinHostPort("localhost", strconv.Itoa(int(plan.Port)))
@@ -71,9 +72,13 @@ func (r *tcpRoute) options(failed func(error)) []grpc.DialOption {
 		ours := func(net.Conn) (Peer, error) { return Peer{UID: uint32(os.Geteuid()), Via: viaTCP}, nil }
 		return []grpc.DialOption{grpc.WithTransportCredentials(peerCreds{doors: doors{"tcp": ours}}), grpc.WithAuthority("localhost")}
 	}
+	var call credentials.PerRPCCredentials = access.CallCreds{Token: r.token}
+	if r.word != "" {
+		call = access.WordCreds{Word: r.word}
+	}
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(tellingCreds{TransportCredentials: credentials.NewTLS(r.cert.ClientTLS()), addr: r.addr, failed: failed}),
-		grpc.WithPerRPCCredentials(access.CallCreds{Token: r.token}),
+		grpc.WithPerRPCCredentials(call),
 		grpc.WithAuthority(r.addr),
 	}
 }

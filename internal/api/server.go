@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
+	"github.com/dspy-agent/dspy-agent/internal/lease"
 	"github.com/dspy-agent/dspy-agent/internal/payload"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
@@ -41,9 +42,9 @@ type Options struct {
 	Stats func() (QueueStats, error)
 	// Class resolves the name of a class ("" = the default one), or refuses it.
 	Class func(name string) (Class, error)
-	// Admit refuses a task in a container that asks for what containers are not given here;
+	// AdmitContainer refuses a task in a container that asks for what containers are not given here;
 	// nil = nobody knows.
-	Admit func(*task.Spec) error
+	AdmitContainer func(*task.Spec) error
 	// Types are the task types that a payload may name. May be nil.
 	Types payload.Types
 	// Jobs knows of tasks that become jobs of Slurm; nil = none does.
@@ -52,6 +53,10 @@ type Options struct {
 	GPUs GPUs
 	// Info tells about the daemon, now.
 	Info func() Info
+	// Workers hands out tasks to workers; nil = nobody does.
+	Workers lease.Owner
+	// WorkerOf says which worker has a secret; nil = none has one.
+	WorkerOf func(word string) (worker string, ok bool)
 	// Machine is what there is for tasks; one that needs more is warned about.
 	Machine Machine
 	// Workspace is the working directory of tasks that name none.
@@ -154,7 +159,7 @@ func New(opts Options) (*Server, error) {
 		opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log), inflight: newInflight(opts.MaxSubmitBytes),
 		sayRefused: rate.NewLimiter(rate.Every(logRefusedEvery), 1),
 	}
-	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid())}
+	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid()), Scopes: workerScope(opts.WorkerOf)}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
 		grpc.ForceServerCodecV2(newCodec()),

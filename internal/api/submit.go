@@ -160,8 +160,8 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 	if err := refuseLater(spec); err != nil {
 		return nil, err
 	}
-	if s.opts.Admit != nil && spec.Image != "" {
-		if err := s.opts.Admit(spec); err != nil {
+	if s.opts.AdmitContainer != nil && spec.Image != "" {
+		if err := s.opts.AdmitContainer(spec); err != nil {
 			return nil, err
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 	"github.com/dspy-agent/dspy-agent/internal/version"
+	"github.com/dspy-agent/dspy-agent/internal/workers"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
 
@@ -67,7 +68,9 @@ type App struct {
 	containers *container.Backend
 	backends   map[string]engine.Backend // by name: those that run tasks, or stand for them
 	engine     *engine.Engine
-	gpus       *gpupool.Pool // nil: nobody looks at GPUs
+	workers    *workers.Backend // nil: nobody hands out tasks
+	auto       *autoWorkers     // nil: nobody submits workers
+	gpus       *gpupool.Pool    // nil: nobody looks at GPUs
 	watcher    *gpuprobe.Watcher
 	server     *api.Server
 	http       *api.HTTPServer
@@ -163,7 +166,10 @@ func (a *App) build(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.newEngine(asProcess(a.process), asContainer(a.containers), asSlurm(jobs, a.conf.Slurm.MaxJobs)); err != nil {
+	if err := a.newWorkers(o.Environ); err != nil {
+		return err
+	}
+	if err := a.newEngine(asProcess(a.process), asContainer(a.containers), asSlurm(jobs, a.conf.Slurm.MaxJobs), asWorkers(a.workers)); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
@@ -214,10 +220,12 @@ func (a *App) newEngine(backends ...engine.Registration) (err error) {
 // newServer makes the server of calls over the queue and the engine.
 func (a *App) newServer(mover api.Mover, pair bool) (err error) {
 	q := a.queue
+	owner, workerOf := a.leaseOwner()
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats, Images: a.images, PruneImages: a.imagePruner(),
-		Class: a.class, Admit: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token, GPUs: a.gpuPort(), Jobs: newJobs(a.conf),
+		Class: a.class, AdmitContainer: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
+		GPUs: a.gpuPort(), Jobs: newJobs(a.conf), Workers: owner, WorkerOf: workerOf,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 		Pair:    pair,
 	})
@@ -235,6 +243,9 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 		h.run(ctx)
 		return nil
 	})
+	if a.auto != nil {
+		a.run("worker jobs", a.auto.run)
+	}
 	a.run("drop folder", a.folder.Run)
 	a.run("doors", a.serveDoors)
 	if a.drain != nil {

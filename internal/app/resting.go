@@ -7,12 +7,13 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/workers"
 	"github.com/dspy-agent/dspy-agent/slurm"
 )
 
 // restingAll are those in the places of all backends.
 func restingAll(down string) []engine.Registration {
-	return []engine.Registration{asProcess(resting{process.Name, down}), asContainer(resting{container.Name, down}), asSlurm(resting{slurm.Name, down}, 0)}
+	return []engine.Registration{asProcess(resting{process.Name, down}), asContainer(resting{container.Name, down}), asSlurm(resting{slurm.Name, down}, 0), asWorkers(resting{workers.Name, down})}
 }
 
 func asProcess(b engine.Backend) engine.Registration {

@@ -13,6 +13,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/payload"
 	"github.com/dspy-agent/dspy-agent/internal/process"
 	"github.com/dspy-agent/dspy-agent/internal/version"
+	"github.com/dspy-agent/dspy-agent/internal/workers"
 	"github.com/dspy-agent/dspy-agent/queue"
 	"github.com/dspy-agent/dspy-agent/slurm"
 )
@@ -71,7 +72,7 @@ func (a *App) class(name string) (api.Class, error) {
 	if err != nil {
 		return api.Class{}, err
 	}
-	out := api.Class{Name: c.Name, GPUs: c.GPUs, Image: c.Image, Elsewhere: slices.Contains(c.Backends, slurm.Name)}
+	out := api.Class{Name: c.Name, GPUs: c.GPUs, Image: c.Image, Elsewhere: slices.Contains(c.Backends, slurm.Name) || slices.Contains(c.Backends, workers.Name)}
 	if c.Enforce {
 		out.Timeout = c.Limit
 	}
@@ -85,7 +86,7 @@ func (a *App) info() api.Info {
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
 			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
-			"docker": "ok", "slurm": "ok", "gpu": a.gpuStatus(), "env-manager": notYet, "kafka": notYet,
+			"docker": "ok", "slurm": "ok", "workers": "ok", "gpu": a.gpuStatus(), "env-manager": notYet, "kafka": notYet,
 		},
 		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,
 		QueueID: a.queue.ID(), QueueDir: a.conf.QueueDir, LogFile: logFile(a.conf),
@@ -96,7 +97,7 @@ func (a *App) info() api.Info {
 	} else if bad := a.queue.Damaged(); len(bad) > 0 {
 		info.Services["queue"] = damageText(bad)
 	}
-	for name, service := range map[string]string{process.Name: "process", container.Name: "docker", slurm.Name: "slurm"} {
+	for name, service := range map[string]string{process.Name: "process", container.Name: "docker", slurm.Name: "slurm", workers.Name: "workers"} {
 		b := a.backends[name]
 		down := b.Down()
 		absentee, may := b.(engine.Absentee)

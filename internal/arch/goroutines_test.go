@@ -31,6 +31,8 @@ var waiters = map[string]string{
 	"internal/events/...":         "Run waits for every publisher",
 	"internal/gpuprobe":           "Run waits for the one that reads what the probe says",
 	"internal/process/...":        "Watch for the daemon's side; in the supervisor, its own Run",
+	"internal/worker":             "Run waits for its loops and for the runner's watch",
+	"internal/workers":            "Watch waits for the one that hears calls through files, and that for those that it answers",
 	"internal/workflow/...":       "Run waits for its followers",
 	"internal/runtimedir":         "Listener.Close waits for the one that looks after its socket",
 	"internal/taskfiles":          "Log.Wait takes back what it hung on its context before it returns",

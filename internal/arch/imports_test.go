@@ -29,13 +29,13 @@ var domain = []string{"internal/scheduler", "internal/task", "gpu"}
 // through small interfaces declared by the one that calls, and internal/app puts
 // them together.
 var parts = []string{
-	"queue", "internal/container", "internal/process", "slurm", "internal/engine",
+	"queue", "internal/container", "internal/process", "slurm", "internal/engine", "internal/worker", "internal/workers",
 	"internal/api", "internal/dropfolder", "internal/workflow", "internal/events", "internal/metrics", "internal/gpuprobe", "internal/gpupool", "envmgr",
 }
 
 // leaves are small packages that every part may stand on: they know none of the
 // parts and decide nothing for them.
-var leaves = []string{"internal/directive", "internal/envelope", "internal/failpoint", "internal/host", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskfiles", "internal/taskid", "internal/tryopen"}
+var leaves = []string{"internal/directive", "internal/envelope", "internal/failpoint", "internal/host", "internal/lease", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskfiles", "internal/taskid", "internal/tryopen"}
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
@@ -71,6 +71,8 @@ var rules = []rule{
 	{pkg: "internal/containerinit", may: []string{"internal/taskfiles"}, only: []string{"cmd/dspy-init", "internal/container"}, why: "leaf: the first process of a container, and its record; whatever it imports starts with every container"},
 	{pkg: "internal/docker", only: []string{"internal/app", "internal/container", "internal/doctor", "envmgr"}, why: "leaf: speaks to container engines, for the backend and for the supervisor of services"},
 	{pkg: "slurm/...", may: concat(domain, leaves, []string{"slurm/..."}), tests: anyPart, why: "backend"},
+	{pkg: "internal/worker", may: concat(domain, leaves), tests: anyPart, why: "a worker's own half; what runs tasks, and how the owner is reached, are plugged in"},
+	{pkg: "internal/workers", may: concat(domain, leaves), tests: anyPart, why: "backend; its places are workers"},
 	{pkg: "internal/engine/...", may: concat(domain, leaves, []string{"internal/engine/..."}), tests: anyPart, why: "moves tasks; declares what it needs of the others"},
 	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/access", "internal/api/...", "proto/..."}), tests: anyPart, why: "the only place where the wire meets the domain"},
 	{pkg: "internal/dropfolder", may: concat(domain, leaves), tests: anyPart, why: "a door made of files; declares what it needs of the queue"},
@@ -93,6 +95,7 @@ var rules = []rule{
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},
 	{pkg: "internal/host", why: "leaf: which machine, boot and process something is, who is at the other end, who holds a lock"},
+	{pkg: "internal/lease", may: []string{"internal/host", "internal/task"}, why: "leaf: what a queue's owner and its workers say to each other, and what is in the folder that they share"},
 	{pkg: "internal/mounts", why: "leaf: what file system a path is on, without touching it"},
 	{pkg: "internal/payload", may: []string{"internal/task", "internal/spelling"}, why: "leaf: reads what is to be run out of a payload, the same way for every door"},
 	{pkg: "internal/envelope", may: []string{"internal/payload", "internal/spelling", "internal/task"}, why: "leaf: reads what a JSON document submits, the same way for HTTP and the drop folder"},

@@ -114,7 +114,7 @@ func (s *session) app() *cli.App {
 			cli.HelpFlag, // added by the library only where there is no help command of ours
 		},
 		Commands: []*cli.Command{
-			s.startCommand(), s.stopCommand(), s.drainCommand(), s.statusCommand(), s.queueCommand(), s.pauseCommand(), s.resumeCommand(), s.gpusCommand(), s.slurmCommand(), s.imagesCommand(), s.doctorCommand(), s.configCommand(), s.accessCommand(), s.versionCommand(),
+			s.startCommand(), s.stopCommand(), s.drainCommand(), s.workerCommand(), s.statusCommand(), s.queueCommand(), s.pauseCommand(), s.resumeCommand(), s.gpusCommand(), s.slurmCommand(), s.imagesCommand(), s.doctorCommand(), s.configCommand(), s.accessCommand(), s.versionCommand(),
 			s.submitCommand(), s.psCommand(), s.showCommand(), s.whyCommand(), s.resultCommand(), s.logsCommand(),
 			s.waitCommand(), s.cancelCommand(), s.retryCommand(),
 			s.completionCommand(), s.completeCommand(), s.examineCommand(), s.helpCommand(),

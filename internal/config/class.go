@@ -58,10 +58,11 @@ const (
 	BackendProcess   = "process"
 	BackendContainer = "container"
 	BackendSlurm     = "slurm"
+	BackendWorker    = "worker"
 )
 
 // knownBackends are all that a class may list.
-var knownBackends = []string{BackendContainer, BackendProcess, BackendSlurm}
+var knownBackends = []string{BackendContainer, BackendProcess, BackendSlurm, BackendWorker}
 
 var className = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 

@@ -51,6 +51,7 @@ type Config struct {
 	Output     Output
 	Containers Containers
 	Slurm      Slurm
+	Workers    Workers
 	Limits     Limits
 
 	// The rest is read from the environment for parts of a later release.
@@ -141,6 +142,18 @@ type Slurm struct {
 	Templates string // folder of templates of jobs; "" = there are none
 }
 
+// Workers says what jobs of workers are like that are submitted while tasks wait for them.
+type Workers struct {
+	Max       int // at a time; 0 = none is submitted
+	Backlog   int // how many tasks have to wait for each
+	CPUs      int
+	GPUs      int
+	MemBytes  int64
+	Partition string
+	Walltime  time.Duration
+	Idle      time.Duration // without a task, until one ends
+}
+
 // SlurmJob is what a site's Slurm wants to be told. "" and 0 = nothing.
 type SlurmJob struct {
 	Partition, Account, QOS, Constraint string
@@ -211,6 +224,7 @@ func Default(workspace string) Config {
 		Output:     Output{MaxLogBytes: 1 << 30, MaxResultBytes: 4 << 20},
 		Containers: Containers{Network: "none", ShmBytes: 0, PIDs: 16384},
 		Slurm:      Slurm{SlurmJob: SlurmJob{Walltime: day}, MaxJobs: 1000},
+		Workers:    Workers{Backlog: 100, CPUs: 4, Walltime: time.Hour, Idle: time.Minute},
 		Limits:     Limits{MaxConnections: 512},
 		GPU:        GPU{Pool: PoolAuto, Sharers: gpu.DefaultSharers, Visible: VisibleIndex},
 

@@ -14,7 +14,7 @@ const (
 	durations = `write a duration with its unit, such as "90s", "10m", "1h30m" or "7d", at most "36500d"`
 	sizes     = `write a size with its unit, such as "12GiB" (of 1024) or "500MB" (of 1000)`
 	addresses = `write HOST:PORT such as "127.0.0.1:50052", with a port from 0 (any free one) to 65535, or "none"`
-	tables    = `there are [capacity], [gpu], [retention], [output], [containers], [slurm], [limits], [access], [classes], [types]`
+	tables    = `there are [capacity], [gpu], [retention], [output], [containers], [slurm], [workers], [limits], [access], [classes], [types]`
 	known     = `which is no class; there are cpu_short, cpu_long, gpu_short, gpu_long, gpu, gpu_slurm`
 	notTOML   = `; texts stand in quotes, as in key = "text"`
 )
@@ -72,8 +72,8 @@ func TestMistakes(t *testing.T) {
 		// Classes.
 		{"[classes.Big]\nparallel = 1\nlimit = \"1s\"", `1: class "Big": the name of a class has small letters, digits and _ only, at most 64`},
 		{"[classes.cpu_short]\nenforce = \"yes\"", `2: classes.cpu_short.enforce is "yes"; write true or false`},
-		{"[classes.x]\nbackends = [\"docker\"]", `2: classes.x.backends is ["docker"]; write a list, best first and none twice, of container, process, slurm`},
-		{"[classes.x]\nbackends = []", `2: classes.x.backends is []; write a list, best first and none twice, of container, process, slurm`},
+		{"[classes.x]\nbackends = [\"docker\"]", `2: classes.x.backends is ["docker"]; write a list, best first and none twice, of container, process, slurm, worker`},
+		{"[classes.x]\nbackends = []", `2: classes.x.backends is []; write a list, best first and none twice, of container, process, slurm, worker`},
 		{"[classes.x]\nenforce = true", `2: classes.x.enforce is true, but the class has no limit; add classes.x.limit, or leave enforce out`},
 		{"[classes.x]\nlimit = \"400d\"", `2: classes.x.limit is "400d"; write a duration with its unit, such as "90s", "10m", "1h30m" or "7d", at most "366d"`},
 		{"[classes.x]\nalias_of = \"y\"", `2: classes.x.alias_of is "y", ` + known + `, x`},

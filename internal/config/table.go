@@ -172,6 +172,31 @@ var configFields = []field[Config]{
 		Meaning: "how many jobs may be in Slurm at a time; more tasks wait here, where they can be put into another order", Zero: "any number", Example: `200`,
 	}),
 
+	at("workers.auto", integer(0, 10_000), func(c *Config) *int { return &c.Workers.Max }, Setting{
+		Meaning: "how many worker jobs may be in Slurm at a time that are submitted by themselves while tasks wait whose class has the backend worker", Zero: "none is", Example: `4`,
+	}),
+	at("workers.backlog", integer(1, 1_000_000), func(c *Config) *int { return &c.Workers.Backlog }, Setting{
+		Meaning: "for how many waiting tasks one such job is submitted", Example: `500`,
+	}),
+	at("workers.cpus", integer(1, 10_000), func(c *Config) *int { return &c.Workers.CPUs }, Setting{
+		Meaning: "CPUs of such a job", Example: `16`,
+	}),
+	at("workers.gpus", integer(0, 1_000), func(c *Config) *int { return &c.Workers.GPUs }, Setting{
+		Meaning: "GPUs of such a job", Example: `4`,
+	}),
+	at("workers.mem", size(0, maxBytes), func(c *Config) *int64 { return &c.Workers.MemBytes }, Setting{
+		Meaning: "memory of such a job", Zero: "Slurm's default", Example: `"16GiB"`,
+	}),
+	at("workers.partition", textual(slurmValue, isSlurmValue), func(c *Config) *string { return &c.Workers.Partition }, Setting{
+		Meaning: "the partition of such jobs", Zero: "as in [slurm]", Example: `"short"`,
+	}),
+	at("workers.walltime", duration(task.MaxDuration), func(c *Config) *time.Duration { return &c.Workers.Walltime }, Setting{
+		Meaning: "the time limit of such a job", Zero: "the partition's", Example: `"4h"`,
+	}),
+	at("workers.idle", duration(task.MaxDuration), func(c *Config) *time.Duration { return &c.Workers.Idle }, Setting{
+		Meaning: "how long such a job stays when there is nothing to do", Zero: "until its time is over", Example: `"2m"`,
+	}),
+
 	at("limits.max_waiting", integer(0, math.MaxInt32), func(c *Config) *int { return &c.Limits.MaxWaiting }, Setting{
 		Meaning: "how many tasks may wait at once; more are refused", Zero: "2,000,000", Example: `100000`,
 	}),
@@ -223,6 +248,7 @@ var sections = []struct{ name, about string }{
 	{"output", "How much of a task's output is kept."},
 	{"containers", "What tasks with an image may do and see."},
 	{"slurm", "What jobs of Slurm are like. [classes.NAME] has the same keys for one class."},
+	{"workers", "Jobs of Slurm that run many short tasks each. All other keys are those of [slurm]."},
 	{"limits", "Bounds that keep a loop in a script from filling the queue."},
 	{"access", "Who may use the TCP addresses, beside the programs of the user whose queue it is."},
 	{tableClasses, "Classes of tasks, [classes.NAME]. A name that is not here makes a new class, in which what is left out is as in cpu_long; in a class that is here, what is left out stays as it is."},

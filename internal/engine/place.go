@@ -83,6 +83,13 @@ func (e *Engine) snapshot(y tally) scheduler.Snapshot {
 		if l, ok := r.Backend.(Limited); ok {
 			b.NoGPUs = l.NoGPUs()
 		}
+		if f, ok := r.Backend.(Roomy); ok {
+			room := f.Room()
+			b.Most, b.Hosts = room.Most, room.Hosts
+			if room.Most == 0 && b.Down == "" {
+				b.Down = "its room has just gone"
+			}
+		}
 		s.Backends[n] = b
 	}
 	return s

@@ -142,3 +142,11 @@ type Absentee interface {
 	// comes it calls the sink of Watch.
 	Absent() bool
 }
+
+// Roomy is a Backend whose room others bring, such as workers. When it changes it calls
+// the sink of Watch, with no changes if it has none.
+type Roomy interface {
+	// Room is as it is now. What it holds is not changed any more. Most is above 0
+	// unless the Backend is Down.
+	Room() scheduler.Room
+}

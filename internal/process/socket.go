@@ -80,3 +80,8 @@ func checkPeer(c *net.UnixConn) error {
 	}
 	return nil
 }
+
+// Idle says whether no supervisor has the runtime directory.
+func Idle(runtimeDir string) bool {
+	return host.Holder(filepath.Join(runtimeDir, lockName)) == 0
+}

@@ -38,7 +38,7 @@ func (p *Planner) open(name string, least Usage) bool {
 	switch {
 	case p.shut(name):
 		return false
-	case p.elsewhere:
+	case p.roomElsewhere():
 		return true
 	case !p.here || p.reserved != nil:
 		return false

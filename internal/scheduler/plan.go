@@ -54,20 +54,19 @@ const (
 type Planner struct {
 	Snapshot
 	line
-	free      Usage // what is left of the capacity
-	running   map[string]int
-	on        map[string]int // by backend
-	ahead     map[string]int
-	uneven    int  // local tasks that hold more or less than one CPU, or are in a container
-	elsewhere bool // a backend that does not use this machine is up
-	here      bool // a local backend is up
-	explain   bool // the reasons are wanted
-	looked    bool // full is known
-	full      bool // what Full says
-	gpus      *gpuPlan
-	passes    int  // how many heads others of their shape were let past
-	passed    bool // the last one is among these
-	decision  Decision
+	free     Usage // what is left of the capacity
+	running  map[string]int
+	on       map[string]int // by backend
+	ahead    map[string]int
+	uneven   int  // local tasks that hold more or less than one CPU, or are in a container
+	here     bool // a local backend is up
+	explain  bool // the reasons are wanted
+	looked   bool // full is known
+	full     bool // what Full says
+	gpus     *gpuPlan
+	passes   int  // how many heads others of their shape were let past
+	passed   bool // the last one is among these
+	decision Decision
 }
 
 // line is who waits for room on this machine.
@@ -90,7 +89,6 @@ func NewPlanner(s Snapshot) *Planner {
 	for _, b := range s.Backends {
 		up := b.Down == ""
 		p.here = p.here || up && b.Local
-		p.elsewhere = p.elsewhere || up && !b.Local
 	}
 	return p
 }
@@ -271,7 +269,7 @@ func (p *Planner) room(h Head, class Class, b Backend) (task.Lease, string) {
 		return need, p.say("backend %s has as many tasks as it may (%d)", b.Name, b.Most)
 	}
 	if !b.Local {
-		return need, ""
+		return need, p.held(h, b)
 	}
 	if need.CPUMilli > p.Capacity.CPUMilli {
 		return need, p.say("it needs %s; this machine has %s for tasks", cpus(need.CPUMilli), cpus(p.Capacity.CPUMilli))

@@ -61,6 +61,7 @@ type Backend struct {
 	NoImage bool   // runs tasks without an image
 	Most    int    // how many tasks it may have at a time; 0 = any number
 	NoGPUs  string // why tasks on it cannot have this machine's GPUs; "" = they can
+	Hosts   []Host // one of them has to hold a task; none = it is not asked for
 	// Images is how it stands with the images that waiting tasks need, by name; nil =
 	// it needs no image to be fetched before a task is placed.
 	Images map[string]Image

@@ -42,6 +42,11 @@ var eventNames = map[EventKind]string{
 	EventCancelAsked: "cancel_asked", EventDepEnded: "dependency_ended", EventNoted: "noted", EventHeld: "held",
 }
 
+// Ends says whether it is the last that a backend reports of an attempt.
+func (k EventKind) Ends() bool {
+	return k == EventExited || k == EventNotStarted || k == EventStopped || k == EventVanished
+}
+
 // EventKinds lists every kind that is of a task, in order.
 func EventKinds() []EventKind { return slices.Sorted(maps.Keys(eventNames)) }
 

@@ -159,3 +159,12 @@ type Ref struct {
 	Seq     Seq
 	Attempt int
 }
+
+// Assign makes a task that stands just before an attempt begins, for whoever runs that
+// and has no queue.
+func Assign(r Ref, spec *Spec) (Task, error) {
+	if r.Seq == 0 || r.Attempt < 1 || spec == nil {
+		return Task{}, Errorf(CodeInvalid, "there is no attempt %d of task %d", r.Attempt, r.Seq)
+	}
+	return Task{Seq: r.Seq, Spec: spec, status: Status{State: Assigned, Attempt: r.Attempt}}, nil
+}

@@ -5035,6 +5035,840 @@ func (x *ResumeGPUResponse) GetGpu() *GPUStatus {
 	return nil
 }
 
+type LeaseTasksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Room          int32                  `protobuf:"varint,2,opt,name=room,proto3" json:"room,omitempty"` // how many it takes now, at most
+	Hold          int32                  `protobuf:"varint,3,opt,name=hold,proto3" json:"hold,omitempty"` // how many it wants to have altogether
+	WaitMs        int64                  `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Seen          uint64                 `protobuf:"varint,5,opt,name=seen,proto3" json:"seen,omitempty"` // the number of the last lease that it got; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseTasksRequest) Reset() {
+	*x = LeaseTasksRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseTasksRequest) ProtoMessage() {}
+
+func (x *LeaseTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseTasksRequest.ProtoReflect.Descriptor instead.
+func (*LeaseTasksRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *LeaseTasksRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *LeaseTasksRequest) GetRoom() int32 {
+	if x != nil {
+		return x.Room
+	}
+	return 0
+}
+
+func (x *LeaseTasksRequest) GetHold() int32 {
+	if x != nil {
+		return x.Hold
+	}
+	return 0
+}
+
+func (x *LeaseTasksRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *LeaseTasksRequest) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+type LeaseTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lease         uint64                 `protobuf:"varint,1,opt,name=lease,proto3" json:"lease,omitempty"` // under which all of them are claimed
+	Tasks         []*LeasedTask          `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Environments  []*LeasedEnvironment   `protobuf:"bytes,3,rep,name=environments,proto3" json:"environments,omitempty"` // that tasks share
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseTasksResponse) Reset() {
+	*x = LeaseTasksResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseTasksResponse) ProtoMessage() {}
+
+func (x *LeaseTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseTasksResponse.ProtoReflect.Descriptor instead.
+func (*LeaseTasksResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *LeaseTasksResponse) GetLease() uint64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *LeaseTasksResponse) GetTasks() []*LeasedTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *LeaseTasksResponse) GetEnvironments() []*LeasedEnvironment {
+	if x != nil {
+		return x.Environments
+	}
+	return nil
+}
+
+// LeasedEnvironment is "K=V", byte by byte.
+type LeasedEnvironment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       [][]byte               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasedEnvironment) Reset() {
+	*x = LeasedEnvironment{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasedEnvironment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasedEnvironment) ProtoMessage() {}
+
+func (x *LeasedEnvironment) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasedEnvironment.ProtoReflect.Descriptor instead.
+func (*LeasedEnvironment) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *LeasedEnvironment) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// LeasedTask is what a worker needs of an attempt to run it.
+type LeasedTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Attempt       int32                  `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Class         string                 `protobuf:"bytes,4,opt,name=class,proto3" json:"class,omitempty"`
+	Argv          [][]byte               `protobuf:"bytes,5,rep,name=argv,proto3" json:"argv,omitempty"`
+	Dir           []byte                 `protobuf:"bytes,6,opt,name=dir,proto3" json:"dir,omitempty"`
+	Env           [][]byte               `protobuf:"bytes,7,rep,name=env,proto3" json:"env,omitempty"`
+	Environment   int32                  `protobuf:"varint,8,opt,name=environment,proto3" json:"environment,omitempty"` // which of LeaseTasksResponse.environments it was submitted from
+	Payload       []byte                 `protobuf:"bytes,9,opt,name=payload,proto3" json:"payload,omitempty"`          // JSON
+	Builtin       string                 `protobuf:"bytes,10,opt,name=builtin,proto3" json:"builtin,omitempty"`
+	TimeoutNs     int64                  `protobuf:"varint,11,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	GraceNs       int64                  `protobuf:"varint,12,opt,name=grace_ns,json=graceNs,proto3" json:"grace_ns,omitempty"`
+	CpuMilli      int64                  `protobuf:"varint,13,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
+	MemBytes      int64                  `protobuf:"varint,14,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"`
+	Gpus          int32                  `protobuf:"varint,15,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasedTask) Reset() {
+	*x = LeasedTask{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasedTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasedTask) ProtoMessage() {}
+
+func (x *LeasedTask) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasedTask.ProtoReflect.Descriptor instead.
+func (*LeasedTask) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *LeasedTask) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LeasedTask) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *LeasedTask) GetArgv() [][]byte {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *LeasedTask) GetDir() []byte {
+	if x != nil {
+		return x.Dir
+	}
+	return nil
+}
+
+func (x *LeasedTask) GetEnv() [][]byte {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *LeasedTask) GetEnvironment() int32 {
+	if x != nil {
+		return x.Environment
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *LeasedTask) GetBuiltin() string {
+	if x != nil {
+		return x.Builtin
+	}
+	return ""
+}
+
+func (x *LeasedTask) GetTimeoutNs() int64 {
+	if x != nil {
+		return x.TimeoutNs
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetGraceNs() int64 {
+	if x != nil {
+		return x.GraceNs
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetCpuMilli() int64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetMemBytes() int64 {
+	if x != nil {
+		return x.MemBytes
+	}
+	return 0
+}
+
+func (x *LeasedTask) GetGpus() int32 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+// AttemptRef names an attempt of a task.
+type AttemptRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Attempt       int32                  `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttemptRef) Reset() {
+	*x = AttemptRef{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptRef) ProtoMessage() {}
+
+func (x *AttemptRef) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptRef.ProtoReflect.Descriptor instead.
+func (*AttemptRef) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *AttemptRef) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *AttemptRef) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+type ExtendLeaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Seen          uint64                 `protobuf:"varint,2,opt,name=seen,proto3" json:"seen,omitempty"` // serial of the orders it has
+	WaitMs        int64                  `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtendLeaseRequest) Reset() {
+	*x = ExtendLeaseRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtendLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtendLeaseRequest) ProtoMessage() {}
+
+func (x *ExtendLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtendLeaseRequest.ProtoReflect.Descriptor instead.
+func (*ExtendLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ExtendLeaseRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *ExtendLeaseRequest) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+func (x *ExtendLeaseRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type ExtendLeaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        uint64                 `protobuf:"varint,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	Stop          []*AttemptRef          `protobuf:"bytes,2,rep,name=stop,proto3" json:"stop,omitempty"`    // attempts to end
+	Leave         bool                   `protobuf:"varint,3,opt,name=leave,proto3" json:"leave,omitempty"` // take no more, and end
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtendLeaseResponse) Reset() {
+	*x = ExtendLeaseResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtendLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtendLeaseResponse) ProtoMessage() {}
+
+func (x *ExtendLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtendLeaseResponse.ProtoReflect.Descriptor instead.
+func (*ExtendLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ExtendLeaseResponse) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+func (x *ExtendLeaseResponse) GetStop() []*AttemptRef {
+	if x != nil {
+		return x.Stop
+	}
+	return nil
+}
+
+func (x *ExtendLeaseResponse) GetLeave() bool {
+	if x != nil {
+		return x.Leave
+	}
+	return false
+}
+
+type CompleteTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Reports       []*AttemptReport       `protobuf:"bytes,2,rep,name=reports,proto3" json:"reports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteTaskRequest) Reset() {
+	*x = CompleteTaskRequest{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteTaskRequest) ProtoMessage() {}
+
+func (x *CompleteTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteTaskRequest.ProtoReflect.Descriptor instead.
+func (*CompleteTaskRequest) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *CompleteTaskRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *CompleteTaskRequest) GetReports() []*AttemptReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// AttemptReport is about one attempt of the worker.
+type AttemptReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempt       *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Lease         uint64                 `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Returned      bool                   `protobuf:"varint,3,opt,name=returned,proto3" json:"returned,omitempty"` // it has not begun, and will not: it may be given to another
+	Events        []*AttemptEvent        `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`      // all so far, in order
+	Result        []byte                 `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`      // JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttemptReport) Reset() {
+	*x = AttemptReport{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptReport) ProtoMessage() {}
+
+func (x *AttemptReport) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptReport.ProtoReflect.Descriptor instead.
+func (*AttemptReport) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *AttemptReport) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *AttemptReport) GetLease() uint64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *AttemptReport) GetReturned() bool {
+	if x != nil {
+		return x.Returned
+	}
+	return false
+}
+
+func (x *AttemptReport) GetEvents() []*AttemptEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *AttemptReport) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// AttemptEvent is one of launched, started, stopping, stopped, exited, could_not_start,
+// vanished.
+type AttemptEvent struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	At             int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"` // nanoseconds since 1970
+	Handle         []byte                 `protobuf:"bytes,3,opt,name=handle,proto3" json:"handle,omitempty"`
+	Timeout        bool                   `protobuf:"varint,4,opt,name=timeout,proto3" json:"timeout,omitempty"` // stopping: for a time limit
+	Unprompted     bool                   `protobuf:"varint,5,opt,name=unprompted,proto3" json:"unprompted,omitempty"`
+	Failure        string                 `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"` // kind of failure
+	Text           string                 `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	ExitCode       int32                  `protobuf:"varint,8,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Signal         int32                  `protobuf:"varint,9,opt,name=signal,proto3" json:"signal,omitempty"`
+	OutcomeFailure string                 `protobuf:"bytes,10,opt,name=outcome_failure,json=outcomeFailure,proto3" json:"outcome_failure,omitempty"`
+	Message        string                 `protobuf:"bytes,11,opt,name=message,proto3" json:"message,omitempty"`
+	Node           string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"`
+	MaxRss         int64                  `protobuf:"varint,13,opt,name=max_rss,json=maxRss,proto3" json:"max_rss,omitempty"`
+	CpuNs          int64                  `protobuf:"varint,14,opt,name=cpu_ns,json=cpuNs,proto3" json:"cpu_ns,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AttemptEvent) Reset() {
+	*x = AttemptEvent{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptEvent) ProtoMessage() {}
+
+func (x *AttemptEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptEvent.ProtoReflect.Descriptor instead.
+func (*AttemptEvent) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *AttemptEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AttemptEvent) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *AttemptEvent) GetHandle() []byte {
+	if x != nil {
+		return x.Handle
+	}
+	return nil
+}
+
+func (x *AttemptEvent) GetTimeout() bool {
+	if x != nil {
+		return x.Timeout
+	}
+	return false
+}
+
+func (x *AttemptEvent) GetUnprompted() bool {
+	if x != nil {
+		return x.Unprompted
+	}
+	return false
+}
+
+func (x *AttemptEvent) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *AttemptEvent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *AttemptEvent) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *AttemptEvent) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *AttemptEvent) GetOutcomeFailure() string {
+	if x != nil {
+		return x.OutcomeFailure
+	}
+	return ""
+}
+
+func (x *AttemptEvent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *AttemptEvent) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AttemptEvent) GetMaxRss() int64 {
+	if x != nil {
+		return x.MaxRss
+	}
+	return 0
+}
+
+func (x *AttemptEvent) GetCpuNs() int64 {
+	if x != nil {
+		return x.CpuNs
+	}
+	return 0
+}
+
+type CompleteTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settled       []*AttemptRef          `protobuf:"bytes,1,rep,name=settled,proto3" json:"settled,omitempty"` // of which nothing has to be kept any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteTaskResponse) Reset() {
+	*x = CompleteTaskResponse{}
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteTaskResponse) ProtoMessage() {}
+
+func (x *CompleteTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orchestrator_v1_orchestrator_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteTaskResponse.ProtoReflect.Descriptor instead.
+func (*CompleteTaskResponse) Descriptor() ([]byte, []int) {
+	return file_orchestrator_v1_orchestrator_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *CompleteTaskResponse) GetSettled() []*AttemptRef {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
 var File_orchestrator_v1_orchestrator_proto protoreflect.FileDescriptor
 
 const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
@@ -5489,7 +6323,79 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x10ResumeGPURequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
 	"\x11ResumeGPUResponse\x12,\n" +
-	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu2\x89\x14\n" +
+	"\x03gpu\x18\x01 \x01(\v2\x1a.orchestrator.v1.GPUStatusR\x03gpu\"\x80\x01\n" +
+	"\x11LeaseTasksRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04room\x18\x02 \x01(\x05R\x04room\x12\x12\n" +
+	"\x04hold\x18\x03 \x01(\x05R\x04hold\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\x03R\x06waitMs\x12\x12\n" +
+	"\x04seen\x18\x05 \x01(\x04R\x04seen\"\xa5\x01\n" +
+	"\x12LeaseTasksResponse\x12\x14\n" +
+	"\x05lease\x18\x01 \x01(\x04R\x05lease\x121\n" +
+	"\x05tasks\x18\x02 \x03(\v2\x1b.orchestrator.v1.LeasedTaskR\x05tasks\x12F\n" +
+	"\fenvironments\x18\x03 \x03(\v2\".orchestrator.v1.LeasedEnvironmentR\fenvironments\"-\n" +
+	"\x11LeasedEnvironment\x12\x18\n" +
+	"\aentries\x18\x01 \x03(\fR\aentries\"\xf4\x02\n" +
+	"\n" +
+	"LeasedTask\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x14\n" +
+	"\x05class\x18\x04 \x01(\tR\x05class\x12\x12\n" +
+	"\x04argv\x18\x05 \x03(\fR\x04argv\x12\x10\n" +
+	"\x03dir\x18\x06 \x01(\fR\x03dir\x12\x10\n" +
+	"\x03env\x18\a \x03(\fR\x03env\x12 \n" +
+	"\venvironment\x18\b \x01(\x05R\venvironment\x12\x18\n" +
+	"\apayload\x18\t \x01(\fR\apayload\x12\x18\n" +
+	"\abuiltin\x18\n" +
+	" \x01(\tR\abuiltin\x12\x1d\n" +
+	"\n" +
+	"timeout_ns\x18\v \x01(\x03R\ttimeoutNs\x12\x19\n" +
+	"\bgrace_ns\x18\f \x01(\x03R\agraceNs\x12\x1b\n" +
+	"\tcpu_milli\x18\r \x01(\x03R\bcpuMilli\x12\x1b\n" +
+	"\tmem_bytes\x18\x0e \x01(\x03R\bmemBytes\x12\x12\n" +
+	"\x04gpus\x18\x0f \x01(\x05R\x04gpus\"8\n" +
+	"\n" +
+	"AttemptRef\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\"Y\n" +
+	"\x12ExtendLeaseRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04seen\x18\x02 \x01(\x04R\x04seen\x12\x17\n" +
+	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"t\n" +
+	"\x13ExtendLeaseResponse\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\x04R\x06serial\x12/\n" +
+	"\x04stop\x18\x02 \x03(\v2\x1b.orchestrator.v1.AttemptRefR\x04stop\x12\x14\n" +
+	"\x05leave\x18\x03 \x01(\bR\x05leave\"g\n" +
+	"\x13CompleteTaskRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x128\n" +
+	"\areports\x18\x02 \x03(\v2\x1e.orchestrator.v1.AttemptReportR\areports\"\xc7\x01\n" +
+	"\rAttemptReport\x125\n" +
+	"\aattempt\x18\x01 \x01(\v2\x1b.orchestrator.v1.AttemptRefR\aattempt\x12\x14\n" +
+	"\x05lease\x18\x02 \x01(\x04R\x05lease\x12\x1a\n" +
+	"\breturned\x18\x03 \x01(\bR\breturned\x125\n" +
+	"\x06events\x18\x04 \x03(\v2\x1d.orchestrator.v1.AttemptEventR\x06events\x12\x16\n" +
+	"\x06result\x18\x05 \x01(\fR\x06result\"\xee\x02\n" +
+	"\fAttemptEvent\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06handle\x18\x03 \x01(\fR\x06handle\x12\x18\n" +
+	"\atimeout\x18\x04 \x01(\bR\atimeout\x12\x1e\n" +
+	"\n" +
+	"unprompted\x18\x05 \x01(\bR\n" +
+	"unprompted\x12\x18\n" +
+	"\afailure\x18\x06 \x01(\tR\afailure\x12\x12\n" +
+	"\x04text\x18\a \x01(\tR\x04text\x12\x1b\n" +
+	"\texit_code\x18\b \x01(\x05R\bexitCode\x12\x16\n" +
+	"\x06signal\x18\t \x01(\x05R\x06signal\x12'\n" +
+	"\x0foutcome_failure\x18\n" +
+	" \x01(\tR\x0eoutcomeFailure\x12\x18\n" +
+	"\amessage\x18\v \x01(\tR\amessage\x12\x12\n" +
+	"\x04node\x18\f \x01(\tR\x04node\x12\x17\n" +
+	"\amax_rss\x18\r \x01(\x03R\x06maxRss\x12\x15\n" +
+	"\x06cpu_ns\x18\x0e \x01(\x03R\x05cpuNs\"M\n" +
+	"\x14CompleteTaskResponse\x125\n" +
+	"\asettled\x18\x01 \x03(\v2\x1b.orchestrator.v1.AttemptRefR\asettled2\x97\x16\n" +
 	"\x13OrchestratorService\x12U\n" +
 	"\n" +
 	"SubmitTask\x12\".orchestrator.v1.SubmitTaskRequest\x1a#.orchestrator.v1.SubmitTaskResponse\x12]\n" +
@@ -5525,7 +6431,11 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\vBackupQueue\x12#.orchestrator.v1.BackupQueueRequest\x1a!.orchestrator.v1.BackupQueueChunk0\x01\x12O\n" +
 	"\bListGPUs\x12 .orchestrator.v1.ListGPUsRequest\x1a!.orchestrator.v1.ListGPUsResponse\x12O\n" +
 	"\bDrainGPU\x12 .orchestrator.v1.DrainGPURequest\x1a!.orchestrator.v1.DrainGPUResponse\x12R\n" +
-	"\tResumeGPU\x12!.orchestrator.v1.ResumeGPURequest\x1a\".orchestrator.v1.ResumeGPUResponseBGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
+	"\tResumeGPU\x12!.orchestrator.v1.ResumeGPURequest\x1a\".orchestrator.v1.ResumeGPUResponse\x12U\n" +
+	"\n" +
+	"LeaseTasks\x12\".orchestrator.v1.LeaseTasksRequest\x1a#.orchestrator.v1.LeaseTasksResponse\x12X\n" +
+	"\vExtendLease\x12#.orchestrator.v1.ExtendLeaseRequest\x1a$.orchestrator.v1.ExtendLeaseResponse\x12[\n" +
+	"\fCompleteTask\x12$.orchestrator.v1.CompleteTaskRequest\x1a%.orchestrator.v1.CompleteTaskResponseBGZEgithub.com/dspy-agent/dspy-agent/proto/orchestrator/v1;orchestratorv1b\x06proto3"
 
 var (
 	file_orchestrator_v1_orchestrator_proto_rawDescOnce sync.Once
@@ -5539,7 +6449,7 @@ func file_orchestrator_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_orchestrator_v1_orchestrator_proto_rawDescData
 }
 
-var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_orchestrator_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*SubmitTaskRequest)(nil),           // 0: orchestrator.v1.SubmitTaskRequest
 	(*TaskSpec)(nil),                    // 1: orchestrator.v1.TaskSpec
@@ -5613,19 +6523,30 @@ var file_orchestrator_v1_orchestrator_proto_goTypes = []any{
 	(*DrainGPUResponse)(nil),            // 69: orchestrator.v1.DrainGPUResponse
 	(*ResumeGPURequest)(nil),            // 70: orchestrator.v1.ResumeGPURequest
 	(*ResumeGPUResponse)(nil),           // 71: orchestrator.v1.ResumeGPUResponse
-	nil,                                 // 72: orchestrator.v1.SubmitTaskRequest.PayloadEntry
-	nil,                                 // 73: orchestrator.v1.TaskResult.ResultEntry
-	nil,                                 // 74: orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	nil,                                 // 75: orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	nil,                                 // 76: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	nil,                                 // 77: orchestrator.v1.MetricsResponse.MetricsEntry
-	nil,                                 // 78: orchestrator.v1.SystemEvent.DataEntry
-	nil,                                 // 79: orchestrator.v1.HealthResponse.ServicesEntry
-	nil,                                 // 80: orchestrator.v1.ClassStatus.StatesEntry
-	nil,                                 // 81: orchestrator.v1.ClassStats.StatesEntry
+	(*LeaseTasksRequest)(nil),           // 72: orchestrator.v1.LeaseTasksRequest
+	(*LeaseTasksResponse)(nil),          // 73: orchestrator.v1.LeaseTasksResponse
+	(*LeasedEnvironment)(nil),           // 74: orchestrator.v1.LeasedEnvironment
+	(*LeasedTask)(nil),                  // 75: orchestrator.v1.LeasedTask
+	(*AttemptRef)(nil),                  // 76: orchestrator.v1.AttemptRef
+	(*ExtendLeaseRequest)(nil),          // 77: orchestrator.v1.ExtendLeaseRequest
+	(*ExtendLeaseResponse)(nil),         // 78: orchestrator.v1.ExtendLeaseResponse
+	(*CompleteTaskRequest)(nil),         // 79: orchestrator.v1.CompleteTaskRequest
+	(*AttemptReport)(nil),               // 80: orchestrator.v1.AttemptReport
+	(*AttemptEvent)(nil),                // 81: orchestrator.v1.AttemptEvent
+	(*CompleteTaskResponse)(nil),        // 82: orchestrator.v1.CompleteTaskResponse
+	nil,                                 // 83: orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	nil,                                 // 84: orchestrator.v1.TaskResult.ResultEntry
+	nil,                                 // 85: orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	nil,                                 // 86: orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	nil,                                 // 87: orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	nil,                                 // 88: orchestrator.v1.MetricsResponse.MetricsEntry
+	nil,                                 // 89: orchestrator.v1.SystemEvent.DataEntry
+	nil,                                 // 90: orchestrator.v1.HealthResponse.ServicesEntry
+	nil,                                 // 91: orchestrator.v1.ClassStatus.StatesEntry
+	nil,                                 // 92: orchestrator.v1.ClassStats.StatesEntry
 }
 var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
-	72, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
+	83, // 0: orchestrator.v1.SubmitTaskRequest.payload:type_name -> orchestrator.v1.SubmitTaskRequest.PayloadEntry
 	1,  // 1: orchestrator.v1.SubmitTaskRequest.spec:type_name -> orchestrator.v1.TaskSpec
 	3,  // 2: orchestrator.v1.TaskSpec.after:type_name -> orchestrator.v1.Dependency
 	4,  // 3: orchestrator.v1.TaskSpec.resources:type_name -> orchestrator.v1.Resources
@@ -5635,15 +6556,15 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	0,  // 7: orchestrator.v1.SubmitTaskStreamRequest.tasks:type_name -> orchestrator.v1.SubmitTaskRequest
 	10, // 8: orchestrator.v1.SubmitTaskStreamResponse.refusals:type_name -> orchestrator.v1.RefusedTask
 	5,  // 9: orchestrator.v1.RefusedTask.answer:type_name -> orchestrator.v1.SubmitTaskResponse
-	73, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
-	74, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
-	75, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
-	76, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
-	77, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
-	78, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
-	79, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
+	84, // 10: orchestrator.v1.TaskResult.result:type_name -> orchestrator.v1.TaskResult.ResultEntry
+	85, // 11: orchestrator.v1.GetTaskStatusResponse.result:type_name -> orchestrator.v1.GetTaskStatusResponse.ResultEntry
+	86, // 12: orchestrator.v1.StartWorkflowRunRequest.input:type_name -> orchestrator.v1.StartWorkflowRunRequest.InputEntry
+	87, // 13: orchestrator.v1.WorkflowStatusUpdate.output:type_name -> orchestrator.v1.WorkflowStatusUpdate.OutputEntry
+	88, // 14: orchestrator.v1.MetricsResponse.metrics:type_name -> orchestrator.v1.MetricsResponse.MetricsEntry
+	89, // 15: orchestrator.v1.SystemEvent.data:type_name -> orchestrator.v1.SystemEvent.DataEntry
+	90, // 16: orchestrator.v1.HealthResponse.services:type_name -> orchestrator.v1.HealthResponse.ServicesEntry
 	27, // 17: orchestrator.v1.HealthResponse.classes:type_name -> orchestrator.v1.ClassStatus
-	80, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
+	91, // 18: orchestrator.v1.ClassStatus.states:type_name -> orchestrator.v1.ClassStatus.StatesEntry
 	30, // 19: orchestrator.v1.TaskInfo.outcome:type_name -> orchestrator.v1.Outcome
 	32, // 20: orchestrator.v1.TaskInfo.past:type_name -> orchestrator.v1.AttemptInfo
 	1,  // 21: orchestrator.v1.TaskInfo.spec:type_name -> orchestrator.v1.TaskSpec
@@ -5658,7 +6579,7 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	54, // 30: orchestrator.v1.PauseClassResponse.class:type_name -> orchestrator.v1.ClassStats
 	54, // 31: orchestrator.v1.ResumeClassResponse.class:type_name -> orchestrator.v1.ClassStats
 	54, // 32: orchestrator.v1.QueueStats.classes:type_name -> orchestrator.v1.ClassStats
-	81, // 33: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
+	92, // 33: orchestrator.v1.ClassStats.states:type_name -> orchestrator.v1.ClassStats.StatesEntry
 	55, // 34: orchestrator.v1.ClassStats.recent:type_name -> orchestrator.v1.RecentStats
 	60, // 35: orchestrator.v1.ListImagesResponse.images:type_name -> orchestrator.v1.NeededImage
 	63, // 36: orchestrator.v1.PruneImagesResponse.images:type_name -> orchestrator.v1.PrunedImage
@@ -5666,69 +6587,82 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	67, // 38: orchestrator.v1.GPUStatus.processes:type_name -> orchestrator.v1.GPUProcess
 	66, // 39: orchestrator.v1.DrainGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
 	66, // 40: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
-	0,  // 41: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	11, // 42: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	13, // 43: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	15, // 44: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	17, // 45: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	19, // 46: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	21, // 47: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	23, // 48: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	25, // 49: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	6,  // 50: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	8,  // 51: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	28, // 52: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	33, // 53: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
-	35, // 54: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	37, // 55: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	38, // 56: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	40, // 57: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	42, // 58: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
-	44, // 59: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	46, // 60: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	48, // 61: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	50, // 62: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	52, // 63: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	58, // 64: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
-	61, // 65: orchestrator.v1.OrchestratorService.PruneImages:input_type -> orchestrator.v1.PruneImagesRequest
-	56, // 66: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
-	64, // 67: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
-	68, // 68: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
-	70, // 69: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
-	5,  // 70: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	12, // 71: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	14, // 72: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	16, // 73: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	18, // 74: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	20, // 75: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	22, // 76: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	24, // 77: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	26, // 78: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	7,  // 79: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	9,  // 80: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	29, // 81: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	34, // 82: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
-	36, // 83: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	29, // 84: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	39, // 85: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	41, // 86: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	43, // 87: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
-	45, // 88: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	47, // 89: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	49, // 90: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	51, // 91: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	53, // 92: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	59, // 93: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
-	62, // 94: orchestrator.v1.OrchestratorService.PruneImages:output_type -> orchestrator.v1.PruneImagesResponse
-	57, // 95: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
-	65, // 96: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
-	69, // 97: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
-	71, // 98: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
-	70, // [70:99] is the sub-list for method output_type
-	41, // [41:70] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	75, // 41: orchestrator.v1.LeaseTasksResponse.tasks:type_name -> orchestrator.v1.LeasedTask
+	74, // 42: orchestrator.v1.LeaseTasksResponse.environments:type_name -> orchestrator.v1.LeasedEnvironment
+	76, // 43: orchestrator.v1.ExtendLeaseResponse.stop:type_name -> orchestrator.v1.AttemptRef
+	80, // 44: orchestrator.v1.CompleteTaskRequest.reports:type_name -> orchestrator.v1.AttemptReport
+	76, // 45: orchestrator.v1.AttemptReport.attempt:type_name -> orchestrator.v1.AttemptRef
+	81, // 46: orchestrator.v1.AttemptReport.events:type_name -> orchestrator.v1.AttemptEvent
+	76, // 47: orchestrator.v1.CompleteTaskResponse.settled:type_name -> orchestrator.v1.AttemptRef
+	0,  // 48: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	11, // 49: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	13, // 50: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	15, // 51: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	17, // 52: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	19, // 53: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	21, // 54: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	23, // 55: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	25, // 56: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	6,  // 57: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	8,  // 58: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	28, // 59: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	33, // 60: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
+	35, // 61: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	37, // 62: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	38, // 63: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	40, // 64: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	42, // 65: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	44, // 66: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	46, // 67: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	48, // 68: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	50, // 69: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	52, // 70: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	58, // 71: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
+	61, // 72: orchestrator.v1.OrchestratorService.PruneImages:input_type -> orchestrator.v1.PruneImagesRequest
+	56, // 73: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	64, // 74: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
+	68, // 75: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
+	70, // 76: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
+	72, // 77: orchestrator.v1.OrchestratorService.LeaseTasks:input_type -> orchestrator.v1.LeaseTasksRequest
+	77, // 78: orchestrator.v1.OrchestratorService.ExtendLease:input_type -> orchestrator.v1.ExtendLeaseRequest
+	79, // 79: orchestrator.v1.OrchestratorService.CompleteTask:input_type -> orchestrator.v1.CompleteTaskRequest
+	5,  // 80: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	12, // 81: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	14, // 82: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	16, // 83: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	18, // 84: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	20, // 85: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	22, // 86: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	24, // 87: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	26, // 88: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	7,  // 89: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	9,  // 90: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	29, // 91: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	34, // 92: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
+	36, // 93: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	29, // 94: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	39, // 95: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	41, // 96: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	43, // 97: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	45, // 98: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	47, // 99: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	49, // 100: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	51, // 101: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	53, // 102: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	59, // 103: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
+	62, // 104: orchestrator.v1.OrchestratorService.PruneImages:output_type -> orchestrator.v1.PruneImagesResponse
+	57, // 105: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	65, // 106: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
+	69, // 107: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
+	71, // 108: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
+	73, // 109: orchestrator.v1.OrchestratorService.LeaseTasks:output_type -> orchestrator.v1.LeaseTasksResponse
+	78, // 110: orchestrator.v1.OrchestratorService.ExtendLease:output_type -> orchestrator.v1.ExtendLeaseResponse
+	82, // 111: orchestrator.v1.OrchestratorService.CompleteTask:output_type -> orchestrator.v1.CompleteTaskResponse
+	80, // [80:112] is the sub-list for method output_type
+	48, // [48:80] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
@@ -5744,7 +6678,7 @@ func file_orchestrator_v1_orchestrator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orchestrator_v1_orchestrator_proto_rawDesc), len(file_orchestrator_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   82,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -53,6 +53,9 @@ const (
 	OrchestratorService_ListGPUs_FullMethodName             = "/orchestrator.v1.OrchestratorService/ListGPUs"
 	OrchestratorService_DrainGPU_FullMethodName             = "/orchestrator.v1.OrchestratorService/DrainGPU"
 	OrchestratorService_ResumeGPU_FullMethodName            = "/orchestrator.v1.OrchestratorService/ResumeGPU"
+	OrchestratorService_LeaseTasks_FullMethodName           = "/orchestrator.v1.OrchestratorService/LeaseTasks"
+	OrchestratorService_ExtendLease_FullMethodName          = "/orchestrator.v1.OrchestratorService/ExtendLease"
+	OrchestratorService_CompleteTask_FullMethodName         = "/orchestrator.v1.OrchestratorService/CompleteTask"
 )
 
 // OrchestratorServiceClient is the client API for OrchestratorService service.
@@ -149,6 +152,20 @@ type OrchestratorServiceClient interface {
 	DrainGPU(ctx context.Context, in *DrainGPURequest, opts ...grpc.CallOption) (*DrainGPUResponse, error)
 	// ResumeGPU ends a drain, and is a person's word that the GPU is well.
 	ResumeGPU(ctx context.Context, in *ResumeGPURequest, opts ...grpc.CallOption) (*ResumeGPUResponse, error)
+	// The following are for workers (dspy-agent worker), which have a folder in the spool of
+	// the queue. A worker without one is NOT_FOUND.
+	//
+	// LeaseTasks hands out attempts as soon as there is one, or none when wait_ms are over.
+	// They are noted on disk as the worker's when the answer is sent. Should that be lost,
+	// they come with the next, which supersedes a call that still waits.
+	LeaseTasks(ctx context.Context, in *LeaseTasksRequest, opts ...grpc.CallOption) (*LeaseTasksResponse, error)
+	// ExtendLease says that a worker lives, and answers when it has other orders than those
+	// that it has seen, or when wait_ms are over.
+	ExtendLease(ctx context.Context, in *ExtendLeaseRequest, opts ...grpc.CallOption) (*ExtendLeaseResponse, error)
+	// CompleteTask takes reports about attempts, ends among them, and answers when these are
+	// stored. Sent again it changes nothing; what is about attempts that were given on is
+	// dropped.
+	CompleteTask(ctx context.Context, in *CompleteTaskRequest, opts ...grpc.CallOption) (*CompleteTaskResponse, error)
 }
 
 type orchestratorServiceClient struct {
@@ -497,6 +514,36 @@ func (c *orchestratorServiceClient) ResumeGPU(ctx context.Context, in *ResumeGPU
 	return out, nil
 }
 
+func (c *orchestratorServiceClient) LeaseTasks(ctx context.Context, in *LeaseTasksRequest, opts ...grpc.CallOption) (*LeaseTasksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaseTasksResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_LeaseTasks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) ExtendLease(ctx context.Context, in *ExtendLeaseRequest, opts ...grpc.CallOption) (*ExtendLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExtendLeaseResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_ExtendLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orchestratorServiceClient) CompleteTask(ctx context.Context, in *CompleteTaskRequest, opts ...grpc.CallOption) (*CompleteTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompleteTaskResponse)
+	err := c.cc.Invoke(ctx, OrchestratorService_CompleteTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OrchestratorServiceServer is the server API for OrchestratorService service.
 // All implementations must embed UnimplementedOrchestratorServiceServer
 // for forward compatibility.
@@ -591,6 +638,20 @@ type OrchestratorServiceServer interface {
 	DrainGPU(context.Context, *DrainGPURequest) (*DrainGPUResponse, error)
 	// ResumeGPU ends a drain, and is a person's word that the GPU is well.
 	ResumeGPU(context.Context, *ResumeGPURequest) (*ResumeGPUResponse, error)
+	// The following are for workers (dspy-agent worker), which have a folder in the spool of
+	// the queue. A worker without one is NOT_FOUND.
+	//
+	// LeaseTasks hands out attempts as soon as there is one, or none when wait_ms are over.
+	// They are noted on disk as the worker's when the answer is sent. Should that be lost,
+	// they come with the next, which supersedes a call that still waits.
+	LeaseTasks(context.Context, *LeaseTasksRequest) (*LeaseTasksResponse, error)
+	// ExtendLease says that a worker lives, and answers when it has other orders than those
+	// that it has seen, or when wait_ms are over.
+	ExtendLease(context.Context, *ExtendLeaseRequest) (*ExtendLeaseResponse, error)
+	// CompleteTask takes reports about attempts, ends among them, and answers when these are
+	// stored. Sent again it changes nothing; what is about attempts that were given on is
+	// dropped.
+	CompleteTask(context.Context, *CompleteTaskRequest) (*CompleteTaskResponse, error)
 	mustEmbedUnimplementedOrchestratorServiceServer()
 }
 
@@ -687,6 +748,15 @@ func (UnimplementedOrchestratorServiceServer) DrainGPU(context.Context, *DrainGP
 }
 func (UnimplementedOrchestratorServiceServer) ResumeGPU(context.Context, *ResumeGPURequest) (*ResumeGPUResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeGPU not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) LeaseTasks(context.Context, *LeaseTasksRequest) (*LeaseTasksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaseTasks not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) ExtendLease(context.Context, *ExtendLeaseRequest) (*ExtendLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExtendLease not implemented")
+}
+func (UnimplementedOrchestratorServiceServer) CompleteTask(context.Context, *CompleteTaskRequest) (*CompleteTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompleteTask not implemented")
 }
 func (UnimplementedOrchestratorServiceServer) mustEmbedUnimplementedOrchestratorServiceServer() {}
 func (UnimplementedOrchestratorServiceServer) testEmbeddedByValue()                             {}
@@ -1185,6 +1255,60 @@ func _OrchestratorService_ResumeGPU_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrchestratorService_LeaseTasks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaseTasksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).LeaseTasks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_LeaseTasks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).LeaseTasks(ctx, req.(*LeaseTasksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_ExtendLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExtendLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).ExtendLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_ExtendLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).ExtendLease(ctx, req.(*ExtendLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrchestratorService_CompleteTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompleteTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrchestratorServiceServer).CompleteTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrchestratorService_CompleteTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrchestratorServiceServer).CompleteTask(ctx, req.(*CompleteTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OrchestratorService_ServiceDesc is the grpc.ServiceDesc for OrchestratorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1283,6 +1407,18 @@ var OrchestratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeGPU",
 			Handler:    _OrchestratorService_ResumeGPU_Handler,
+		},
+		{
+			MethodName: "LeaseTasks",
+			Handler:    _OrchestratorService_LeaseTasks_Handler,
+		},
+		{
+			MethodName: "ExtendLease",
+			Handler:    _OrchestratorService_ExtendLease_Handler,
+		},
+		{
+			MethodName: "CompleteTask",
+			Handler:    _OrchestratorService_CompleteTask_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

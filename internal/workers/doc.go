@@ -1,0 +1,23 @@
+// Package workers is the backend whose place are workers: programs, mostly in Slurm jobs,
+// that lease attempts, run them, and report. Backend is what internal/engine calls, and
+// what workers call (lease.Owner).
+//
+// # What it owns
+//
+// The folder of all workers in the queue's spool, with a folder for each
+// (lease.Folder), and the secrets by which they connect. It starts no worker.
+//
+// # Guarantees
+//
+//   - An attempt is in the ledger of one worker, on disk, before that worker hears of it.
+//   - It is given to another only when the first has said that it did not begin, or when
+//     its claim was taken away from it.
+//   - What a worker has begun ends once, by its own word or by what its process
+//     supervisor has written down, whichever comes first. It is lost only when neither
+//     can come any more.
+//
+// # After a crash
+//
+// Watch reads cards and ledgers, and goes on where each worker stands. A call that was
+// not answered is repeated by its worker.
+package workers
