@@ -236,7 +236,7 @@ func TestImageOfAClass(t *testing.T) {
 // are not given is refused at once.
 func TestAdmission(t *testing.T) {
 	f := setup(t, func(o *api.Options) {
-		o.Admit = func(s *task.Spec) error {
+		o.AdmitContainer = func(s *task.Spec) error {
 			if len(s.Mounts) > 0 && s.Mounts[0].Host == "/etc" {
 				return task.Errorf(task.CodeInvalid, "mount /etc: not here")
 			}
