@@ -113,10 +113,14 @@ func addHosts(c *x509.Certificate, hosts []string) error {
 		case err != nil && isHostName(h):
 			c.DNSNames = append(c.DNSNames, h)
 		default:
-			return task.Errorf(task.CodeInvalid, "%q is neither the name nor the address of a host", h)
+			return errNoHost(h)
 		}
 	}
 	return nil
+}
+
+func errNoHost(h string) error {
+	return task.Errorf(task.CodeInvalid, "%q is neither the name nor the address of a host", h)
 }
 
 // A Certificate is what a server shows and a client expects.
@@ -222,6 +226,26 @@ func (c *Certificate) Hosts() []string {
 		hosts = append(hosts, ip.String())
 	}
 	return hosts
+}
+
+// Mismatch says of which of those addresses to listen at the certificate is not for the
+// host, so that every client there refuses it; "" where it is for all that name one.
+func (c *Certificate) Mismatch(addrs ...string) string {
+	var without []string
+	for _, host := range ServedHosts(addrs...) {
+		if c.leaf.VerifyHostname(host) != nil {
+			without = append(without, host)
+		}
+	}
+	if without == nil {
+		return ""
+	}
+	// The next one is to be for those that call this one by its names, too.
+	named := slices.DeleteFunc(c.Hosts(), func(h string) bool {
+		return CheckHost(h) != nil || ServedHosts(net.JoinHostPort(h, "0")) == nil
+	})
+	return fmt.Sprintf("the certificate is not for %s, where the daemon listens, so that clients refuse it; make another with: dspy-agent access tls --force %s; then take the new %s to the clients",
+		strings.Join(without, " and "), strings.Join(append(named, without...), " "), CertFile)
 }
 
 // ServerTLS returns what a server needs: TLS 1.3, or 1.2 for those who cannot.

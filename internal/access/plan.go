@@ -45,6 +45,15 @@ var (
 //
 // secured says that there are a certificate and a token. Nothing is looked up.
 func ParsePlan(text string, secured bool) (Plan, error) {
+	if secured {
+		return PlanWith(text, Lacks{})
+	}
+	return PlanWith(text, Lacks{Certificate: true, Token: true})
+}
+
+// PlanWith is ParsePlan where it is known what is missing; no other thing is then told
+// to be made.
+func PlanWith(text string, lacks Lacks) (Plan, error) {
 	host, port, err := splitHostPort(text)
 	if err != nil {
 		return Plan{}, err
@@ -55,7 +64,7 @@ func ParsePlan(text string, secured bool) (Plan, error) {
 	addr := netip.IPv6Unspecified()
 	if host != "" {
 		if addr, err = netip.ParseAddr(host); err != nil {
-			return namedPlan(text, host, port, secured)
+			return namedPlan(text, host, port, lacks)
 		}
 		addr = addr.Unmap()
 	}
@@ -64,28 +73,26 @@ func ParsePlan(text string, secured bool) (Plan, error) {
 		return Plan{Addrs: []netip.Addr{loopback4, loopback6}, Port: port}, nil
 	case addr.IsLoopback():
 		return Plan{Addrs: []netip.Addr{addr}, Port: port}, nil
-	case secured:
+	case lacks.nothing():
 		return Plan{Addrs: []netip.Addr{addr}, Port: port, TLS: true}, nil
 	case addr.IsUnspecified() && addr.Zone() == "":
 		return Plan{Addrs: []netip.Addr{loopback4, loopback6}, Port: port, Warning: fmt.Sprintf(
-			"%s without TLS means loopback: listening at 127.0.0.1 and ::1 only; for other hosts, run: %s", text, secureIt)}, nil
+			"%s without TLS means loopback: listening at 127.0.0.1 and ::1 only; for other hosts, run: %s", text, lacks.remedy(""))}, nil
 	}
-	return Plan{}, errUnsecured(text)
+	return Plan{}, errUnsecured(text, addr.WithZone("").String(), lacks)
 }
 
-const secureIt = "dspy-agent access tls && dspy-agent access token"
-
-func errUnsecured(text string) error {
+func errUnsecured(text, host string, lacks Lacks) error {
 	return task.Errorf(task.CodeInvalid,
-		"%q can be reached from other hosts, which needs TLS and a token; make both with: %s; or use 127.0.0.1", text, secureIt)
+		"%q can be reached from other hosts, which needs TLS and a token; %s; or use 127.0.0.1", text, lacks.missing(host))
 }
 
-func namedPlan(text, host string, port uint16, secured bool) (Plan, error) {
+func namedPlan(text, host string, port uint16, lacks Lacks) (Plan, error) {
 	if !isHostName(host) {
 		return Plan{}, errAddress(text, "the host is neither an address nor a name")
 	}
-	if !secured {
-		return Plan{}, errUnsecured(text)
+	if !lacks.nothing() {
+		return Plan{}, errUnsecured(text, strings.TrimSuffix(host, "."), lacks)
 	}
 	return Plan{Name: host, Port: port, TLS: true}, nil
 }

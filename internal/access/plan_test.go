@@ -96,9 +96,28 @@ func TestRefusedAddressSaysWhatToDo(t *testing.T) {
 	if err == nil {
 		t.Fatal("not refused")
 	}
-	for _, want := range []string{"login1:50052", "dspy-agent access tls", "dspy-agent access token"} {
+	for _, want := range []string{"login1:50052", "dspy-agent access tls login1 && dspy-agent access token"} {
 		if text := err.Error(); !strings.Contains(text, want) {
 			t.Errorf("%q does not say %q", text, want)
+		}
+	}
+}
+
+// TestRefusedAddressNamesWhatIsMissing and nothing else: what is there is not made again.
+func TestRefusedAddressNamesWhatIsMissing(t *testing.T) {
+	for _, c := range []struct {
+		lacks     access.Lacks
+		says, not string
+	}{
+		{access.Lacks{Certificate: true}, "dspy-agent access tls 192.0.2.2;", "access token"},
+		{access.Lacks{Token: true}, "dspy-agent access token;", "access tls"},
+	} {
+		_, err := access.PlanWith("192.0.2.2:9444", c.lacks)
+		if err == nil {
+			t.Fatal("not refused")
+		}
+		if msg := err.Error(); !strings.Contains(msg, c.says) || strings.Contains(msg, c.not) {
+			t.Errorf("%+v: %s", c.lacks, msg)
 		}
 	}
 }

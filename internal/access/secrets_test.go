@@ -215,6 +215,28 @@ func TestCrashBetweenTwoFiles(t *testing.T) {
 	}
 }
 
+// TestCertificateOfOtherHosts: one that clients refuse at an address is told, with the
+// command that makes one for it and for all whom the present one serves.
+func TestCertificateOfOtherHosts(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "access")
+	if err := access.MakeCertificate(dir, ourUID(), []string{"login1", "192.0.2.7"}, time.Now(), false); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := serverCert(dir, ourUID(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := cert.Mismatch("login1.:9443", "192.0.2.7:9444", "0.0.0.0:1", ":2", "127.0.0.1:3", "none"); said != "" {
+		t.Errorf("it is for those: %s", said)
+	}
+	said := cert.Mismatch("192.0.2.2:9444", "login1:9443", "192.0.2.2:9443")
+	for _, want := range []string{"not for 192.0.2.2,", "dspy-agent access tls --force login1 192.0.2.7 192.0.2.2;"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q does not say %q", said, want)
+		}
+	}
+}
+
 func TestCertificateEnds(t *testing.T) {
 	dir := secrets(t)
 	now := time.Now()

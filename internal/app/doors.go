@@ -124,14 +124,16 @@ func (a *App) planDoor(d *door) (doorPlan, error) {
 		return doorPlan{door: d, Plan: plan, fault: err}, nil
 	case have.cert != nil:
 		a.doors.cert, a.doors.token = have.cert, have.token
-		if warning := have.cert.Warning(time.Now()); warning != "" {
-			a.log.Warn("look at the certificate for callers beyond loopback", "dir", a.conf.AccessDir(), "warning", warning)
+		for _, warning := range []string{have.cert.Warning(time.Now()), have.cert.Mismatch(d.wanted)} {
+			if warning != "" {
+				a.log.Warn("look at the certificate for callers beyond loopback", "dir", a.conf.AccessDir(), "warning", warning)
+			}
 		}
 		return doorPlan{door: d, Plan: plan}, nil
 	case have.half != "":
 		a.log.Warn("nothing is served beyond loopback", "door", d.name, "dir", a.conf.AccessDir(), "reason", have.half)
 	}
-	plan, err = access.ParsePlan(d.wanted, false)
+	plan, err = access.PlanWith(d.wanted, have.lacks)
 	return doorPlan{door: d, Plan: plan}, err
 }
 

@@ -22,7 +22,7 @@ const cmdAccess = "access"
 // accessActions are the words that may follow access.
 var accessActions = []action{
 	{"show", "", []string{"json", "secret"}, "what there is, and where; --secret shows the token itself"},
-	{"tls", "[HOST...]", []string{"json", "force"}, "make a certificate for the names and addresses by which clients reach this host (default: the name of this host)"},
+	{"tls", "[HOST...]", []string{"json", "force"}, "make a certificate for the names and addresses by which clients reach this host (default: the name of this host), and for the hosts of grpc_addr and http_addr"},
 	{"token", "", []string{"json", "force"}, "make a token"},
 }
 
@@ -85,6 +85,13 @@ func (s *session) accessTLS(cfg config.Config, hosts []string, force bool) error
 		}
 		hosts = []string{name}
 	}
+	for _, h := range hosts {
+		if err := access.CheckHost(h); err != nil {
+			return usagef("access tls: %s", err)
+		}
+	}
+	// What is served there would be refused by every client otherwise.
+	hosts = append(hosts, access.ServedHosts(cfg.GRPCListen, cfg.HTTPListen)...)
 	return explainExists(access.MakeCertificate(cfg.AccessDir(), uint32(os.Geteuid()), hosts, s.now(), force))
 }
 
@@ -97,8 +104,12 @@ func (s *session) tellNextAccess(cfg config.Config) {
 	case !have.token:
 		s.err.printf("next: %s access token\n", Program)
 	default:
-		s.err.printf("next: set grpc_addr or http_addr to an address beyond loopback (docs/other-hosts.md), then %s stop and %s start; clients need copies of %s and %s\n",
-			Program, Program, filepath.Join(cfg.AccessDir(), access.CertFile), filepath.Join(cfg.AccessDir(), access.TokenFile))
+		set := ""
+		if len(access.ServedHosts(cfg.GRPCListen, cfg.HTTPListen)) == 0 {
+			set = "set grpc_addr or http_addr to an address beyond loopback (docs/other-hosts.md), then "
+		}
+		s.err.printf("next: %s%s stop and %s start; clients need copies of %s and %s\n",
+			set, Program, Program, filepath.Join(cfg.AccessDir(), access.CertFile), filepath.Join(cfg.AccessDir(), access.TokenFile))
 	}
 }
 
@@ -160,7 +171,7 @@ func readSecrets(cfg config.Config, now time.Time) secrets {
 }
 
 // warnings says what is wrong with the secrets.
-func (have secrets) warnings(now time.Time) []string {
+func (have secrets) warnings(now time.Time, cfg config.Config) []string {
 	var out []string
 	for _, fault := range []error{have.certFault, have.tokenFault} {
 		if fault != nil {
@@ -168,8 +179,10 @@ func (have secrets) warnings(now time.Time) []string {
 		}
 	}
 	if have.cert != nil {
-		if w := have.cert.Warning(now); w != "" {
-			out = append(out, w)
+		for _, w := range []string{have.cert.Warning(now), have.cert.Mismatch(cfg.GRPCListen, cfg.HTTPListen)} {
+			if w != "" {
+				out = append(out, w)
+			}
 		}
 	}
 	return out
@@ -177,7 +190,7 @@ func (have secrets) warnings(now time.Time) []string {
 
 func (s *session) accessShow(cfg config.Config, asJSON, secret bool) error {
 	have := readSecrets(cfg, s.now())
-	warnings := have.warnings(s.now())
+	warnings := have.warnings(s.now(), cfg)
 	dir := cfg.AccessDir()
 	j := jsonAccess{Dir: dir, GRPC: cfg.GRPCListen, HTTP: cfg.HTTPListen, Warning: strings.Join(warnings, "; ")}
 	if o := liveOwner(cfg.QueueDir); o != nil {

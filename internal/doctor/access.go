@@ -42,8 +42,10 @@ func checkAccess(_ context.Context, x *examination, cfg config.Config) []Finding
 	case certErr != nil:
 		return bad(Warning, "there is a token and no certificate in "+dir+", so nothing listens beyond this host", "dspy-agent access tls, or remove the token")
 	}
-	if warning := cert.Warning(x.Now()); warning != "" {
-		out = bad(Warning, warning, "") // it says what to do
+	for _, warning := range []string{cert.Warning(x.Now()), mismatch(cert, isClient, cfg)} {
+		if warning != "" {
+			out = append(out, bad(Warning, warning, "")...) // it says what to do
+		}
 	}
 	switch {
 	case tokenErr != nil:
@@ -54,4 +56,13 @@ func checkAccess(_ context.Context, x *examination, cfg config.Config) []Finding
 		return good("%s has the certificate of another host, and a token: for calling there", dir)
 	}
 	return good("%s", fmt.Sprintf("certificate and token in %s are ours alone", dir))
+}
+
+// mismatch says that no client will take the certificate of this host for that of the
+// addresses that it serves. Without the key it is that of another host.
+func mismatch(cert *access.Certificate, isClient bool, cfg config.Config) string {
+	if isClient {
+		return ""
+	}
+	return cert.Mismatch(cfg.GRPCListen, cfg.HTTPListen)
 }

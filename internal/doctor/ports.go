@@ -36,7 +36,7 @@ func checkPorts(ctx context.Context, x *examination, cfg config.Config) []Findin
 		return append(out, bad(Problem, fmt.Sprintf("nobody can be let in over TCP: %s", err), `set grpc_addr and http_addr to "none"; the socket does all that commands need`)...)
 	}
 	defer owners.Close() //nolint:errcheck // only asked
-	look := portLook{uid: x.UID, owners: owners, secured: haveSecrets(cfg, x), floor: x.privilegedBelow()}
+	look := portLook{uid: x.UID, owners: owners, lacks: lackedSecrets(cfg, x), floor: x.privilegedBelow()}
 	doors := []door{
 		{name: "gRPC", part: partGRPC, variable: "ORCHESTRATOR_GRPC_ADDR", key: "grpc_addr", wanted: cfg.GRPCListen},
 		{name: "HTTP", part: partHTTP, variable: "ORCHESTRATOR_HTTP_ADDR", key: "http_addr", wanted: cfg.HTTPListen},
@@ -58,9 +58,9 @@ func checkPorts(ctx context.Context, x *examination, cfg config.Config) []Findin
 type portLook struct {
 	uid     int
 	owners  *access.Owners
-	secured bool // there are a certificate and a token, usable or not
-	floor   int  // ports below it are root's
-	running bool // the daemon
+	lacks   access.Lacks // of certificate and token, usable or not
+	floor   int          // ports below it are root's
+	running bool         // the daemon
 }
 
 func (l portLook) at(d door, x *examination, over func() error) []Finding {
@@ -99,7 +99,7 @@ func (l portLook) open(d door) []Finding {
 	case uid != l.uid:
 		return bad(Problem, fmt.Sprintf("%s: the daemon says that it listens at %s, and %s does", d.name, has, userText(uid)), "dspy-agent stop, then start")
 	}
-	plan, err := access.ParsePlan(d.wanted, l.secured)
+	plan, err := access.PlanWith(d.wanted, l.lacks)
 	if err != nil || plan.Port == 0 || plan.Port == has.Port() {
 		return good("%s: the daemon listens at %s", d.name, has)
 	}
@@ -113,7 +113,7 @@ func (l portLook) open(d door) []Finding {
 
 // planned says whether a daemon that is started now would get its address.
 func (l portLook) planned(d door) []Finding {
-	plan, err := access.ParsePlan(d.wanted, l.secured)
+	plan, err := access.PlanWith(d.wanted, l.lacks)
 	if err != nil {
 		return bad(Problem, fmt.Sprintf("%s: %s", d.name, err), "mend "+d.key+"; the daemon does not start until then")
 	}
@@ -186,14 +186,14 @@ func (x *examination) privilegedBelow() int {
 	return n
 }
 
-// haveSecrets says whether there are a certificate and a token. Whether they can be
+// lackedSecrets says which of certificate and token are not there. Whether they can be
 // used is told by another check: a door that needs them is no less secured, but shut.
-func haveSecrets(cfg config.Config, x *examination) bool {
+func lackedSecrets(cfg config.Config, x *examination) access.Lacks {
 	dir, uid := cfg.AccessDir(), uint32(x.UID)
 	if dir == "" {
-		return false
+		return access.Lacks{Certificate: true, Token: true}
 	}
 	_, certErr := access.ServerCertificate(filepath.Join(dir, access.CertFile), filepath.Join(dir, access.KeyFile), uid, x.Now())
 	_, tokenErr := access.ReadToken(filepath.Join(dir, access.TokenFile), uid)
-	return !errors.Is(certErr, fs.ErrNotExist) && !errors.Is(tokenErr, fs.ErrNotExist)
+	return access.Lacks{Certificate: errors.Is(certErr, fs.ErrNotExist), Token: errors.Is(tokenErr, fs.ErrNotExist)}
 }

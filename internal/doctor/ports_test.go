@@ -99,6 +99,18 @@ func TestPortsThatCannotBe(t *testing.T) {
 	want(t, "ports", p, Note, "commands call 127.0.0.1:5001 instead of the workspace's socket", "unset it")
 }
 
+// TestCertificateForAnotherHost: all is there, and no client would take it.
+func TestCertificateForAnotherHost(t *testing.T) {
+	p := patient(t, "ORCHESTRATOR_HTTP_ADDR=192.0.2.2:9443")
+	dir, uid := p.Load().Config.AccessDir(), uint32(p.UID)
+	must(t, access.MakeCertificate(dir, uid, []string{"h"}, time.Now(), false))
+	want(t, "ports", p, Problem, "make the token with: dspy-agent access token")
+	must(t, access.MakeToken(dir, uid, false))
+	want(t, "access", p, Warning, "the certificate is not for 192.0.2.2", "dspy-agent access tls --force h 192.0.2.2")
+	must(t, access.MakeCertificate(dir, uid, []string{"192.0.2.2"}, time.Now(), true))
+	want(t, "access", p, OK, "are ours alone")
+}
+
 func TestPortWithTLS(t *testing.T) {
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	must(t, err)
