@@ -182,6 +182,9 @@ func (s service) warner() func(task.Task) string {
 		if ok && said[t.Spec.Class] == "" {
 			said[t.Spec.Class] = p.Of(t.Spec.Class)
 		}
+		if said[t.Spec.Class] == "" && s.opts.Missing != nil {
+			return s.opts.Missing(t)
+		}
 		return said[t.Spec.Class]
 	}
 }

@@ -59,6 +59,9 @@ type Options struct {
 	WorkerOf func(word string) (worker string, ok bool)
 	// Machine is what there is for tasks; one that needs more is warned about.
 	Machine Machine
+	// Missing says why nothing on this host could run a task, as the rest of "it was
+	// accepted, but"; "" = something may. nil = nobody knows.
+	Missing func(task.Task) string
 	// Workspace is the working directory of tasks that name none.
 	Workspace string
 	Logger    *slog.Logger

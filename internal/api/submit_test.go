@@ -51,6 +51,18 @@ func TestSubmitInFull(t *testing.T) {
 	}
 }
 
+// TestSubmitWarnsOfWhatIsMissing: a task that nothing on this host runs is accepted, and
+// who submits it hears so.
+func TestSubmitWarnsOfWhatIsMissing(t *testing.T) {
+	f := setup(t, func(o *api.Options) {
+		o.Missing = func(t task.Task) string { return "nothing runs " + t.Spec.Class }
+	})
+	answer, err := f.SubmitTask(f.ctx, &pb.SubmitTaskRequest{Class: "cpu_long", Spec: &pb.TaskSpec{Argv: []string{"true"}}})
+	if err != nil || !answer.GetSuccess() || answer.GetWarning() != "nothing runs cpu_long" {
+		t.Errorf("got %v, %v", answer, err)
+	}
+}
+
 // TestSubmitWarns: what this machine has not got is accepted, and said to be in vain.
 func TestSubmitWarns(t *testing.T) {
 	f := setup(t, func(o *api.Options) { o.Machine = api.Machine{CPUMilli: 4000, MemBytes: 8 << 30} })

@@ -227,6 +227,7 @@ func (a *App) newServer(mover api.Mover, pair bool) (err error) {
 		Class: a.class, AdmitContainer: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
 		GPUs: a.gpuPort(), Jobs: newJobs(a.conf), Workers: owner, WorkerOf: workerOf,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
+		Missing: a.engine.Missing,
 		Pair:    pair,
 	})
 	return err
