@@ -36,6 +36,10 @@ const errorDomain = "dspy-agent"
 // that is not known; outcomeUnknown is its value.
 const outcomeKey, outcomeUnknown = "outcome", "unknown"
 
+// removedKey is the name, in what travels with an error, of that the task which was asked
+// for has ended and was removed; its value says nothing more.
+const removedKey = "removed"
+
 // ErrNothingDone is what errors.Is finds in an error of CodeUnavailable with which the server
 // itself answered: what was submitted is not stored. Without it the answer was lost, and
 // nobody here knows.
@@ -67,8 +71,11 @@ func isStatus(err error) bool {
 func codedStatus(code task.Code, cause error) error {
 	st := status.New(grpcCode(code), text(cause.Error()))
 	info := &errdetails.ErrorInfo{Reason: strings.ToUpper(code.String()), Domain: errorDomain}
-	if errors.Is(cause, task.ErrOutcomeUnknown) {
+	switch {
+	case errors.Is(cause, task.ErrOutcomeUnknown):
 		info.Metadata = map[string]string{outcomeKey: outcomeUnknown}
+	case errors.Is(cause, task.ErrRemoved):
+		info.Metadata = map[string]string{removedKey: "true"}
 	}
 	if detailed, err := st.WithDetails(info); err == nil {
 		st = detailed
@@ -102,22 +109,24 @@ func fromStatus(err error) error {
 	}
 	code, ours := codeOf(st)
 	switch {
-	case knownUnknown(st):
+	case noted(st, outcomeKey) == outcomeUnknown:
 		err = errors.Join(task.ErrOutcomeUnknown, err)
+	case noted(st, removedKey) != "":
+		err = errors.Join(task.ErrRemoved, err)
 	case ours && code == task.CodeUnavailable:
 		err = errors.Join(ErrNothingDone, err)
 	}
 	return &task.Error{Code: code, Message: st.Message(), Err: err}
 }
 
-// knownUnknown says whether the server does not know what became of the call.
-func knownUnknown(st *status.Status) bool {
+// noted returns what the server has added to an error under that name; "" = nothing.
+func noted(st *status.Status, key string) string {
 	for _, detail := range st.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
-			return info.GetMetadata()[outcomeKey] == outcomeUnknown
+			return info.GetMetadata()[key]
 		}
 	}
-	return false
+	return ""
 }
 
 // codeOf returns the code of a status, and whether it was our server that gave it.

@@ -52,10 +52,14 @@ func TestWhatBecameOfIt(t *testing.T) {
 		"refused":             {toStatus(task.Errorf(task.CodeUnavailable, "stopping")), true, false},
 		"a write that failed": {toStatus(&task.Error{Code: task.CodeUnavailable, Message: "sync", Err: task.ErrOutcomeUnknown}), false, true},
 		"a connection":        {status.Error(codes.Unavailable, "transport is closing"), false, false},
+		"a removed task":      {toStatus(&task.Error{Code: task.CodeNotFound, Message: "removed", Err: task.ErrRemoved}), false, false},
 		"a mistake":           {toStatus(task.Errorf(task.CodeInvalid, "no")), false, false},
 	} {
 		back := fromStatus(c.err)
 		if errors.Is(back, ErrNothingDone) != c.nothing || errors.Is(back, task.ErrOutcomeUnknown) != c.open {
+			t.Errorf("%s came back as %#v", name, back)
+		}
+		if errors.Is(back, task.ErrRemoved) != (name == "a removed task") {
 			t.Errorf("%s came back as %#v", name, back)
 		}
 	}

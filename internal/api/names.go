@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"path/filepath"
 	"strings"
 
@@ -11,11 +12,11 @@ import (
 const nameLength = 80
 
 // nameOf is what a listing calls a task: the name that it was given, else the beginning of
-// its command, so that a person recognises it. HTTP and the drop folder have no names. It is
+// its command or what is run in its place, so that a person recognises it. HTTP and the drop folder have no names. It is
 // not stored: the same submission stays the same.
 func nameOf(s *task.Spec) string {
 	if s.Name != "" || len(s.Argv) == 0 {
-		return s.Name
+		return cmp.Or(s.Name, s.Builtin, s.Image)
 	}
 	words := append([]string{filepath.Base(s.Argv[0])}, s.Argv[1:]...)
 	if len(words) == 3 && words[0] == "sh" && words[1] == "-c" {

@@ -15,6 +15,8 @@ func TestNameOf(t *testing.T) {
 		want string
 	}{
 		{task.Spec{}, ""},
+		{task.Spec{Builtin: task.BuiltinEcho}, "echo"},
+		{task.Spec{Image: "alpine"}, "alpine"},
 		{task.Spec{Name: "mine", Argv: []string{"x"}}, "mine"},
 		{task.Spec{Argv: []string{"/usr/bin/python3", "train.py", "--lr", "1"}}, "python3 train.py --lr 1"},
 		{task.Spec{Argv: []string{"/bin/sh", "-c", "cd x &&\n  make"}}, "cd x && make"},

@@ -105,7 +105,9 @@ func (s service) whole(t task.Task, result task.Result) *pb.TaskInfo {
 	s.waitDetails().notePause(p)
 	p.Spec = specTo(t.Spec)
 	p.ResultJson = result
-	p.LogPath = text(s.opts.Outputs.Path(t, t.Attempt()))
+	if t.Spec.Builtin == "" { // else no program writes into one
+		p.LogPath = text(s.opts.Outputs.Path(t, t.Attempt()))
+	}
 	return p
 }
 

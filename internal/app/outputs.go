@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
@@ -32,9 +33,22 @@ func (o outputs) Open(t task.Task, attempt int) (api.Output, error) {
 	log, err := taskfiles.OpenLog(o.Path(t, attempt))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, task.Errorf(task.CodeNotFound, "task %s has no output of attempt %d: it has not begun, or its output was removed", t.Spec.ID, attempt)
+		return nil, task.Errorf(task.CodeNotFound, "task %s has no output%s", t.Spec.ID, whyNone(t, attempt))
 	case err != nil:
 		return nil, task.Errorf(task.CodeInternal, "the output of task %s cannot be read: %w", t.Spec.ID, err)
 	}
 	return output{log}, nil
+}
+
+// whyNone says why an attempt that was placed has no file of output, as the rest of a
+// sentence.
+func whyNone(t task.Task, attempt int) string {
+	switch over := attempt < t.Attempt() || t.State().Terminal(); {
+	case t.Spec.Builtin != "":
+		return ": it runs no program; dspy-agent result " + t.Spec.ID + " prints what came of it"
+	case !over:
+		return fmt.Sprintf(" of attempt %d yet: it has not begun", attempt)
+	default:
+		return fmt.Sprintf(" of attempt %d: it ended before it began, or its output was removed", attempt)
+	}
 }

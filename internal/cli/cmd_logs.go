@@ -35,6 +35,9 @@ func (s *session) logs(c *cli.Context) error {
 	if c.NArg() == 1 && c.Args().First() == "" { // it would show the newest, of whatever else
 		return usagef("logs was given an empty id; is a variable of the shell not set?")
 	}
+	if err := noPrefix(c); err != nil {
+		return err
+	}
 	if c.Int("tail") < 0 || c.Int("attempt") < 0 {
 		return usagef("--tail and --attempt are numbers from 0 up")
 	}
@@ -64,13 +67,21 @@ func (s *session) logs(c *cli.Context) error {
 					return struct{}{}, err
 				}
 			}
-			return struct{}{}, copyAll(ctx, cl, s.out, req)
+			return struct{}{}, noOutput(id, copyAll(ctx, cl, s.out, req))
 		})
 		if interrupted(ctx) && req.GetFollow() {
 			return nil // this is how following ends
 		}
 		return err
 	})
+}
+
+// noOutput marks that of a task, which is there, the output is not.
+func noOutput(id string, err error) error {
+	if id == "" || task.CodeOf(err) != task.CodeNotFound {
+		return err
+	}
+	return noTask(err)
 }
 
 // tellAttempt says of which attempt the output is, where there was more than one.
