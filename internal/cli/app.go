@@ -181,7 +181,15 @@ func oneID(c *cli.Context) (string, error) {
 	if c.NArg() != 1 || c.Args().First() == "" {
 		return "", usagef("%s takes the id of one task; %s ps lists them", c.Command.Name, Program)
 	}
-	return c.Args().First(), nil
+	return c.Args().First(), noPrefix(c)
+}
+
+// noPrefix refuses the beginning of many ids where one task is meant.
+func noPrefix(c *cli.Context) error {
+	if arg := c.Args().First(); isPrefix(arg) {
+		return usagef("%s takes the id of one task; %s ps %s lists those whose ids begin so", c.Command.Name, Program, arg)
+	}
+	return nil
 }
 
 // noArgs refuses arguments of a command that takes none.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -234,6 +235,9 @@ func (s *session) submission(c *cli.Context, cfg config.Config) (*pb.SubmitTaskR
 
 func (s *session) specDir(c *cli.Context, spec *pb.TaskSpec) error {
 	if spec.GetImage() != "" { // the folder is one of the container
+		if dir := c.String("workdir"); dir != "" && !path.IsAbs(dir) {
+			return usagef("--workdir %s: with --image it is a folder of the container, from / on, such as /%s", dir, path.Clean("/" + dir)[1:])
+		}
 		spec.Dir, spec.ContainerDir = s.env.Cwd, c.String("workdir")
 		return nil
 	}

@@ -91,6 +91,10 @@ func TestUsage(t *testing.T) {
 		"show":                             "the id of one task",
 		"show a b":                         "the id of one task",
 		"ps x":                             "ps takes no ids",
+		"show exp/":                        "show takes the id of one task; dspy-agent ps exp/ lists",
+		"logs exp/":                        "dspy-agent ps exp/ lists",
+		"access tls bad^host":              `"bad^host" is neither the name nor the address of a host`,
+		"submit --image a --workdir b":     "--workdir b: with --image it is a folder of the container, from / on, such as /b",
 		"ps --state runnin":                "did you mean running?",
 		"ps --class cpu_shrt":              "did you mean cpu_short?",
 		"ps --limit -1":                    "--limit",
@@ -274,6 +278,10 @@ func TestPartsOfIDs(t *testing.T) {
 	expect(t, env, exitNotFound, "", "01M8Z3 may be 2 tasks: 01M8Z3GB6M 01M8Z3QKV7; give more of the id\n", "show", "01M8Z3")
 	expect(t, env, exitNotFound, "", `no task "GB6M"; the beginning or the end of an id is taken for the whole from 6 characters on (looked in`, "show", "GB6M")
 	expect(t, env, exitNotFound, "", "no task", "cancel", "01M8Z3Q")
+	for i := range 7 {
+		expect(t, env, exitDone, "lr", "", "submit", "--id", fmt.Sprintf("exp/lr-%d", i), "--", "true")
+	}
+	expect(t, env, exitNotFound, "", "exp/lr may be any of more than 5 tasks, such as exp/lr-6 exp/lr-5 exp/lr-4 exp/lr-3 exp/lr-2; give more", "show", "exp/lr")
 }
 
 func TestStatusNamesEveryState(t *testing.T) {

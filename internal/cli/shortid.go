@@ -28,6 +28,9 @@ func byID[T any](ctx context.Context, s *session, cl *client, id string, call fu
 	if _, other := errors.AsType[*noTaskError](err); other || task.CodeOf(err) != task.CodeNotFound {
 		return got, err
 	}
+	if errors.Is(err, task.ErrRemoved) { // it was that one, and no other is meant
+		return got, noTask(err)
+	}
 	whole, ambiguous := s.wholeID(ctx, cl, id)
 	switch {
 	case ambiguous != nil:
@@ -63,11 +66,19 @@ func (s *session) wholeID(ctx context.Context, cl *client, part string) (string,
 	case err != nil || len(found) == 0 || slices.Contains(found, part): // the whole one: something else was not found
 		return "", nil
 	case len(found) > 1:
-		return "", &exitError{code: exitNotFound, msg: fmt.Sprintf("%s may be %s: %s; give more of the id",
-			part, count(int64(len(found)), "task"), strings.Join(found[:min(len(found), shortIDShown)], " "))}
+		return "", &exitError{code: exitNotFound, msg: fmt.Sprintf("%s may be %s; give more of the id", part, candidates(found))}
 	}
 	s.err.printf("%s is taken for %s\n", part, found[0])
 	return found[0], nil
+}
+
+// candidates names the tasks that may be meant. Beyond those that are shown it was not
+// counted how many there are.
+func candidates(ids []string) string {
+	if len(ids) <= shortIDShown {
+		return count(int64(len(ids)), "task") + ": " + strings.Join(ids, " ")
+	}
+	return fmt.Sprintf("any of more than %s, such as %s", count(shortIDShown, "task"), strings.Join(ids[:shortIDShown], " "))
 }
 
 // getTask is GetTask for an id or a part of one.
