@@ -129,6 +129,8 @@ func (m unattendedMover) Explain(ctx context.Context, id string) (string, task.T
 	switch {
 	case err != nil || t.State().Terminal():
 		return why, t, err
+	case t.Status().Held != "": // which nobody who runs tasks changes
+		return fmt.Sprintf("%s, and then it waits for somebody to run it: %s", why, m.nobody), t, nil
 	case t.State() == task.Pending:
 		return fmt.Sprintf("waiting for somebody to run it: %s; then: %s", m.nobody, why), t, nil
 	default:

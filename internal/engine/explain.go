@@ -147,7 +147,7 @@ func (e *Engine) explainHeld(t task.Task) (why string, ok bool, err error) {
 	case st.Cancel != nil:
 		return "it is being cancelled, as asked by " + st.Cancel.By, true, nil
 	case st.Held != "":
-		return "held: " + st.Held, true, nil
+		return fmt.Sprintf("held: %s; dspy-agent queue release %s lets it go", st.Held, t.Spec.ID), true, nil
 	case st.Blocked > 0:
 		why, err := e.explainBlocked(t)
 		return why, true, err

@@ -62,7 +62,7 @@ func TestExplainWaiting(t *testing.T) {
 		}})
 		must(t, err)
 		w.wait()
-		w.says("third", "held", "restored from a backup")
+		w.says("third", "held", "restored from a backup; dspy-agent queue release third lets it go")
 		// A wish that was stored, and of which the engine has not yet heard.
 		w.stop()
 		_, err = w.queue.Apply(context.Background(), []task.Change{{
