@@ -33,7 +33,7 @@ func (s *session) settings(c *cli.Context) (config.Config, error) {
 		return config.Config{}, err
 	}
 	cfg, err := config.LoadReadable(given)
-	return cfg, withCheck(err)
+	return cfg, withCheck(err, c.String(cmdConfig))
 }
 
 // config loads the configuration for the workspace that is meant: the one that is

@@ -17,12 +17,17 @@ import (
 // own; so where one runs for what could be read, the slip is a warning. What makes a queue,
 // opens one or submits to it refuses.
 
-// withCheck adds to the error about a configuration what looks at it again.
-func withCheck(err error) error {
+// withCheck adds to the error about a configuration what looks at it again: the file that
+// was named, if one was.
+func withCheck(err error, named string) error {
 	if _, is := errors.AsType[*config.InvalidError](err); !is {
 		return err
 	}
-	return fmt.Errorf("%w\nnothing was done; %s config check says whether it is good again", err, Program)
+	command := Program
+	if named != "" {
+		command += " " + pasteable([]string{"--" + cmdConfig, named})
+	}
+	return fmt.Errorf("%w\nnothing was done; %s config check says whether it is good again", err, command)
 }
 
 // configToCall is config for a command that only calls a daemon which runs.

@@ -270,7 +270,7 @@ func TestConfigFile(t *testing.T) {
 		}
 	}
 	_, err := config.Load(config.Given{ConfigFlag: "none.toml", Cwd: dir})
-	if want := dir + "/none.toml: there is no such file, and flag --config names it; dspy-agent config init writes one"; err == nil || err.Error() != want {
+	if want := dir + "/none.toml: there is no such file, and flag --config names it; dspy-agent --config " + dir + "/none.toml config init writes it"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

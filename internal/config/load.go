@@ -117,7 +117,7 @@ func (b *builder) readFile(path string, from Source) {
 	}
 	data, at, found, wrong := readFile(path, os.Geteuid())
 	if !found && from.Kind != FromDefault {
-		wrong = "there is no such file, and " + from.String() + " names it; dspy-agent config init writes one"
+		wrong = "there is no such file, and " + from.String() + " names it; " + from.command(path) + " config init writes it"
 	}
 	if wrong != "" {
 		b.problems = append(b.problems, Problem{File: path, Text: wrong})

@@ -49,5 +49,14 @@ func (s Source) String() string {
 	}
 }
 
+// command is the beginning of a command that reads that configuration file, too. What the
+// environment says holds for the next command without more.
+func (s Source) command(file string) string {
+	if s.Kind == FromFlag {
+		return "dspy-agent --" + s.Name + " " + file
+	}
+	return "dspy-agent"
+}
+
 // Source returns where the value of a key came from.
 func (c Config) Source(key string) Source { return c.sources[key] }
