@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -24,7 +26,7 @@ func (s *session) drainCommand() *cli.Command {
 			"with 0 when nothing is left to do, when the time is over, or when somebody else does it\n" +
 			"already and lives. What still runs then runs on, and the next drain or daemon finds it. Where the\n" +
 			"queue cannot be written, as on a full disk, it fails and says so. With nothing to do it writes\n" +
-			"nothing, and prints nothing but to a terminal. Its log is that of the daemon: logs/orchestrator.log.",
+			"nothing, and prints nothing but to a terminal, or that there is no queue and no drop folder. Its log is that of the daemon: logs/orchestrator.log.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "class", Usage: "start only tasks of this `CLASS`; can be given several times (what runs already is followed in any case)"},
 			&cli.StringFlag{Name: "for", Usage: "leave after `TIME` (0: stay until nothing is left)", DefaultText: "10m"},
@@ -165,13 +167,38 @@ func (s *session) tellDrained(c *cli.Context, cfg config.Config, r app.DrainRepo
 		return nil
 	}
 	if len(parts) == 0 {
-		if s.out.tty {
+		if !c.Bool("quiet") && nothingHere(cfg) {
+			s.err.printf("note: there is neither a queue nor a drop folder in %s, so there was nothing to do; if that is the wrong folder, --workspace names another\n", cfg)
+		} else if s.out.tty {
 			s.out.printf("nothing to do for %s%s\n", cfg, leftWaiting(r.Waiting))
 		}
 		return nil
 	}
-	s.out.printf("drained %s in %s: %s\n", cfg, span(r.Took), strings.Join(parts, ", "))
+	s.out.printf("drained %s in %s: %s%s\n", cfg, span(r.Took), strings.Join(parts, ", "), whichEnded(r, cfg))
 	return nil
+}
+
+// nothingHere says whether nothing was ever left in the workspace for anybody to run, which
+// in a crontab is most often a slip: it would do nothing for ever. It is no failure, since
+// the first task may be to come.
+func nothingHere(cfg config.Config) bool {
+	_, err := os.Stat(filepath.Join(cfg.QueueDir, "pending"))
+	return errors.Is(err, fs.ErrNotExist) && !app.QueuePresent(cfg.QueueDir)
+}
+
+// whichEnded says what lists the tasks that did not succeed, as the end of a sentence: in a
+// mail from cron the reader is in no workspace.
+func whichEnded(r app.DrainReport, cfg config.Config) string {
+	var states []string
+	for _, state := range task.States {
+		if r.Ended[state] > 0 && state != task.Succeeded {
+			states = append(states, state.String())
+		}
+	}
+	if states == nil {
+		return ""
+	}
+	return fmt.Sprintf("; %s ps %s --state %s lists them", Program, pasteable(cfg.Args()), strings.Join(states, ","))
 }
 
 // leftWaiting is the end of a sentence.
