@@ -204,9 +204,13 @@ type jsonFound struct {
 
 // holdingsText says how much a database holds.
 func holdingsText(tasks, unfinished, tombstones, events int) string {
-	text := fmt.Sprintf("%s tasks, of which %s have not ended", humanize.Comma(int64(tasks)), humanize.Comma(int64(unfinished)))
+	have := "have"
+	if unfinished == 1 {
+		have = "has"
+	}
+	text := fmt.Sprintf("%s, of which %s %s not ended", count(int64(tasks), "task"), humanize.Comma(int64(unfinished)), have)
 	if tombstones > 0 {
 		text += fmt.Sprintf(", the ids of %s that were removed", humanize.Comma(int64(tombstones)))
 	}
-	return text + fmt.Sprintf(", %s events", humanize.Comma(int64(events)))
+	return text + ", " + count(int64(events), "event")
 }

@@ -100,13 +100,32 @@ func waitOver(ctx context.Context, err error, limit time.Duration, tasks []*pb.T
 	if _, said := errors.AsType[*exitError](err); err == nil || said || !errors.Is(context.Cause(ctx), errWaitOver) {
 		return err
 	}
-	left := idsOf(slices.DeleteFunc(slices.Clone(tasks), ended))
-	said := strings.Join(left[:min(len(left), leftShown)], " ")
-	if rest := len(left) - leftShown; rest > 0 {
-		said += fmt.Sprintf(" and %s more", humanize.Comma(int64(rest)))
+	left := slices.DeleteFunc(slices.Clone(tasks), ended)
+	var going, held []string
+	for _, t := range left {
+		if t.GetHeld() != "" {
+			held = append(held, t.GetId())
+		} else {
+			going = append(going, t.GetId())
+		}
 	}
-	return &exitError{code: exitWaitOver, msg: fmt.Sprintf("after %s, %s of %s had not ended, and %s on: %s",
-		span(limit), humanize.Comma(int64(len(left))), count(int64(len(tasks)), "task"), goes(len(left)), said)}
+	text := fmt.Sprintf("after %s, %s of %s had not ended", span(limit), humanize.Comma(int64(len(left))), count(int64(len(tasks)), "task"))
+	if len(going) > 0 {
+		text += fmt.Sprintf(", and %s on: %s", goes(len(going)), someOf(going))
+	}
+	if len(held) > 0 {
+		text += fmt.Sprintf("; held until somebody lets it go (%s queue release ID): %s", Program, someOf(held))
+	}
+	return &exitError{code: exitWaitOver, msg: text}
+}
+
+// someOf names the first of many tasks, and says how many more there are.
+func someOf(ids []string) string {
+	text := strings.Join(ids[:min(len(ids), leftShown)], " ")
+	if rest := len(ids) - leftShown; rest > 0 {
+		text += fmt.Sprintf(" and %s more", humanize.Comma(int64(rest)))
+	}
+	return text
 }
 
 func goes(n int) string {

@@ -211,6 +211,13 @@ func (f *fake) end(id string, st task.State, o *pb.Outcome) {
 	f.endLocked(f.find(id), st, o)
 }
 
+// change changes a task in a way of which no event tells.
+func (f *fake) change(id string, how func(*pb.TaskInfo)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(f.find(id))
+}
+
 func (f *fake) endLocked(t *pb.TaskInfo, st task.State, o *pb.Outcome) {
 	t.State, t.Status, t.Outcome, t.EndedAtNs = st.String(), st.Wire(), o, time.Now().UnixNano()
 	f.event(t, "task_"+st.Wire())
@@ -234,7 +241,7 @@ func (f *fake) get(id string) (*pb.TaskInfo, chan struct{}, error) {
 	}
 	return &pb.TaskInfo{
 		Id: t.Id, Seq: t.Seq, Name: t.Name, Class: t.Class, State: t.State, Status: t.Status, Attempt: t.Attempt, Backend: t.Backend,
-		SubmittedAtNs: t.SubmittedAtNs, StartedAtNs: t.StartedAtNs, EndedAtNs: t.EndedAtNs, Outcome: t.Outcome, Spec: t.Spec, ResultJson: t.ResultJson,
+		SubmittedAtNs: t.SubmittedAtNs, StartedAtNs: t.StartedAtNs, EndedAtNs: t.EndedAtNs, Outcome: t.Outcome, Spec: t.Spec, ResultJson: t.ResultJson, Held: t.Held,
 	}, f.changed, nil
 }
 

@@ -66,7 +66,7 @@ func TestWaitForAny(t *testing.T) {
 
 // TestWaitGivesUp: wait --timeout ends with a code of its own, and says what goes on.
 func TestWaitGivesUp(t *testing.T) {
-	_, env := startFake(t)
+	f, env := startFake(t)
 	expect(t, env, exitDone, "done", "", "submit", "--id", "done", "--", "true")
 	for i := range 7 {
 		expect(t, env, exitDone, "s", "", "submit", "--id", fmt.Sprintf("s/%d", i), "--", "sleep")
@@ -74,6 +74,10 @@ func TestWaitGivesUp(t *testing.T) {
 	expect(t, env, exitWaitOver, "done\tsucceeded", "after 50ms, 1 of 2 tasks had not ended, and goes on: s/0\n", "wait", "--timeout", "0.05", "done", "s/0")
 	expect(t, env, exitWaitOver, "", "after 50ms, 7 of 7 tasks had not ended, and go on: s/0 s/1 s/2 s/3 s/4 and 2 more\n", "wait", "--timeout", "0.05", "s/")
 	expect(t, env, exitWaitOver, "", "1 of 1 task had not ended, and goes on: s/0\n", "wait", "--any", "--timeout", "0.05", "s/0")
+	f.change("s/0", func(t *pb.TaskInfo) {
+		t.State, t.Status, t.Held = task.Pending.String(), task.Pending.Wire(), "restored from a backup"
+	})
+	expect(t, env, exitWaitOver, "", "1 of 1 task had not ended; held until somebody lets it go (dspy-agent queue release ID): s/0\n", "wait", "--timeout", "0.05", "s/0")
 	expect(t, env, exitDone, "done\tsucceeded", "", "wait", "--timeout", "0", "done")
 	expect(t, env, exitUsage, "", "--timeout", "wait", "--timeout", "soon", "done")
 }
