@@ -27,7 +27,7 @@ func (s *session) psCommand() *cli.Command {
 	return s.command(cli.Command{
 		Name: "ps", Usage: "list tasks, newest first", ArgsUsage: "[PREFIX/]", Category: categorySubmit,
 		Description: "In a pipe, columns are separated by tabs, times are RFC 3339 and nothing is cut off.\n" +
-			"With --watch a terminal shows the list as it changes, and how far images are that tasks wait for; a pipe\n" +
+			"With --watch a terminal shows the list as it changes, what runs first, and how far images are that tasks wait for; a pipe\n" +
 			"gets a line per change.\n" +
 			"Ctrl-C is how --watch ends: exit code 0. PREFIX/ means the tasks whose ids begin so, such as\n" +
 			"exp/lr-0.1 and exp/lr-0.2 for exp/.",
@@ -237,13 +237,20 @@ func eachPage(ctx context.Context, cl *client, sel selection, fn func([]*pb.Task
 
 // footer says how many tasks are not shown.
 func (s *session) footer(ctx context.Context, cl *client, sel selection, shown int) string {
-	text := "... and more"
-	if h, err := cl.Health(ctx, &pb.HealthRequest{}); err == nil && sel.prefix == "" && sel.name == "" {
-		if rest := sel.total(h) - int64(shown); rest > 0 {
-			text = "... and " + humanize.Comma(rest) + " more"
-		}
+	h, err := cl.Health(ctx, &pb.HealthRequest{})
+	if err != nil {
+		h = nil
 	}
-	return text + "; --limit 0: all"
+	return moreText(h, sel, shown) + "; --limit 0: all"
+}
+
+// moreText says that more tasks are selected than are shown, and how many where the daemon
+// counts such.
+func moreText(h *pb.HealthResponse, sel selection, shown int) string {
+	if rest := sel.total(h) - int64(shown); rest > 0 && sel.prefix == "" && sel.name == "" {
+		return "... and " + humanize.Comma(rest) + " more"
+	}
+	return "... and more"
 }
 
 // total counts the tasks that the selection means.

@@ -174,6 +174,9 @@ func (s *session) watchScreen(ctx context.Context, cl *client, sel selection) er
 	s.out.printf(leaveScreen)
 	if frame.tasks != nil {
 		s.taskGrid(frame.tasks).write(s.out)
+		if frame.more != "" {
+			s.out.printf("%s\n", s.out.paint(dim, frame.more))
+		}
 	}
 	return err
 }
@@ -226,7 +229,8 @@ const watchedImages = 3
 
 // watchFrame is what the screen shows.
 type watchFrame struct {
-	tasks  []*pb.TaskInfo
+	tasks  []*pb.TaskInfo    // the active ones first
+	more   string            // how many are not shown; "" = all are
 	images []*pb.NeededImage // that tasks wait for
 	health *pb.HealthResponse
 	stale  bool // the daemon went away; this is what it said last
@@ -241,13 +245,49 @@ func (f *watchFrame) fetch(ctx context.Context, cl *client, sel selection, rows 
 	if rows = max(rows-len(f.images), 1); sel.limit == 0 || sel.limit > rows {
 		sel.limit = rows
 	}
-	tasks, _, err := fetch(ctx, cl, sel)
+	first, err := fetchActive(ctx, cl, sel)
 	if err != nil {
 		return err
 	}
-	f.tasks = tasks
-	f.health, err = cl.Health(ctx, &pb.HealthRequest{})
-	return err
+	tasks, more, err := fetch(ctx, cl, sel)
+	if err != nil {
+		return err
+	}
+	if f.health, err = cl.Health(ctx, &pb.HealthRequest{}); err != nil {
+		return err
+	}
+	f.tasks, f.more = activeFirst(first, tasks), ""
+	if more = more || len(f.tasks) > sel.limit; more {
+		f.tasks = f.tasks[:min(len(f.tasks), sel.limit, max(rows-1, 1))] // a line says so
+		f.more = moreText(f.health, sel, len(f.tasks))
+	}
+	return nil
+}
+
+// fetchActive returns those of the selected tasks that are active: what runs is what
+// people watch, however many were submitted since.
+func fetchActive(ctx context.Context, cl *client, sel selection) ([]*pb.TaskInfo, error) {
+	states := activeStates()
+	if len(sel.states) > 0 {
+		states = slices.DeleteFunc(states, func(st string) bool { return !slices.Contains(sel.states, st) })
+	}
+	if len(states) == 0 {
+		return nil, nil
+	}
+	sel.states = states
+	tasks, _, err := fetch(ctx, cl, sel)
+	return tasks, err
+}
+
+// activeFirst returns the active tasks, and then the others among the newest.
+func activeFirst(active, newest []*pb.TaskInfo) []*pb.TaskInfo {
+	out := slices.Clone(active)
+	for _, t := range newest {
+		if !slices.ContainsFunc(active, func(a *pb.TaskInfo) bool { return a.GetId() == t.GetId() }) {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // fetching says whether an image is on its way.
@@ -277,6 +317,9 @@ func (s *session) draw(f *watchFrame) {
 	}
 	page.printf("\n")
 	s.taskGrid(f.tasks).render(&page, cols)
+	if f.more != "" {
+		page.printf("%s\n", page.paint(dim, page.clip(f.more, cols)))
+	}
 	frame := cursorHome + strings.ReplaceAll(buf.String(), "\n", clearLine+"\r\n") + clearBelow
 	s.out.printf("%s", frame)
 }

@@ -248,6 +248,34 @@ func TestTerminalWatch(t *testing.T) {
 	}
 }
 
+// TestTerminalWatchOfMany: what runs is on the screen, however many were submitted since,
+// and a line says how many are not.
+func TestTerminalWatchOfMany(t *testing.T) {
+	f, env := startFake(t)
+	for i := range 20 {
+		id := fmt.Sprintf("w/%d", i)
+		expect(t, env, exitDone, id, "", "submit", "--id", id, "--", "sleep")
+		if i > 0 {
+			f.change(id, func(t *pb.TaskInfo) { t.State, t.Status = task.Pending.String(), task.Pending.Wire() })
+		}
+	}
+	term := newTerminal(t, 100, 12)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	env.Args, env.Stdout, env.Stderr = []string{Program, "ps", "--watch"}, term.tty, term.tty
+	done := make(chan int, 1)
+	go func() { done <- Main(ctx, env) }()
+	term.await(t, "... and 13 more")
+	cancel(InterruptedError{Signal: syscall.SIGINT})
+	if code := <-done; code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+	term.await(t, leaveScreen)
+	screen := stripANSI(term.text())
+	if first := strings.Index(screen, "w/0 "); first < 0 || first > strings.Index(screen, "w/19") {
+		t.Errorf("what runs is not first: %q", screen)
+	}
+}
+
 // TestTerminalWatchImages: who watches sees how far an image is, though no event tells it.
 func TestTerminalWatchImages(t *testing.T) {
 	f, env := startFake(t)
