@@ -193,8 +193,7 @@ func readsPayload(req order, fields payload.Fields) bool {
 // refuseLater refuses what the wire can say and this release cannot do, instead
 // of letting the task wait for something that never comes.
 func refuseLater(s *task.Spec) error {
-	switch {
-	case len(s.Needs) > 0:
+	if len(s.Needs) > 0 {
 		return task.Errorf(task.CodeUnsupported, "waiting for services (needs) is not in this release yet")
 	}
 	return nil
