@@ -18,7 +18,7 @@ import (
 // Errors of Client.
 var (
 	// ErrMissing: Slurm's commands are not on PATH.
-	ErrMissing = errors.New("slurm is not installed here")
+	ErrMissing = errors.New("slurm is not set up here")
 	// ErrUnanswered: the controller did not answer, or not in time. What was asked of it
 	// may have been done.
 	ErrUnanswered = errors.New("the slurm controller does not answer")
@@ -81,7 +81,7 @@ func (c *Client) run(ctx context.Context, stdin []byte, name string, args ...str
 	case ctx.Err() != nil:
 		return s, fmt.Errorf("%w: %s took longer than %s", ErrUnanswered, name, patience)
 	case strings.Contains(s.err, noCluster):
-		return s, fmt.Errorf("%w: its commands are, and know of no cluster: set SLURM_CONF", ErrMissing)
+		return s, fmt.Errorf("%w: its commands are installed, and know of no cluster: set SLURM_CONF", ErrMissing)
 	default:
 		return s, fmt.Errorf("%s: %w: %s", name, err, lastLine(s.err))
 	}

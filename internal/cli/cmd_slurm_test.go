@@ -102,7 +102,7 @@ func TestSlurmCommandByTemplate(t *testing.T) {
 func TestSlurmCommandWithoutSlurm(t *testing.T) {
 	env := testEnv(t)
 	env.Environ = append(slices.Clone(env.Environ), "PATH="+t.TempDir())
-	expect(t, env, exitNoDaemon, "", "slurm is not installed here: there is no scontrol on PATH; run this on a login node of the cluster", "slurm", "info")
+	expect(t, env, exitNoDaemon, "", "slurm is not set up here: there is no scontrol on PATH; run this on a login node of the cluster", "slurm", "info")
 	expect(t, env, exitNoDaemon, "", "module load slurm", "slurm", "test", "--class", "gpu_slurm", "--", "true")
 	expect(t, env, exitDone, "#!/bin/bash\n", "sbatch --job-name=", "slurm", "render", "--class", "gpu_slurm", "--", "true")
 }
