@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/dspy-agent/dspy-agent/internal/spelling"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -95,24 +94,13 @@ func (s service) ResumeClass(ctx context.Context, req *pb.ResumeClassRequest) (*
 	return &pb.ResumeClassResponse{Class: stats, Already: !resumed}, err
 }
 
-// knownClass resolves the name of a class, which has to be given, and helps with one
-// that is not known.
+// knownClass resolves the name of a class, which has to be given.
 func (s service) knownClass(name string) (string, error) {
 	if name == "" {
 		return "", task.Errorf(task.CodeInvalid, "class is empty; name one")
 	}
 	class, err := s.opts.Class(name)
-	if err == nil {
-		return class.Name, nil
-	}
-	var known []string
-	for _, k := range s.opts.Info().Classes {
-		known = append(known, k.Name)
-	}
-	if meant := spelling.Nearest(name, known, 2); meant != "" && meant != name {
-		return "", task.Errorf(task.CodeOf(err), "%w; did you mean %s?", err, meant)
-	}
-	return "", err
+	return class.Name, err
 }
 
 // classNow tells how one class is.

@@ -112,7 +112,7 @@ func chosenValues(cfg config.Config, key string) ([]config.Value, error) {
 		for _, v := range all {
 			keys = append(keys, v.Key)
 		}
-		return nil, usagef("there is no key %q%s", key, orHint(spelling.Nearest(key, keys, 3), "those that dspy-agent config show lists"))
+		return nil, usagef("there is no key %q%s", key, orHint(spelling.Nearest(key, withTables(keys), 3), "those that dspy-agent config show lists"))
 	}
 	return chosen, nil
 }
@@ -221,14 +221,20 @@ func (c *completion) configWords(before []string) []string {
 		return nil // a file, which the shell knows
 	}
 	cfg := c.config()
-	keys := cfg.Keys()
-	for _, k := range cfg.Keys() {
-		if i := strings.LastIndexByte(k, '.'); i > 0 {
-			keys = append(keys, k[:i]) // a table as a whole
+	return withTables(cfg.Keys())
+}
+
+// withTables adds the tables that keys are in, each of which stands for all of its keys.
+func withTables(keys []string) []string {
+	all := slices.Clone(keys)
+	for _, k := range keys {
+		for i := strings.LastIndexByte(k, '.'); i > 0; i = strings.LastIndexByte(k, '.') {
+			k = k[:i]
+			all = append(all, k)
 		}
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // jsonConfig is the answer of config show.

@@ -52,7 +52,7 @@ func (s *session) resumeCommand() *cli.Command {
 // so before, and what to say.
 func (s *session) eachClass(c *cli.Context, do func(context.Context, *client, string) (*pb.ClassStats, bool, string, error)) error {
 	if c.NArg() == 0 {
-		return usagef("%s takes one or more classes; %s status lists them", c.Command.Name, Program)
+		return usagef("%s takes one or more classes; %s config show classes lists them", c.Command.Name, Program)
 	}
 	if slices.Contains(c.Args().Slice(), "") {
 		return usagef("%s was given an empty class; is a variable of the shell not set?", c.Command.Name)

@@ -95,7 +95,7 @@ func newSelection(c *cli.Context, cfg config.Config) (selection, error) {
 	if sel.class != "" {
 		k, err := cfg.Class(sel.class)
 		if err != nil {
-			return sel, usagef("%s%s", err, hint(nearest(sel.class, cfg.ClassNames())))
+			return sel, usagef("%s", err)
 		}
 		sel.class = k.Name
 	}

@@ -15,7 +15,7 @@ import (
 // jsonVerify is the answer of queue verify.
 type jsonVerify struct {
 	Sound      bool        `json:"sound" doc:"nothing is wrong"`
-	Path       string      `json:"path" doc:"the database that was looked at"`
+	Path       string      `json:"path" doc:"the database that was looked at; with a running daemon the folder of the queue, since the copy is gone by then"`
 	Copy       bool        `json:"copy,omitempty" doc:"it was a copy that the running daemon made"`
 	QueueID    string      `json:"queue_id,omitempty" doc:"the queue's own random id"`
 	Tasks      int         `json:"tasks" doc:"tasks in it"`

@@ -293,7 +293,7 @@ func (s *session) tellLeftAlone(ctx context.Context, ids []string) {
 		return
 	}
 	if len(ids) > leftShown {
-		s.err.printf("\nno longer waiting; %s go on\n", count(int64(len(ids)), "task"))
+		s.err.printf("%sno longer waiting; %s go on\n", s.err.afterCtrlC(), count(int64(len(ids)), "task"))
 		return
 	}
 	verb := "goes on"
@@ -301,7 +301,7 @@ func (s *session) tellLeftAlone(ctx context.Context, ids []string) {
 		verb = "go on"
 	}
 	list := strings.Join(ids, " ")
-	s.err.printf("\nno longer waiting; %s %s. To end it: %s cancel %s\n", list, verb, Program, list)
+	s.err.printf("%sno longer waiting; %s %s. To end it: %s cancel %s\n", s.err.afterCtrlC(), list, verb, Program, list)
 }
 
 // tellEnd says how a task ended: on stdout, one line or one object.

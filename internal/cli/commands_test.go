@@ -164,7 +164,7 @@ func TestInterruptLeavesTheTaskAlone(t *testing.T) {
 		if code := <-done; code != want {
 			t.Errorf("%v: exit %d, want %d", sig, code, want)
 		}
-		if !strings.Contains(errs.String(), "long goes on. To end it: dspy-agent cancel long") {
+		if !strings.Contains(errs.String(), "long goes on. To end it: dspy-agent cancel long") || strings.Contains(errs.String(), "\n\n") {
 			t.Errorf("stderr is %q", errs.String())
 		}
 		if info, _, _ := f.get("long"); info.GetState() != "running" {

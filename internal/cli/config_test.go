@@ -59,6 +59,7 @@ func TestConfigShow(t *testing.T) {
 		t.Errorf("more than the table: %s", out)
 	}
 	expect(t, env, exitUsage, "", "did you mean capacity.memory?", "config", "show", "capacity.memry")
+	expect(t, env, exitUsage, "", "did you mean capacity?", "config", "show", "capacit")
 	expect(t, env, exitUsage, "", "lists", "config", "show", "nothing.like.it")
 
 	var j jsonConfig

@@ -44,8 +44,9 @@ func renderDocs() string {
 		"`show`, `why`, `result`, `logs` and `wait` take the beginning or the end of an id, of at least six characters, for the\n" +
 		"whole if it is that of one task only (an end: among the newest 10,000); `cancel` and `retry` want the whole id.\n\n" +
 		"Ids may have slashes, so that those of a sweep are `exp/lr-0.1`, `exp/lr-0.2`: to `ps`, `wait`, `cancel` and `retry` an argument\n" +
-		"that ends with a slash, as `exp/`, means all tasks whose ids begin so. That there is none is an error. `wait` looks at all\n" +
-		"of them; `cancel` and `retry` at those that `--class` would mean, or `--state` says.\n\n")
+		"that ends with a slash, as `exp/`, means all tasks whose ids begin so. `wait` looks at all\n" +
+		"of them; `cancel` and `retry` at those that `--class` would mean, or `--state` says. That there is none is an error to these\n" +
+		"three, exit code 3; `ps` lists none, and ends with 0.\n\n")
 	docCommands(&b, app)
 	docUnattended(&b)
 	docExitCodes(&b)

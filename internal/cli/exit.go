@@ -42,7 +42,7 @@ var exitTable = []struct {
 	{exitNoDaemon, "no daemon: none runs and the command needs one, or it stopped answering; or somebody else keeps the queue; or, for slurm, there is no Slurm that answers"},
 	{exitRefused, "refused: the request was understood and not accepted, or the disk is full, mounted read-only or closed to you; the message says why"},
 	{exitWaitOver, "the time of wait --timeout was over before the tasks had ended; they go on"},
-	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone. logs --follow and ps --watch end with 0 then"},
+	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone. logs --follow and ps --watch end with 0 then, and so does drain after SIGTERM"},
 }
 
 // exitHelp is the table as the help shows it.

@@ -39,7 +39,7 @@ func refuseLater(c *cli.Context) error {
 // checkClass refuses an unknown class with the known ones.
 func checkClass(cfg config.Config, name string) error {
 	if _, err := cfg.Class(name); err != nil {
-		return usagef("%s%s", err, hint(nearest(name, cfg.ClassNames())))
+		return usagef("%s", err)
 	}
 	return nil
 }

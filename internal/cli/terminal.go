@@ -57,6 +57,14 @@ func utf8Locale(env Env) bool {
 	return false
 }
 
+// afterCtrlC begins a new line on a terminal, which has written ^C.
+func (s *screen) afterCtrlC() string {
+	if s.tty {
+		return "\n"
+	}
+	return ""
+}
+
 // size returns the terminal's columns and rows; 80 by 24 when it does not say.
 func (s *screen) size() (cols, rows int) {
 	if s.fd >= 0 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/spelling"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -132,14 +133,19 @@ func newClass(name string) Class {
 }
 
 // Class returns the class with that name, an alias resolved. An unknown name is
-// refused with the list of known ones.
+// refused with the list of known ones, and the one that was meant.
 func (c Config) Class(name string) (Class, error) {
 	if name == "" {
 		name = DefaultClass
 	}
 	k, ok := c.Classes[name]
 	if !ok {
-		return Class{}, task.Errorf(task.CodeInvalid, "unknown class %q; known are %s", name, strings.Join(c.ClassNames(), ", "))
+		known := c.ClassNames()
+		err := task.Errorf(task.CodeInvalid, "unknown class %q; known are %s", name, strings.Join(known, ", "))
+		if meant := spelling.Nearest(name, known, 2); meant != "" {
+			err = task.Errorf(task.CodeInvalid, "%w; did you mean %s?", err, meant)
+		}
+		return Class{}, err
 	}
 	if k.AliasOf != "" {
 		return c.Class(k.AliasOf)

@@ -324,7 +324,7 @@ func TestClass(t *testing.T) {
 		}
 	}
 	_, err := c.Class("cpu-short")
-	if want := `unknown class "cpu-short"; known are cpu_short, cpu_long, gpu_short, gpu_long, gpu, gpu_slurm`; err == nil || err.Error() != want {
+	if want := `unknown class "cpu-short"; known are cpu_short, cpu_long, gpu_short, gpu_long, gpu, gpu_slurm; did you mean cpu_short?`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
