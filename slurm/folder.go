@@ -47,6 +47,12 @@ func (f folder) write(p plan, news string) (text []byte, err error) {
 		return nil, err
 	}
 	dir := f.layout.JobDir(f.ref)
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		// No job was submitted: what is there is of a queue before this one was restored.
+		if err := taskfiles.SetAside(f.layout.LogPath(f.ref)); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -76,6 +77,12 @@ func (r *run) openOutput() (*output, error) {
 	}
 	if err := os.MkdirAll(r.b.path(r.ref), 0o700); err != nil {
 		return nil, err
+	}
+	if _, err := os.Lstat(filepath.Join(r.b.path(r.ref), outputFile)); errors.Is(err, fs.ErrNotExist) {
+		// Nothing was written yet: what is there is of a queue before this one was restored.
+		if err := taskfiles.SetAside(path); err != nil {
+			return nil, err
+		}
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {

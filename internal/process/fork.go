@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // forkExec is a variable so that tests can be on a kernel that refuses.
@@ -30,8 +31,7 @@ func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 		return p, end
 	}
 	var err error
-	p.log, err = unix.Open(string(st.GetLogPath()), unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
+	if p.log, err = beginLog(string(st.GetLogPath())); err != nil {
 		return p, notStarted("cannot open the log on %s: %v", s.where.Name, err)
 	}
 	if err := s.exec(&p, path, argv, env, dir); err != nil {
@@ -47,6 +47,19 @@ func (s *supervisor) fork(a *attempt) (proc, *supervisorpb.End) {
 		}
 	}
 	return p, nil
+}
+
+// beginLog makes the output of an attempt. An attempt is forked at most once, so what has
+// the name already is of a queue that was there before this one was restored.
+func beginLog(path string) (fd int, err error) {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_APPEND | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	if fd, err = unix.Open(path, flags|unix.O_EXCL, 0o600); !errors.Is(err, unix.EEXIST) {
+		return fd, err
+	}
+	if err := taskfiles.SetAside(path); err != nil {
+		return -1, err
+	}
+	return unix.Open(path, flags, 0o600)
 }
 
 // exec forks and executes, in a cgroup where there are any.

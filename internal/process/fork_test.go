@@ -57,3 +57,23 @@ func refuseCgroups(t *testing.T, err error) {
 		return old(path, argv, attr)
 	}
 }
+
+// TestOutputOfAFormerQueue: an attempt has its output to itself, also where the queue that
+// was there before a restoration has made one of the same number.
+func TestOutputOfAFormerQueue(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "1-1.log")
+	for _, text := range []string{"first", "second"} {
+		fd, err := beginLog(path)
+		must(t, err)
+		_, err = unix.Write(fd, []byte(text))
+		must(t, err)
+		must(t, unix.Close(fd))
+		if got, err := os.ReadFile(path); string(got) != text {
+			t.Errorf("the output is %q, %v; want %q", got, err, text)
+		}
+	}
+	if got, err := os.ReadFile(path + ".former"); string(got) != "first" {
+		t.Errorf("the output of the former queue is %q, %v", got, err)
+	}
+}

@@ -13,6 +13,11 @@ import (
 // that listing it hurts.
 const ShardSize = 1000
 
+const (
+	logSuffix    = ".log"
+	resultSuffix = ".result.json"
+)
+
 // Layout says where the files of attempts are. The supervisor makes the log,
 // the backend the payload, and the program itself the result.
 type Layout struct {
@@ -20,13 +25,13 @@ type Layout struct {
 }
 
 // LogPath is where the output goes: stdout and stderr, as on a terminal.
-func (l Layout) LogPath(r task.Ref) string { return l.path(r, ".log") }
+func (l Layout) LogPath(r task.Ref) string { return l.path(r, logSuffix) }
 
 // PayloadPath is where the program finds its payload, if the task has one.
 func (l Layout) PayloadPath(r task.Ref) string { return l.path(r, ".payload.json") }
 
 // ResultPath is where the program may leave a JSON object.
-func (l Layout) ResultPath(r task.Ref) string { return l.path(r, ".result.json") }
+func (l Layout) ResultPath(r task.Ref) string { return l.path(r, resultSuffix) }
 
 // ContainerDir is where a container's own files are: what it shares with us, and what
 // is remembered about it while it is there.
