@@ -21,10 +21,26 @@ func nameOf(s *task.Spec) string {
 	words := append([]string{filepath.Base(s.Argv[0])}, s.Argv[1:]...)
 	if len(words) == 3 && words[0] == "sh" && words[1] == "-c" {
 		words = words[2:] // a shell line says more than the shell
+	} else {
+		for i, w := range words {
+			words[i] = shellWord(w)
+		}
 	}
 	name := []rune(strings.Join(strings.Fields(strings.Join(words, " ")), " "))
 	if len(name) > nameLength {
 		name = append(name[:nameLength-3], []rune("...")...)
 	}
 	return string(name)
+}
+
+// shellWord quotes a word as a person would type it, and as the command line does for the
+// names that it makes: else nobody sees where one ends.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("%+,-./:=@_", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -20,7 +20,8 @@ func TestNameOf(t *testing.T) {
 		{task.Spec{Name: "mine", Argv: []string{"x"}}, "mine"},
 		{task.Spec{Argv: []string{"/usr/bin/python3", "train.py", "--lr", "1"}}, "python3 train.py --lr 1"},
 		{task.Spec{Argv: []string{"/bin/sh", "-c", "cd x &&\n  make"}}, "cd x && make"},
-		{task.Spec{Argv: []string{long}}, strings.Repeat("é", nameLength-3) + "..."},
+		{task.Spec{Argv: []string{"python3", "-c", "import sys; sys.exit('3')", ""}}, `python3 -c 'import sys; sys.exit('\''3'\'')' ''`},
+		{task.Spec{Argv: []string{long}}, "'" + strings.Repeat("é", nameLength-4) + "..."},
 	} {
 		if got := nameOf(&c.spec); got != c.want {
 			t.Errorf("%+v is called %q, want %q", c.spec, got, c.want)

@@ -81,6 +81,10 @@ func PutCancel(conf config.Config, id, by, reason string) error {
 	return dropfolder.PutCancel(conf.QueueDir, id, by, reason)
 }
 
+// RejectedFiles counts the files of a drop folder that could not become tasks, and lie there
+// for somebody to look at.
+func RejectedFiles(queueDir string) (int, error) { return dropfolder.RejectedFiles(queueDir) }
+
 // DropFolderTrouble says why the drop folder of a queue cannot be used; nil = it can, or is
 // not there yet.
 func DropFolderTrouble(queueDir string) error { return dropfolder.Check(queueDir) }

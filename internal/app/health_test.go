@@ -87,7 +87,7 @@ func TestHealthOfAnUnsafeDropFolder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		said = h.GetServices()["drop-folder"]
+		said = h.GetServices()["drop_folder"]
 	}
 	if !strings.Contains(said, "others can write to "+pending) || !strings.Contains(said, "chmod go-w") {
 		t.Errorf("health says %q", said)

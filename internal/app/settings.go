@@ -131,7 +131,7 @@ func (a *App) ownClasses() []string {
 }
 
 // partDropFolder is what the drop folder is called among the parts.
-const partDropFolder = "drop-folder"
+const partDropFolder = "drop_folder"
 
 const notYet = "not in this release yet"
 

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/gpu"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -102,7 +103,7 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 		s.field("payload", s.out.clip(oneLine(string(spec.GetPayloadJson())), 200))
 	}
 	if d := spec.GetTimeoutMs(); d > 0 {
-		s.field("timeout", span(time.Duration(d)*time.Millisecond))
+		s.field("timeout", task.LimitText(time.Duration(d)*time.Millisecond))
 	}
 	if n := spec.GetRetries(); n > 0 {
 		s.field("retries", fmt.Sprint(n))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,8 +82,9 @@ func (s *session) statusUnattended(c *cli.Context, cfg config.Config, cl *client
 		s.out.printf("%-11s %s\n", cmdQueue, oneLine(said))
 	}
 	if err := app.DropFolderTrouble(cfg.QueueDir); err != nil {
-		s.out.printf("%-11s %s\n", "drop-folder", oneLine(err.Error()))
+		s.out.printf("%-11s %s\n", "drop_folder", oneLine(err.Error()))
 	}
+	s.showRejected(cfg.QueueDir)
 	s.showQueue(cfg, h)
 	if err := s.showRunning(c.Context, cl); err != nil {
 		return err
@@ -135,6 +137,17 @@ func (s *session) showDaemon(cfg config.Config, h *pb.HealthResponse) {
 			text += ": " + where[name]
 		}
 		s.out.printf("%-11s %s\n", oneLine(name), oneLine(text))
+	}
+	if where != nil { // else the folder is not that of the daemon that answered
+		s.showRejected(cfg.QueueDir)
+	}
+}
+
+// showRejected says that files lie in the drop folder which cannot be tasks. Whether it can
+// be read is said elsewhere.
+func (s *session) showRejected(queueDir string) {
+	if n, err := app.RejectedFiles(queueDir); err == nil && n > 0 {
+		s.out.printf("%-11s %s in %s, each with the reason beside it\n", "rejected", s.out.paint(yellow, count(int64(n), "file")), oneLine(filepath.Join(queueDir, "rejected")))
 	}
 }
 

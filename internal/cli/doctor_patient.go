@@ -30,6 +30,7 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 		Health:       s.healthForDoctor,
 		DropFolder:   app.DropFolderTrouble,
 		Database:     app.LookAtDatabase,
+		Rejected:     app.RejectedFiles,
 	}
 }
 

@@ -64,6 +64,11 @@ func TestNewerConfig(t *testing.T) {
 			}
 		}
 	}
+	f.configAt = 0
+	write(t, path, "# a file that config init has written\n\n[capacity]\n  # nice = 1\n")
+	if _, out, _ := dspyAgent(t, env, "status"); strings.Contains(out, newer) {
+		t.Errorf("of a file that says nothing, status says %q", out)
+	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}

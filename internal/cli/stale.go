@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -28,8 +30,28 @@ func configChanged(cfg config.Config, h *pb.HealthResponse) string {
 		return fmt.Sprintf("%s is gone, and the daemon goes on with what it has read there", oneLine(file))
 	case err != nil, info.ModTime().UnixNano() == read:
 		return ""
+	case read == 0 && saysNothing(cfg, file):
+		return "" // such as what config init writes: the defaults hold as before
 	}
 	return fmt.Sprintf("%s is newer than the daemon, which knows what it said before", oneLine(file))
+}
+
+// saysNothing says that a configuration file has comments at most, and headers of tables
+// that there are without it.
+func saysNothing(cfg config.Config, path string) bool {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	tables := withTables(config.Default(cfg.Workspace).Keys())
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || slices.Contains(tables, strings.TrimSuffix(strings.TrimPrefix(line, "["), "]")) {
+			continue
+		}
+		return false
+	}
+	return true
 }
 
 // startAnew is what to do about it.

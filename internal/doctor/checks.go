@@ -69,7 +69,7 @@ var checks = []check{
 	},
 	{
 		name: "drop_folder", about: "whether the folders for files of tasks and of outcomes can be used", asks: asksQueue, run: needsConfig(checkDropFolder), after: nameOwner,
-		problem: "others can write to one of them, or it is no folder of the user's",
+		problem: "others can write to one of them, or it is no folder of the user's", note: "files lie there that cannot be tasks",
 	},
 	{
 		name: "file_system", about: "what the queue's folder is on, and whether locks and mapped memory work there", asks: asksQueue, run: needsConfig(checkFileSystem), after: nameConfiguration,

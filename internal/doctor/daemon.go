@@ -89,6 +89,6 @@ const (
 	partGRPC = "grpc"
 	partHTTP = "http"
 	// partDropFolder is the door made of files.
-	partDropFolder = "drop-folder"
+	partDropFolder = "drop_folder"
 	notYet         = "not in this release yet"
 )

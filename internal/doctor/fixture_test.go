@@ -38,6 +38,7 @@ func patientIn(dir, home string, environ ...string) (Patient, error) {
 	p.Holder = func(string) int { return 0 }
 	p.DropFolder = func(string) error { return nil }
 	p.Database = func(context.Context, string) ([]string, bool, error) { return nil, true, nil }
+	p.Rejected = func(string) (int, error) { return 0, nil }
 	p.Health = func(context.Context, config.Config) (Health, error) { return Health{}, errNone }
 	return p, err
 }

@@ -70,6 +70,9 @@ func TestDropFolder(t *testing.T) {
 	p := patient(t)
 	p.DropFolder = func(string) error { return errors.New("others can write to /q/pending; run: chmod go-w /q/pending") }
 	want(t, "drop_folder", p, Problem, "no file of the drop folder is taken", "chmod go-w /q/pending")
+	p = patient(t)
+	p.Rejected = func(string) (int, error) { return 2, nil }
+	want(t, "drop_folder", p, Note, "2 files of the drop folder cannot be tasks", "/rejected", ".error")
 }
 
 func TestDatabase(t *testing.T) {

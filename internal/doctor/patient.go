@@ -33,6 +33,8 @@ type Patient struct {
 	// Database looks at a database that nobody has open, and returns a sentence about each
 	// thing that is wrong with it. There is none where looked is false, or somebody has it.
 	Database func(ctx context.Context, queueDir string) (wrong []string, looked bool, err error)
+	// Rejected counts the files of the drop folder that cannot be tasks.
+	Rejected func(queueDir string) (int, error)
 
 	// Root stands for / where the system's settings are looked at; "" = / itself.
 	Root string

@@ -38,6 +38,20 @@ func Waiting(root string, goesOn GoesOn) (b Backlog, err error) {
 	return b, err
 }
 
+// RejectedFiles counts what lies in the drop folder and could not become a task. It changes
+// nothing; a folder that is not there has nothing.
+func RejectedFiles(root string) (n int, err error) {
+	d, err := openDir(nil, root)
+	if notThere(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer d.f.Close()
+	return count(d, rejectedName, nil)
+}
+
 // Check says why a drop folder cannot be used; nil = it can, or is not there yet.
 func Check(root string) error {
 	d, err := openDir(nil, root)

@@ -163,7 +163,7 @@ func stopped(c Cause, t *Task, o Outcome) (State, Outcome) {
 		return Failed, o
 	}
 	o.Class = Timeout
-	o.Message = fmt.Sprintf("exceeded its time limit of %s", t.Spec.Timeout)
+	o.Message = fmt.Sprintf("exceeded its time limit of %s", LimitText(t.Spec.Timeout))
 	return Failed, o
 }
 

@@ -229,7 +229,7 @@ func TestTimeoutIsAFailureOfTheUsers(t *testing.T) {
 	sp := spec()
 	sp.Timeout = time.Minute
 	tk := must(t, in(t, Running, sp), Event{Kind: EventStopping, Attempt: 1, Cause: CauseTimeout}, Event{Kind: EventStopped, Attempt: 1, Outcome: Outcome{ExitCode: -1, Signal: 15}})
-	if o := tk.Status().Outcome; tk.State() != Failed || o.Class != Timeout || o.Message != "exceeded its time limit of 1m0s" {
+	if o := tk.Status().Outcome; tk.State() != Failed || o.Class != Timeout || o.Message != "exceeded its time limit of 1m" {
 		t.Errorf("%s: %+v", tk.State(), o)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -83,6 +84,18 @@ func EnforcedLimit(timeout, grace time.Duration) time.Duration {
 	default:
 		return timeout + grace
 	}
+}
+
+// LimitText writes a time limit as people do: 2s, 1m, 1h30m.
+func LimitText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // PriorityStep is how much earlier a task counts as submitted per step of
