@@ -26,17 +26,7 @@ func TestPythonGRPC(t *testing.T) {
 	t.Parallel()
 	interpreter := python(t, "grpc.aio", "google.protobuf")
 	d := openDoors(t)
-	set := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{
-		protodesc.ToFileDescriptorProto(pb.File_orchestrator_v1_orchestrator_proto),
-	}}
-	text, err := proto.Marshal(set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	descriptors := filepath.Join(d.runtime, "descriptors")
-	if err := os.WriteFile(descriptors, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	descriptors := descriptorSet(t)
 	addrs := append(bothFamilies(t, d.grpc), net.JoinHostPort("localhost", portOf(t, d.grpc)))
 	for i, addr := range addrs {
 		cmd := exec.CommandContext(t.Context(), interpreter, "testdata/field_grpc.py", descriptors, addr, fmt.Sprintf("py%d", i))
@@ -52,6 +42,22 @@ func TestPythonGRPC(t *testing.T) {
 			t.Errorf("%s came by %q", id, info.GetSubmittedVia())
 		}
 	}
+}
+
+// descriptorSet is a file that stands in for generated stubs.
+func descriptorSet(t *testing.T) (path string) {
+	t.Helper()
+	text, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{
+		protodesc.ToFileDescriptorProto(pb.File_orchestrator_v1_orchestrator_proto),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "descriptors")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // An httpCall is a request, and what the answer has to have in it.
