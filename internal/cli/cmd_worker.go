@@ -20,7 +20,7 @@ const workerIdle = 5 * time.Minute
 
 func (s *session) workerCommand() *cli.Command {
 	return s.command(cli.Command{
-		Name: cmdWorker, Usage: "run tasks of the queue here, in a Slurm job or by hand, until none is left", Category: categoryDaemon,
+		Name: cmdWorker, Usage: "run short tasks of the queue here, as in a Slurm job", Category: categoryDaemon,
 		Description: "For thousands of short tasks in one Slurm job. A daemon on the login node has the queue; a\n" +
 			"worker leases tasks of classes whose backends name \"worker\", runs them with the CPUs and GPUs\n" +
 			"that its job has, and brings the results back. It needs the workspace under the same path, and\n" +
