@@ -24,8 +24,9 @@ const (
 	outageBefore = 20 * time.Second
 	outageAfter  = time.Minute
 	// outagePatience is how long an engine may take to be gone that has begun to end
-	// its containers.
-	outagePatience = 2 * time.Second
+	// its containers: it waits for the slowest of them. Who ends one by hand is told of it as
+	// much later.
+	outagePatience = 10 * time.Second
 )
 
 // noteOutage takes note that the engine is back. The mutex is held.

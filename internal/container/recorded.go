@@ -68,6 +68,7 @@ func (r *run) recorded(ctx context.Context, t task.Task, c docker.Container, sto
 		}
 		return claimPatience, false, false
 	case running:
+		r.noteMain(c)
 		r.tellStarted(c)
 		return r.running(ctx, t, c, stop)
 	case !rec.Claimed:
