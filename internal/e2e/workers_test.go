@@ -61,7 +61,7 @@ func (w *world) begunBy(id string) {
 // once.
 func TestWorkersOnce(t *testing.T) {
 	t.Parallel()
-	tasks := rounds(500, 5000)
+	tasks := rounds(200, 5000)
 	c := slurmtest.Start(t, slurmtest.Config{})
 	w := newWorld(t, binaries.plain)
 	w.env = append(w.env, "SLURM_CONF="+c.Conf())
