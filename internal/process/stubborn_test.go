@@ -25,8 +25,8 @@ func stubborn(ready string) map[string]string {
 	return map[string]string{
 		"stopped": "touch " + ready + "; kill -STOP $$; exec sleep 1000",
 		"deaf":    "trap '' TERM; touch " + ready + "; while :; do sleep 1; done",
-		// 200 shells, each of which starts one program after the other.
-		"forking": "trap '' TERM; i=0; while [ $i -lt 200 ]; do (while :; do sleep 0.05; done) & i=$((i+1)); done; touch " + ready + "; wait",
+		// 60 shells, each of which starts one program after the other.
+		"forking": "trap '' TERM; i=0; while [ $i -lt 60 ]; do (while :; do sleep 0.05; done) & i=$((i+1)); done; touch " + ready + "; wait",
 		// Each process lives just long enough to start the next.
 		"hydra": "trap '' TERM; head() { head & }; touch " + ready + "; head",
 	}

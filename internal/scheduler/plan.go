@@ -30,7 +30,10 @@ func Plan(s Snapshot) Decision {
 		// Once one of a shape waits, those behind it wait too: the order within a
 		// shape is the order of the line.
 		if !skipped[h.Shape] {
-			skipped[h.Shape] = p.Offer(h) != More
+			before := p.decided()
+			// What was decided waits no more, and may have taken the last room: those behind
+			// it have their reasons still.
+			skipped[h.Shape] = p.Offer(h) != More && p.decided() == before
 		}
 	}
 	return p.decision
@@ -100,6 +103,9 @@ func NewExplainer(s Snapshot) *Planner {
 	p.explain = true
 	return p
 }
+
+// decided is how many heads do not wait any more.
+func (p *Planner) decided() int { return len(p.decision.Place) + len(p.decision.Refuse) }
 
 // Decision returns what was decided so far.
 func (p *Planner) Decision() Decision { return p.decision }

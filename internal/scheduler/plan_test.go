@@ -141,7 +141,7 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		}
 		for _, h := range s.Heads {
 			if !done[h.Seq] && strings.TrimSpace(d.Waits[h.Shape].Reason) == "" {
-				rt.Fatalf("task %d waits without a reason", h.Seq)
+				rt.Fatalf("task %d waits without a reason: %+v of %+v", h.Seq, h, s.Classes[h.Class])
 			}
 		}
 	})
