@@ -33,9 +33,10 @@ func (r *run) exited(ctx context.Context, t task.Task, c docker.Container) (wait
 		r.deathAwait = true
 		return deathPatience, false, false
 	}
-	if killedByOthers(c) && !r.own && !r.signal.sent() && !r.outageAwait && !r.b.endedWithEngine(c) {
-		r.outageAwait = true
-		return outagePatience, false, false
+	if killedByOthers(c) && !r.own && !r.signal.sent() && !r.b.endedWithEngine(c) {
+		if left := r.outageLeft(); left > 0 {
+			return left, false, false
+		}
 	}
 	size, err := r.finishOutput(ctx)
 	if err != nil {

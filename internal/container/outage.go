@@ -24,9 +24,9 @@ const (
 	outageBefore = 20 * time.Second
 	outageAfter  = time.Minute
 	// outagePatience is how long an engine may take to be gone that has begun to end
-	// its containers: it waits for the slowest of them. Who ends one by hand is told of it as
-	// much later.
-	outagePatience = 10 * time.Second
+	// its containers, or to remove one that it has killed. Who ends one by hand is told of it
+	// as much later.
+	outagePatience = 5 * time.Second
 )
 
 // noteOutage takes note that the engine is back. The mutex is held.
@@ -60,4 +60,15 @@ func (b *Backend) endedWithEngine(c docker.Container) bool {
 	return slices.ContainsFunc(all, func(o outage) bool {
 		return c.Finished.After(o.from.Add(-outageBefore)) && c.Finished.Before(o.to.Add(outageAfter))
 	})
+}
+
+// outageLeft is how much longer it may turn out that somebody has ended the container in a
+// larger matter: that its engine goes, or that it is removed. Events wake us before that is
+// over, so that it counts from the first look.
+func (r *run) outageLeft() time.Duration {
+	now := r.b.opts.Now()
+	if r.outageUntil.IsZero() {
+		r.outageUntil = now.Add(outagePatience)
+	}
+	return r.outageUntil.Sub(now)
 }

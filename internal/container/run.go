@@ -56,7 +56,7 @@ type run struct {
 	plain       bool      // it is made without, since that could not work
 	sure        bool      // its init has written down how it ended
 	own         bool      // nobody outside had asked its program to end, as its init knows
-	outageAwait bool      // that the engine goes was waited for
+	outageUntil time.Time // how long is waited for the engine to go, or to remove it; zero = not yet
 	deathAwait  bool      // that the engine tells of the end was waited for
 }
 
