@@ -2,7 +2,9 @@ package queue
 
 import (
 	"bytes"
+	"iter"
 	"maps"
+	"slices"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -67,8 +69,10 @@ func (c *checker) checkCounters() error {
 	if err := stored.load(c.tx); err != nil {
 		return err
 	}
-	if !maps.EqualFunc(stored, c.counts, maps.Equal[map[task.State]int, map[task.State]int]) {
-		c.wrong(0, "the counters say %v, and there are %v", stored, c.counts)
+	for class, state := range eachState(stored, c.counts) {
+		if told, there := stored[class][state], c.counts[class][state]; told != there {
+			c.wrong(0, "of class %s the counters say that %d tasks are %s, and it is %d", class, told, state, there)
+		}
 	}
 	if !listsKept(c.tx) {
 		return nil // a release that does not know what follows had the queue last
@@ -77,10 +81,41 @@ func (c *checker) checkCounters() error {
 	if err := waits.load(c.tx); err != nil {
 		return err
 	}
-	if told, there := waits.waiting(), c.waits.waiting(); !maps.Equal(told, there) {
-		c.wrong(0, "of those that wait the counters say %v, and there are %v", told, there)
+	told, there := waits.waiting(), c.waits.waiting()
+	for _, class := range classesOf(told, there) {
+		a, b := told[class], there[class]
+		c.compareWaits(class, "are ready", a.Ready, b.Ready)
+		c.compareWaits(class, "wait for other tasks", a.Blocked, b.Blocked)
+		c.compareWaits(class, "wait for a time", a.Delayed, b.Delayed)
+		c.compareWaits(class, "are held", a.Held, b.Held)
 	}
 	return nil
+}
+
+func (c *checker) compareWaits(class, what string, told, there int) {
+	if told != there {
+		c.wrong(0, "of class %s the counters say that %d tasks %s, and it is %d", class, told, what, there)
+	}
+}
+
+// classesOf returns the keys of both, in order.
+func classesOf[V any](a, b map[string]V) []string {
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// eachState goes over all states of all classes that are counted in either.
+func eachState(a, b counts) iter.Seq2[string, task.State] {
+	return func(yield func(string, task.State) bool) {
+		for _, class := range classesOf(a, b) {
+			for _, state := range task.States {
+				if !yield(class, state) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (c *checker) checkPaused() error {

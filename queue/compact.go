@@ -18,7 +18,8 @@ import (
 type Compacted struct {
 	Path          string // of the database in use now
 	Before, After int64  // bytes of the file
-	FreePages     int    // before; there are next to none after it
+	Reserve       int64  // bytes that bbolt had made the file longer by, for what comes; most file systems have no blocks for them
+	FreePages     int    // between those in use, before; there are next to none after it
 	PageSize      int
 }
 
@@ -73,13 +74,12 @@ func (q *Queue) compact(ctx context.Context, progress Progress) (Compacted, erro
 	return out, os.Remove(q.path)
 }
 
-// beforeCompaction tells how large the file is, and how much of it nobody uses: pages
-// that were freed, and what bbolt has made room for behind the last one.
+// beforeCompaction tells how large the file is, and how much of it nobody uses.
 func (q *Queue) beforeCompaction() (Compacted, error) {
 	st := q.db.Stats()
 	out := Compacted{Before: fileSize(q.path), PageSize: q.db.Info().PageSize}
 	err := q.view(func(tx *bolt.Tx) error {
-		out.FreePages = st.FreePageN + st.PendingPageN + int(out.Before-tx.Size())/out.PageSize
+		out.FreePages, out.Reserve = st.FreePageN+st.PendingPageN, out.Before-tx.Size()
 		return nil
 	})
 	return out, err

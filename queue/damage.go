@@ -2,7 +2,9 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -122,6 +124,21 @@ func (q *Queue) Damaged() []Damage {
 	return list
 }
 
+// Unreadable returns the ids of the tasks that were found to be such since the queue was
+// opened; "number N" where the id is lost, too.
+func (q *Queue) Unreadable() (ids []string) {
+	for _, d := range q.Damaged() {
+		if d.Seq == 0 || !q.unreadable(d.Seq) {
+			continue
+		}
+		id := cmp.Or(d.ID, fmt.Sprintf("number %d", d.Seq))
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // nameDamaged fills in the ids of tasks: from their specs, or from the event log
 // where it is the spec that cannot be read.
 func nameDamaged(tx *bolt.Tx, list []Damage) {
@@ -174,5 +191,5 @@ func findSubmitted(tx *bolt.Tx, ids map[task.Seq]string) {
 // cannotRead is the error for whoever asks for a task by its id.
 func cannotRead(id string, err error) error {
 	return task.Errorf(task.CodeInternal,
-		"what the queue has stored about task %s is damaged (%w); it was left as it is. Restore the queue directory from a backup, or submit the work again under another id", id, err)
+		"what the queue has stored about task %s is damaged (%w); it was left as it is. dspy-agent queue verify tells all that is wrong; without the daemon, queue repair keeps what can be read and queue restore takes a backup; or submit the work again under another id", id, err)
 }

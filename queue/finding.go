@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -32,6 +33,27 @@ type Finding struct {
 	Above bool     // it is about any tasks from Seq on
 	ID    string   // of that task; "" = nobody knows it
 	Text  string   // a sentence for people, without the task's name
+}
+
+// kindsInOrder: what is lost comes before what is wrong with the file, and last what a
+// repair makes anew.
+var kindsInOrder = []FindingKind{
+	FoundIdentity, FoundTask, FoundState, FoundPayload, FoundResult, FoundEnvironment, FoundTombstone, FoundEvents, FoundPause, FoundFile,
+	FoundIndex,
+}
+
+// byKind sorts by kind, and leaves out what was found twice.
+func byKind(list []Finding) []Finding {
+	seen := map[Finding]bool{}
+	list = slices.DeleteFunc(list, func(f Finding) bool {
+		twice := seen[f]
+		seen[f] = true
+		return twice
+	})
+	slices.SortStableFunc(list, func(a, b Finding) int {
+		return slices.Index(kindsInOrder, a.Kind) - slices.Index(kindsInOrder, b.Kind)
+	})
+	return list
 }
 
 // String names the task.

@@ -364,9 +364,10 @@ func TestNameIsPutBack(t *testing.T) {
 		})
 	}
 	submit(t, q, spec("a"))
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.next")); len(left) > 0 {
-		t.Errorf("there are %v", left)
-	}
+	eventually(t, "the claims are removed, which is after the name is there", func() bool {
+		left, _ := filepath.Glob(filepath.Join(dir, "*.next"))
+		return len(left) == 0
+	})
 }
 
 // TestHeartbeatOnAFullDisk: the sign of life goes on, so that nobody takes a queue for

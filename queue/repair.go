@@ -81,7 +81,7 @@ func (q *Queue) replace(ctx context.Context, r *rescuer, what string, progress P
 		return q.commitFailed(err)
 	}
 	out.Holdings, out.Held = made, r.held
-	out.Findings, out.NewID = r.findings, made.QueueID != r.id
+	out.Findings, out.NewID = byKind(r.findings), made.QueueID != r.id
 	out.Path = filepath.Join(q.opts.Dir, name)
 	return nil
 }

@@ -155,7 +155,7 @@ func (q *Queue) restore(ctx context.Context, src *Queue, how RestoreOptions, fre
 			return err
 		}
 		if len(r.findings) > 0 && !how.Damaged {
-			out.Findings = r.findings
+			out.Findings = byKind(r.findings)
 			return task.Errorf(task.CodeConflict, "%s: %w; nothing was done (--damaged restores what is left of it)", src.path, ErrDamagedBackup)
 		}
 		r.id = "" // of another queue

@@ -107,7 +107,7 @@ func (s *salvager) survey(f *os.File, data []byte) {
 	case whole == 0:
 		s.high, s.freelist = there, noFreelist
 	case s.high > there:
-		s.found.note("it has %d pages, and %d were in use: it was cut short", there, s.high)
+		s.found.note("it has %d pages, and %d are in use: it was cut short", there, s.high)
 		s.high = there
 	}
 	s.data = data[:s.high*uint64(s.page)]

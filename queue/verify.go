@@ -18,6 +18,7 @@ type Verified struct {
 	Holdings
 	Path      string // of the database
 	Bytes     int64
+	Reserve   int64 // of these: behind the last page, where bbolt has made room for what comes
 	FreePages int
 	PageSize  int
 	Findings  []Finding // nothing is wrong where there are none
@@ -105,6 +106,7 @@ func (q *Queue) verify(ctx context.Context, progress Progress) (Verified, error)
 		v.name(s)
 		return nil
 	})
+	v.Findings = byKind(v.Findings)
 	return v, err
 }
 
@@ -147,7 +149,7 @@ func (q *Queue) verifyIndexes(ctx context.Context, v *Verified, progress Progres
 	defer func() { err = errors.Join(err, o.closeDatabase()) }()
 	progress.tell("comparing records and indexes", 0, 0)
 	err = o.view(func(tx *bolt.Tx) error {
-		o.known = true
+		o.known, v.Reserve = true, max(v.Bytes-tx.Size(), 0)
 		if _, err := o.checkVersion(tx); err != nil {
 			return err
 		}

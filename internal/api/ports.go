@@ -16,6 +16,11 @@ type Queue interface {
 	// stored. A spec that is invalid is answered by itself. One without an id is
 	// given one, which the answer's Task has.
 	Submit(ctx context.Context, specs []*task.Spec) ([]Accepted, error)
+	Tasks
+}
+
+// Tasks is what the server reads of the queue.
+type Tasks interface {
 	// Lookup returns the task with that id, or an Error with CodeNotFound.
 	Lookup(id string) (task.Task, error)
 	// Removed returns what retention has left of the task with that id, or an Error
@@ -27,6 +32,8 @@ type Queue interface {
 	// Filter.Before has to be for them; 0 = that was all. A page can be shorter
 	// than the limit and still have a next.
 	List(f task.Filter) (tasks []task.Task, next task.Seq, err error)
+	// Unreadable names the tasks that were met and cannot be read, which List leaves out.
+	Unreadable() []string
 	// Counts returns how many tasks there are. It is called for every metric and
 	// must not read the whole queue.
 	Counts() task.Counts

@@ -191,6 +191,9 @@ func (s service) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.L
 		}
 		if next == 0 || len(reply.Tasks) >= want {
 			reply.NextBeforeSeq = uint64(next)
+			if next == 0 {
+				reply.DamagedIds = s.opts.Queue.Unreadable()
+			}
 			return reply, nil
 		}
 		f.Before = next

@@ -51,6 +51,9 @@ var (
 	ErrDamagedBackup = queue.ErrDamagedBackup
 )
 
+// FoundIndex is the kind of finding that a repair makes anew.
+const FoundIndex = string(queue.FoundIndex)
+
 func (c Care) options() queue.Options {
 	return queue.Options{Dir: c.Dir, Role: queue.RoleCommand, Program: ownProgram, LockTimeout: c.LockTimeout, OnWatch: c.Watches}
 }

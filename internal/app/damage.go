@@ -36,7 +36,7 @@ func damageText(list []queue.Damage) string {
 	if extra := len(ids) - most; extra > 0 {
 		ids = append(ids[:most], fmt.Sprintf("%d more", extra))
 	}
-	return text + "; tasks: " + strings.Join(ids, ", ") + "; restore the queue directory from a backup, or submit them again under other ids"
+	return text + "; tasks: " + strings.Join(ids, ", ") + "; dspy-agent queue verify tells all that is wrong; without the daemon, queue repair keeps what can be read and queue restore takes a backup; or submit them again under other ids"
 }
 
 // watchDatabase returns the error when the database turns out to be damaged, whoever

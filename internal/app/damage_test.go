@@ -9,7 +9,7 @@ import (
 
 func TestDamageText(t *testing.T) {
 	t.Parallel()
-	const advice = "; restore the queue directory from a backup, or submit them again under other ids"
+	const advice = "; dspy-agent queue verify tells all that is wrong; without the daemon, queue repair keeps what can be read and queue restore takes a backup; or submit them again under other ids"
 	of := func(seq task.Seq, id string) queue.Damage { return queue.Damage{Bucket: "specs", Seq: seq, ID: id} }
 	for _, c := range []struct {
 		list []queue.Damage

@@ -80,7 +80,11 @@ func (s *session) ps(c *cli.Context) error {
 		if c.Bool("watch") {
 			return s.watch(ctx, cl, sel, c.Bool("json"))
 		}
-		return s.list(ctx, cl, sel, c.Bool("json"))
+		err := s.list(ctx, cl, sel, c.Bool("json"))
+		if err == nil && len(cl.damaged) > 0 {
+			s.tellDamaged(cl.damaged)
+		}
+		return err
 	})
 }
 
@@ -229,10 +233,22 @@ func eachPage(ctx context.Context, cl *client, sel selection, fn func([]*pb.Task
 		}
 		got += len(page.GetTasks())
 		req.BeforeSeq = page.GetNextBeforeSeq()
+		cl.damaged = page.GetDamagedIds()
 		if req.BeforeSeq == 0 || sel.limit > 0 && got >= sel.limit {
 			return req.BeforeSeq != 0, nil
 		}
 	}
+}
+
+// tellDamaged says of which tasks nothing can be listed, the first few by name.
+func (s *session) tellDamaged(ids []string) {
+	const most = 3
+	names := strings.Join(ids[:min(most, len(ids))], ", ")
+	if more := len(ids) - most; more > 0 {
+		names += fmt.Sprintf(" and %s more", humanize.Comma(int64(more)))
+	}
+	s.err.printf("note: what is stored about %s is damaged, and not listed: %s; %s queue verify tells all that is wrong\n",
+		count(int64(len(ids)), "task"), oneLine(names), Program)
 }
 
 // footer says how many tasks are not shown.

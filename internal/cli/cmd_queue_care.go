@@ -192,16 +192,6 @@ func (s *session) fileArg(name string) string {
 	return filepath.Join(s.env.Cwd, name)
 }
 
-// jsonFound is one thing that is wrong with a database.
-type jsonFound struct {
-	Kind  string `json:"kind" doc:"what it is about: file, task, state, payload, environment, result, tombstone, events, pause, index or identity; docs/queue.md says more"`
-	Seq   uint64 `json:"seq,omitempty" doc:"number of the task"`
-	Last  uint64 `json:"last_seq,omitempty" doc:"it is about some of the tasks from seq to this one"`
-	Above bool   `json:"above,omitempty" doc:"it is about any tasks from seq on"`
-	ID    string `json:"id,omitempty" doc:"of the task, where that is known"`
-	Text  string `json:"text" doc:"a sentence"`
-}
-
 // holdingsText says how much a database holds.
 func holdingsText(tasks, unfinished, tombstones, events int) string {
 	have := "have"

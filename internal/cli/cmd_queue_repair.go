@@ -57,9 +57,7 @@ func (s *session) queueRepair(c *cli.Context, _ []string) error {
 }
 
 func (s *session) showRepaired(what string, r app.Repaired) {
-	for _, f := range r.Findings {
-		s.out.printf("%s\n", oneLine(f.String()))
-	}
+	showFound(s.out, foundJSON(r.Findings))
 	s.out.printf("%s: %s, in %s\n", what, holdingsText(r.Tasks, r.Unfinished, r.Tombstones, r.Events), oneLine(r.Path))
 	if r.Held > 0 {
 		are := "are"
@@ -81,9 +79,7 @@ func (s *session) queueRestore(c *cli.Context, args []string) error {
 		return err
 	})
 	if errors.Is(err, app.ErrDamagedBackup) {
-		for _, f := range done.Findings {
-			s.err.printf("%s\n", oneLine(f.String()))
-		}
+		showFound(s.err, foundJSON(done.Findings))
 	}
 	if err != nil {
 		return err
@@ -98,18 +94,10 @@ func (s *session) queueRestore(c *cli.Context, args []string) error {
 	return nil
 }
 
-func foundJSON(list []app.Finding) []jsonFound {
-	out := []jsonFound{}
-	for _, f := range list {
-		out = append(out, jsonFound{Kind: string(f.Kind), Seq: uint64(f.Seq), Last: uint64(f.Last), Above: f.Above, ID: f.ID, Text: f.Text})
-	}
-	return out
-}
-
 func verifyJSON(v app.Verified) jsonVerify {
 	return jsonVerify{
 		Sound: v.Sound(), Path: v.Path, QueueID: v.QueueID, Tasks: v.Tasks, Unfinished: v.Unfinished, Tombstones: v.Tombstones, Events: v.Events,
-		Bytes: v.Bytes, FreeBytes: int64(v.FreePages) * int64(v.PageSize), Findings: foundJSON(v.Findings), Unused: v.Unused,
+		Bytes: v.Bytes, FreeBytes: int64(v.FreePages) * int64(v.PageSize), Reserved: v.Reserve, Findings: foundJSON(v.Findings), Unused: v.Unused,
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
@@ -23,7 +22,8 @@ type jsonVerify struct {
 	Tombstones int         `json:"tombstones" doc:"removed tasks whose ids are still known"`
 	Events     int         `json:"events" doc:"records of the event log"`
 	Bytes      int64       `json:"bytes" doc:"size of the file"`
-	FreeBytes  int64       `json:"free_bytes" doc:"how much of that nothing uses"`
+	FreeBytes  int64       `json:"free_bytes" doc:"how much of that is free, between what is in use"`
+	Reserved   int64       `json:"reserved_bytes" doc:"how much of it is behind that, made ready for what comes"`
 	Findings   []jsonFound `json:"findings" doc:"what is wrong"`
 	Unused     []string    `json:"unused_files,omitempty" doc:"other databases in the folder, which nobody reads"`
 }
@@ -43,16 +43,9 @@ func (s *session) queueVerify(c *cli.Context, _ []string) error {
 		s.showVerified(got)
 	}
 	if err == nil && !got.Sound {
-		return &exitError{code: exitFailed, msg: fmt.Sprintf("%s is damaged: %s; %s queue repair saves what can be saved, once no daemon runs", oneLine(got.Path), things(len(got.Findings)), Program)}
+		return &exitError{code: exitFailed, msg: fmt.Sprintf("%s is damaged; %s queue repair saves what can be saved, once no daemon runs", oneLine(got.Path), Program)}
 	}
 	return err
-}
-
-func things(n int) string {
-	if n == 1 {
-		return "one thing is wrong"
-	}
-	return fmt.Sprintf("%s things are wrong", humanize.Comma(int64(n)))
 }
 
 // verify looks at the database, or, where a daemon changes it meanwhile, at a copy that
@@ -80,29 +73,11 @@ func (s *session) verify(ctx context.Context, care app.Care, cfg config.Config) 
 }
 
 func (s *session) showVerified(v jsonVerify) {
-	for _, f := range v.Findings {
-		s.out.printf("%s\n", oneLine(f.String()))
-	}
+	showFound(s.out, v.Findings)
 	if v.Sound {
-		s.out.printf("sound: %s; %s, of which %d%% are free\n", holdingsText(v.Tasks, v.Unfinished, v.Tombstones, v.Events),
-			humanize.IBytes(uint64(v.Bytes)), percent(v.FreeBytes, v.Bytes))
+		s.out.printf("sound: %s; %s\n", holdingsText(v.Tasks, v.Unfinished, v.Tombstones, v.Events), sizeText(v.Bytes, v.FreeBytes, v.Reserved))
 	}
 	for _, path := range v.Unused {
 		s.err.printf("note: %s is not in use; nobody reads it\n", oneLine(path))
 	}
-}
-
-// String names the task.
-func (f jsonFound) String() string {
-	switch {
-	case f.Above:
-		return fmt.Sprintf("tasks number %d and above: %s", f.Seq, f.Text)
-	case f.Last != 0:
-		return fmt.Sprintf("tasks number %d to %d: %s", f.Seq, f.Last, f.Text)
-	case f.ID != "":
-		return fmt.Sprintf("task %s (number %d): %s", f.ID, f.Seq, f.Text)
-	case f.Seq != 0:
-		return fmt.Sprintf("task number %d: %s", f.Seq, f.Text)
-	}
-	return f.Text
 }

@@ -29,6 +29,8 @@ type client struct {
 	// in this process; "" = a daemon answers.
 	nobody   string
 	reminder sync.Once // of remind
+
+	damaged []string // tasks that the last listing could not tell of
 }
 
 // dial connects to the daemon of a workspace: over TCP when the environment

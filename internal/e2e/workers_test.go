@@ -67,7 +67,9 @@ func TestWorkersOnce(t *testing.T) {
 	w.env = append(w.env, "SLURM_CONF="+c.Conf())
 	w.configure("[classes.short]\nbackends = [\"worker\"]\n")
 	w.mustStart()
-	line := `echo "$DSPY_TASK_ID" >> ` + w.workspace + `/ran; sleep 0.2`
+	// Nothing ends before all workers have begun, or the first would leave the last nothing.
+	gate := filepath.Join(w.workspace, "gate")
+	line := `echo "$DSPY_TASK_ID" >> ` + w.workspace + `/ran; until [ -e ` + gate + ` ]; do sleep 0.1; done; sleep 0.2`
 	var batch []*pb.SubmitTaskRequest
 	for i := range tasks {
 		req := submission(fmt.Sprint("t", i), line)
@@ -78,15 +80,19 @@ func TestWorkersOnce(t *testing.T) {
 	size := []string{"--cpus-per-task=4", "--time=10"}
 	killed, killedPID := w.workerOf(w.workerJob(c, size, "--by=files"))
 	frozen, frozenPID := w.workerOf(w.workerJob(c, size, "--by=files"))
-	short, _ := w.workerOf(w.workerJob(c, size, "--for=12s"))
 	cancelledJob := w.workerJob(c, size)
 	cancelled, _ := w.workerOf(cancelledJob)
 	if full() { // Slurm's own limit, which is in minutes
 		id, _ := w.workerOf(w.workerJob(c, []string{"--cpus-per-task=4", "--time=1"}))
 		w.begunBy(id)
 	}
-	for _, id := range []string{killed, frozen, short, cancelled} {
+	for _, id := range []string{killed, frozen, cancelled} {
 		w.begunBy(id)
+	}
+	short, _ := w.workerOf(w.workerJob(c, size, "--for=12s")) // last: its time passes
+	w.begunBy(short)
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := syscall.Kill(frozenPID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

@@ -2841,6 +2841,7 @@ type ListTasksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*TaskInfo            `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`                                         // without spec and result
 	NextBeforeSeq uint64                 `protobuf:"varint,2,opt,name=next_before_seq,json=nextBeforeSeq,proto3" json:"next_before_seq,omitempty"` // 0: that was the last page
+	DamagedIds    []string               `protobuf:"bytes,3,rep,name=damaged_ids,json=damagedIds,proto3" json:"damaged_ids,omitempty"`             // with the last page: tasks that are not in the list, since what is stored about them cannot be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2887,6 +2888,13 @@ func (x *ListTasksResponse) GetNextBeforeSeq() uint64 {
 		return x.NextBeforeSeq
 	}
 	return 0
+}
+
+func (x *ListTasksResponse) GetDamagedIds() []string {
+	if x != nil {
+		return x.DamagedIds
+	}
+	return nil
 }
 
 type WaitTaskRequest struct {
@@ -6146,10 +6154,12 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\n" +
 	"before_seq\x18\x04 \x01(\x04R\tbeforeSeq\x12\x1b\n" +
 	"\tid_prefix\x18\x05 \x01(\tR\bidPrefix\x12#\n" +
-	"\rname_contains\x18\x06 \x01(\tR\fnameContains\"l\n" +
+	"\rname_contains\x18\x06 \x01(\tR\fnameContains\"\x8d\x01\n" +
 	"\x11ListTasksResponse\x12/\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x19.orchestrator.v1.TaskInfoR\x05tasks\x12&\n" +
-	"\x0fnext_before_seq\x18\x02 \x01(\x04R\rnextBeforeSeq\"*\n" +
+	"\x0fnext_before_seq\x18\x02 \x01(\x04R\rnextBeforeSeq\x12\x1f\n" +
+	"\vdamaged_ids\x18\x03 \x03(\tR\n" +
+	"damagedIds\"*\n" +
 	"\x0fWaitTaskRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"D\n" +
 	"\x11CancelTaskRequest\x12\x17\n" +
