@@ -104,7 +104,7 @@ func TestWorkersOnce(t *testing.T) {
 	c.Command(t, "scancel", cancelledJob)
 	w.killDaemon()
 	w.mustStart()
-	w.workerJob(c, size, "--idle=5s")
+	w.workerJob(c, size, "--idle=5m") // longer than the frozen one is waited for
 	w.settle(5 * time.Minute)
 	if err := syscall.Kill(frozenPID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
