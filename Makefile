@@ -14,6 +14,9 @@ FISHCOMP ?= $(PREFIX)/share/fish/vendor_completions.d
 
 # RACE= tests without the race detector, on a machine that has no C compiler.
 RACE ?= -race
+# How many tests of a package run at a time. Most of them wait: for Slurm, for an engine, for a lease to
+# run out.
+PARALLEL ?= 8
 # More for go test: make test GOTEST='-run TestApply -v' PKG=./internal/task
 GOTEST ?=
 PKG ?= ./...
@@ -101,15 +104,15 @@ demo-slurm: build setup-tests ## Show tasks as Slurm jobs, on a cluster that is 
 
 .PHONY: test
 test: toolcheck-test setup-tests ## Unit and integration tests, with the race detector
-	go test $(RACE) -timeout 8m $(GOTEST) $(PKG)
+	go test $(RACE) -parallel $(PARALLEL) -timeout 8m $(GOTEST) $(PKG)
 
 .PHONY: test-unit
 test-unit: toolcheck-test ## Only what is quick (-short)
-	go test $(RACE) -short -timeout 3m $(GOTEST) $(PKG)
+	go test $(RACE) -parallel $(PARALLEL) -short -timeout 3m $(GOTEST) $(PKG)
 
 .PHONY: test-full
 test-full: toolcheck-test setup-tests ## Everything, with long rounds of crashes and random histories (an hour, perhaps)
-	DSPY_TEST_FULL=1 go test $(RACE) -count=1 -timeout 90m $(GOTEST) $(PKG)
+	DSPY_TEST_FULL=1 go test $(RACE) -parallel $(PARALLEL) -count=1 -timeout 90m $(GOTEST) $(PKG)
 
 # The folder is whole: copy it to a machine with a GPU, which needs no Go.
 .PHONY: test-gpu
