@@ -79,7 +79,8 @@ func TestWorkersOnce(t *testing.T) {
 	w.submit(batch...)
 	size := []string{"--cpus-per-task=4", "--time=10"}
 	killed, killedPID := w.workerOf(w.workerJob(c, size, "--by=files"))
-	frozen, frozenPID := w.workerOf(w.workerJob(c, size, "--by=files"))
+	frozenJob := w.workerJob(c, size, "--by=files")
+	frozen, frozenPID := w.workerOf(frozenJob)
 	cancelledJob := w.workerJob(c, size)
 	cancelled, _ := w.workerOf(cancelledJob)
 	if full() { // Slurm's own limit, which is in minutes
@@ -104,7 +105,7 @@ func TestWorkersOnce(t *testing.T) {
 	c.Command(t, "scancel", cancelledJob)
 	w.killDaemon()
 	w.mustStart()
-	w.workerJob(c, size, "--idle=5m") // longer than the frozen one is waited for
+	rest := w.workerJob(c, size, "--idle=5m") // longer than the frozen one is waited for
 	w.settle(5 * time.Minute)
 	if err := syscall.Kill(frozenPID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -117,6 +118,8 @@ func TestWorkersOnce(t *testing.T) {
 			t.Errorf("%s ran %d times, and is %s: %s", id, ran[id], info.GetState(), info.GetOutcome().GetMessage())
 		}
 	}
+	c.Command(t, "scancel", rest, frozenJob)
+	w.workersGone(c)
 }
 
 // workersGone waits until no worker's job, and no supervisor of one, is left.
