@@ -7,7 +7,9 @@
 // has a network of its own: what it publishes is reached by Engine.Dial, and what
 // it is to reach has to Listen there. Proxy stands between it and a client, and
 // cuts, slows or stops what they say. StandinImage is a program that does what its
-// arguments say (standin/main.go lists them), ShellImage one with a shell.
+// arguments say (standin/main.go lists them), ShellImage one with a shell, and
+// ProgramImage any other program of this module. Engine.Run runs a container beside
+// the product, Engine.Command a program beside the engine.
 // Registry serves images to an engine: slowly, half of them, or only to those who
 // know the password.
 //

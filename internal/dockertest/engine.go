@@ -314,11 +314,12 @@ func Client(t testing.TB, address string) *client.Client {
 
 // findScript looks above the folder of the tests.
 func findScript() (string, error) {
-	root, err := findRoot()
+	root, err := Root()
 	return filepath.Join(root, "scripts", "docker-testbed"), err
 }
 
-func findRoot() (string, error) {
+// Root returns the folder of the module, above that of the tests.
+func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err

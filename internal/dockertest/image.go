@@ -3,6 +3,7 @@ package dockertest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -76,9 +77,12 @@ func Load(t testing.TB, c *client.Client, ref string, img v1.Image) {
 
 // built are the images and programs of this binary.
 var built struct {
-	standin, shell sync.Once
-	images         [2]v1.Image
-	errs           [2]error
+	mu       sync.Mutex
+	programs map[string]func() (v1.Image, error) // by package
+
+	shell    sync.Once
+	image    v1.Image
+	shellErr error
 
 	init     sync.Once
 	initPath string
@@ -90,33 +94,57 @@ var built struct {
 // in it.
 func StandinImage(t testing.TB) v1.Image {
 	t.Helper()
-	built.standin.Do(func() { built.images[0], built.errs[0] = standinImage() })
-	if built.errs[0] != nil {
-		t.Fatalf("dockertest: %v", built.errs[0])
-	}
-	return built.images[0]
+	return ProgramImage(t, "internal/dockertest/standin", v1.Config{Entrypoint: []string{"/standin"}})
 }
 
-func standinImage() (v1.Image, error) {
-	root, err := findRoot()
+// ProgramImage returns an image with a program of this module, built without cgo,
+// at / under the name of its package, and a /tmp. A binary builds each once, and
+// its images share that layer.
+func ProgramImage(t testing.TB, pkg string, config v1.Config) v1.Image {
+	t.Helper()
+	img, err := builderOf(pkg)()
+	if err != nil {
+		t.Fatalf("dockertest: %v", err)
+	}
+	img, err = mutate.Config(img, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func builderOf(pkg string) func() (v1.Image, error) {
+	built.mu.Lock()
+	defer built.mu.Unlock()
+	if built.programs == nil {
+		built.programs = map[string]func() (v1.Image, error){}
+	}
+	if built.programs[pkg] == nil {
+		built.programs[pkg] = sync.OnceValues(func() (v1.Image, error) { return programImage(pkg) })
+	}
+	return built.programs[pkg]
+}
+
+func programImage(pkg string) (v1.Image, error) {
+	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "dspy-standin-")
+	dir, err := os.MkdirTemp("", "dspy-program-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a folder too many in the temporary one
-	program := filepath.Join(dir, "standin")
-	if err := buildStatic(root, program, "./internal/dockertest/standin"); err != nil {
+	path := filepath.Join(dir, filepath.Base(pkg))
+	if err := buildStatic(root, path, "./"+pkg); err != nil {
 		return nil, err
 	}
 	var files tree
 	files.dir("tmp", 0o1777)
-	if err := files.copy("standin", program); err != nil {
+	if err := files.copy(filepath.Base(pkg), path); err != nil {
 		return nil, err
 	}
-	return files.image(v1.Config{Entrypoint: []string{"/standin"}})
+	return files.image(v1.Config{})
 }
 
 // Init returns the path of dspy-init, which is built once for a binary.
@@ -130,7 +158,7 @@ func Init(t testing.TB) string {
 }
 
 func buildInit() (string, error) {
-	root, err := findRoot()
+	root, err := Root()
 	if err != nil {
 		return "", err
 	}
@@ -158,11 +186,11 @@ func buildStatic(root, path, pkg string) error {
 // the usual commands.
 func ShellImage(t testing.TB) v1.Image {
 	t.Helper()
-	built.shell.Do(func() { built.images[1], built.errs[1] = shellImage() })
-	if built.errs[1] != nil {
-		t.Fatalf("dockertest: %v", built.errs[1])
+	built.shell.Do(func() { built.image, built.shellErr = shellImage() })
+	if built.shellErr != nil {
+		t.Fatalf("dockertest: %v", built.shellErr)
 	}
-	return built.images[1]
+	return built.image
 }
 
 func shellImage() (v1.Image, error) {
@@ -288,9 +316,10 @@ func (f *tree) layer() (v1.Layer, error) {
 	if err := tar.NewWriter(&f.archive).Close(); err != nil {
 		return nil, err
 	}
+	// Each engine of a binary is given the same layers.
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(f.archive.Bytes())), nil
-	})
+	}, tarball.WithCompressionLevel(gzip.BestSpeed), tarball.WithCompressedCaching)
 }
 
 func (f *tree) image(config v1.Config) (v1.Image, error) {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +32,16 @@ func (e *Engine) Dial(ctx context.Context, network, address string) (conn net.Co
 		return err
 	})
 	return conn, inside
+}
+
+// Command is exec.CommandContext for a program that runs in the engine's network:
+// 127.0.0.1 has what containers publish.
+func (e *Engine) Command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
+	bed, err := e.pid("bed")
+	if err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", strconv.Itoa(bed), "-n", "--", program}, args...)...), nil
 }
 
 // inside calls f in the engine's network: sockets stay where they were made. The

@@ -17,7 +17,14 @@
 //	env=NAME        a variable
 //	where           user, group, working directory, name of the host
 //	connect=ADDR    a TCP connection, opened and closed
-//	listen=ADDR     a server that answers /health, from now on and beside the steps that follow
+//	listen=ADDR     an HTTP server, from now on and beside the steps that follow; see listen.go
+//	accept=ADDR     a server that takes connections and says nothing, likewise
+//	health=N        what the HTTP server answers, from now on; 200 at first
+//	crash=1s:N      the end with N after so long, beside the steps that follow
+//	when=NAME=VALUE:STEP   a step, if a variable is that
+//	unless=NAME=VALUE:STEP a step, if it is not
+//	starts=N:STEP   a step, in the first N starts of the container
+//	steps=NAME      the steps that are in a variable, with spaces between them
 //
 // What cannot be done is said on standard error, and ends it with 99. It keeps
 // nothing.
@@ -42,15 +49,21 @@ func main() {
 	var stand standin
 	stand.onTerm.Store(143)
 	stand.heed()
+	stand.health.Store(http.StatusOK)
 	for _, arg := range os.Args[1:] {
-		verb, rest, _ := strings.Cut(arg, "=")
-		step := steps[verb]
-		if step == nil {
-			fail("no such step: " + verb)
-		}
-		if err := step(&stand, rest); err != nil {
-			fail(arg + ": " + err.Error())
-		}
+		stand.do(arg)
+	}
+}
+
+// do takes a step.
+func (s *standin) do(arg string) {
+	verb, rest, _ := strings.Cut(arg, "=")
+	step := stepOf(verb)
+	if step == nil {
+		fail("no such step: " + verb)
+	}
+	if err := step(s, rest); err != nil {
+		fail(arg + ": " + err.Error())
 	}
 }
 
@@ -71,16 +84,23 @@ const deaf = -1
 type standin struct {
 	onTerm atomic.Int64
 	memory [][]byte
+	starts int // of this container, this one included; 0 = nobody asked yet
+	switches
 }
 
 // heed listens to SIGTERM: to the first process of a container nothing happens by
-// itself.
+// itself. SIGUSR1 makes the HTTP server say that it is not well, SIGUSR2 that it is.
 func (s *standin) heed() {
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM) //nolint:forbidigo // this is a program of its own
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2) //nolint:forbidigo // this is a program of its own
 	go func() {
-		for range terms {
-			if code := s.onTerm.Load(); code != deaf {
+		for sig := range signals {
+			switch code := s.onTerm.Load(); {
+			case sig == syscall.SIGUSR1:
+				s.health.Store(http.StatusServiceUnavailable)
+			case sig == syscall.SIGUSR2:
+				s.health.Store(http.StatusOK)
+			case code != deaf:
 				leave(int(code))
 			}
 		}
@@ -104,7 +124,27 @@ var steps = map[string]func(*standin, string) error{
 	"env":      func(_ *standin, name string) error { return env(name) },
 	"where":    func(*standin, string) error { return where() },
 	"connect":  func(_ *standin, addr string) error { return connect(addr) },
-	"listen":   func(_ *standin, addr string) error { return listen(addr) },
+	"listen":   (*standin).listen,
+	"accept":   func(_ *standin, addr string) error { return accept(addr) },
+	"health":   func(s *standin, n string) error { return number(n, s.health.Store) },
+	"crash":    func(_ *standin, what string) error { return crash(what) },
+}
+
+// stepOf returns what a verb does; the steps with steps in them are not in the
+// table, which they read.
+func stepOf(verb string) func(*standin, string) error {
+	switch verb {
+	case "when":
+		return func(s *standin, what string) error { return s.when(what, true) }
+	case "unless":
+		return func(s *standin, what string) error { return s.when(what, false) }
+	case "starts":
+		return (*standin).firstStarts
+	case "steps":
+		return (*standin).stepsOf
+	default:
+		return steps[verb]
+	}
 }
 
 func env(name string) error {
@@ -231,18 +271,4 @@ func connect(addr string) error {
 		return err
 	}
 	return conn.Close()
-}
-
-func listen(addr string) error {
-	l, err := net.Listen("tcp", addr) //nolint:noctx // it lives as long as the program
-	if err != nil {
-		return err
-	}
-	go func() {
-		err := http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // one test asks
-			fmt.Fprintln(w, "well")
-		}))
-		fail(err.Error())
-	}()
-	return nil
 }
