@@ -110,6 +110,8 @@ var rules = []rule{
 	{pkg: "internal/slurmtest", helper: true, why: "clusters of a test's own"},
 	{pkg: "internal/dockertest", helper: true, why: "engines, images and a registry of a test's own"},
 	{pkg: "internal/dockertest/standin", why: "the program in containers of tests"},
+	{pkg: "internal/servicetest", helper: true, why: "images of the services that a supervisor is to run, real and stand-ins"},
+	{pkg: "internal/servicetest/kafka", why: "the broker in containers of tests"},
 	{pkg: "internal/gputest", helper: true, why: "a machine with GPUs, for tests on machines without"},
 	{pkg: "internal/hosttest", helper: true, why: "processes that take themselves for some on other hosts"},
 	{pkg: "internal/e2e/...", tests: concat(anyPart, command), why: "tests of the product from outside, with the real binaries"},
@@ -131,7 +133,7 @@ var fences = []fence{
 	{module: "github.com/mdlayher/netlink", pkgs: []string{"internal/access"}, why: "one package asks the kernel who owns a connection"},
 	{module: "github.com/NVIDIA/go-nvml", pkgs: []string{"gpu/nvml"}, why: "cgo stays in one binary"},
 	{module: "github.com/urfave/cli", pkgs: []string{"cmd/...", "internal/cli/..."}, why: "flags belong to the commands"},
-	{module: "github.com/twmb/franz-go", pkgs: []string{"internal/events/..."}, tests: true, why: "Kafka is one publisher of the event log"},
+	{module: "github.com/twmb/franz-go", pkgs: []string{"internal/events/...", "internal/servicetest/kafka"}, tests: true, why: "Kafka is one publisher of the event log"},
 	{module: "github.com/pelletier/go-toml", pkgs: []string{"internal/config", "envmgr/..."}, why: "files of settings are read in one place per binary, with lines in every error"},
 	{module: "github.com/prometheus", pkgs: []string{"internal/metrics"}, tests: true, why: "one place has the names of metrics and decides what may be a label"},
 	{module: "google.golang.org/grpc", pkgs: []string{
