@@ -25,11 +25,20 @@ type scripted struct {
 	history  func(jobs []string) ([]Job, error)
 	asked    [][]string // of sacct
 	lists    int
+
+	mu     sync.Mutex
+	submit func(args []string) (string, error)
 }
 
-func (s *scripted) Submit(context.Context, []byte, ...string) (string, error) {
-	return "", ErrUnanswered
+func (s *scripted) Submit(_ context.Context, _ []byte, args ...string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.submit == nil {
+		return "", ErrUnanswered
+	}
+	return s.submit(args)
 }
+
 func (s *scripted) Cancel(context.Context, ...string) error    { return nil }
 func (s *scripted) Settings(context.Context) (Settings, error) { return s.settings, nil }
 

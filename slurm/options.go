@@ -27,7 +27,8 @@ type Options struct {
 	// Site is what the configuration says about the jobs of a class. Nil = nothing.
 	Site func(class string) Site
 	// Template returns the template by which a task becomes a job; nil = by none. An
-	// error with CodeInvalid ends the attempt. Nil = there are none.
+	// error with CodeInvalid ends the attempt; after any other it is asked again. Nil =
+	// there are none.
 	Template func(*task.Spec) (*template.Template, error)
 
 	ResultLimit int64 // bytes of a result; 0 = DefaultResultLimit

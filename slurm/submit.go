@@ -57,10 +57,11 @@ func (j *job) certain() bool {
 }
 
 // errUnprepared: sbatch was not called.
-var errUnprepared = errors.New("the folder of the job cannot be written")
+var errUnprepared = errors.New("the job cannot be prepared")
 
 // unprepared sorts what went wrong before sbatch was called: what is wrong with the task or
-// its template is an answer; all else may be otherwise in a moment.
+// its template is an answer; all else may be otherwise in a moment, be it a template that
+// cannot be read now or a folder that cannot be written.
 func unprepared(err error) error {
 	if task.CodeOf(err) == task.CodeInvalid {
 		return fmt.Errorf("%w: %w", errUnprepared, &unfitError{err})

@@ -13,7 +13,8 @@ const backendSlurm = "slurm"
 // Jobs is what the server needs to know of tasks that become jobs of Slurm.
 type Jobs interface {
 	// Template says by which template a task becomes a job, as far as its class and its
-	// payload tell. One that is named and not there is an Error with CodeInvalid.
+	// payload tell. One that is named and not there is an Error with CodeInvalid; where that
+	// cannot be told now, the Error has CodeUnavailable.
 	Template(spec *task.Spec) (Template, error)
 	// Check says what is wrong with the job that a task would become, as far as that can be
 	// told without Slurm: an Error with CodeInvalid. Its id may be empty.

@@ -18,7 +18,7 @@ func (a *App) newSlurm(environ []string) (*slurm.Backend, error) {
 		QueueID: a.queue.ID(), TasksDir: a.tasksDir(), Slurm: &slurm.Client{Env: slurm.Environment(environ)}, Logger: a.log.With("component", "slurm"),
 		Confirm: a.queue.ConfirmLease, Needed: a.needed,
 		Site:        func(class string) slurm.Site { return siteOf(a.conf, class) },
-		Template:    newJobs(a.conf).choose,
+		Template:    newJobs(a.conf).choose, // they are there, whatever their class says by now
 		ResultLimit: a.conf.Output.MaxResultBytes,
 	})
 	if err != nil {
@@ -50,9 +50,31 @@ func (j jobs) choose(s *task.Spec) (*template.Template, error) {
 	return j.templates.Choose(s.Payload, s.Class)
 }
 
+// chooseFor is choose for a task that may go elsewhere: one that never comes to Slurm does
+// not need the folder of templates to be there.
+func (j jobs) chooseFor(s *task.Spec) (*template.Template, error) {
+	from, err := j.choose(s)
+	if task.CodeOf(err) == task.CodeUnavailable && !template.Named(s.Payload) && !slices.Contains(j.backends(s), slurm.Name) {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	return from, err
+}
+
+// backends are those that a task may go to.
+func (j jobs) backends(s *task.Spec) []string {
+	if len(s.Backends) > 0 {
+		return s.Backends
+	}
+	k, err := j.conf.Class(s.Class)
+	if err != nil {
+		return nil
+	}
+	return k.Backends
+}
+
 // Template says by which template a task becomes a job.
 func (j jobs) Template(s *task.Spec) (api.Template, error) {
-	from, err := j.choose(s)
+	from, err := j.chooseFor(s)
 	if err != nil || from == nil {
 		return api.Template{}, err
 	}
@@ -62,17 +84,11 @@ func (j jobs) Template(s *task.Spec) (api.Template, error) {
 // Check says what is wrong with the job of a task that is for Slurm alone, or has a
 // template. Of others it is told when they get there, if they do.
 func (j jobs) Check(s *task.Spec) error {
-	from, err := j.choose(s)
+	from, err := j.chooseFor(s)
 	if err != nil {
 		return err
 	}
-	backends := s.Backends
-	if len(backends) == 0 {
-		if k, err := j.conf.Class(s.Class); err == nil {
-			backends = k.Backends
-		}
-	}
-	if from == nil && !slices.Equal(backends, []string{slurm.Name}) {
+	if from == nil && !slices.Equal(j.backends(s), []string{slurm.Name}) {
 		return nil
 	}
 	return slurm.Check(s, siteOf(j.conf, s.Class), from)

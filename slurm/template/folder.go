@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -37,6 +36,7 @@ var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 // A Folder has templates. It may be used by several goroutines.
 type Folder struct {
 	dir string
+	uid uint32 // whose files may be used, beside root's
 
 	mu   sync.Mutex
 	read map[string]file // by path
@@ -49,15 +49,18 @@ type file struct {
 	changed  time.Time
 }
 
-// Open returns the folder, which need not be there; "" = there are no templates.
-func Open(dir string) *Folder { return &Folder{dir: dir, read: map[string]file{}} }
+// Open returns the folder, which need not be there yet; "" = there are no templates.
+func Open(dir string) *Folder {
+	return &Folder{dir: dir, uid: uint32(os.Getuid()), read: map[string]file{}} //nolint:gosec // a uid has 32 bits
+}
 
 // Dir is where it is.
 func (f *Folder) Dir() string { return f.dir }
 
 // Choose returns the template for a task: the one that its payload names, else that of
-// its method, else that of its class; nil = none. A template that is named and not there
-// is an Error with CodeInvalid.
+// its method, else that of its class; nil = none. A template that is named and not there,
+// or not fit to be used, is an Error with CodeInvalid; where the folder cannot be read now,
+// or is not there, nobody knows, and the Error has CodeUnavailable.
 func (f *Folder) Choose(payload json.RawMessage, class string) (*Template, error) {
 	chosen, err := members(payload)
 	if err != nil {
@@ -167,58 +170,23 @@ func (f *Folder) find(n string) (*Template, error) {
 	var found *Template
 	for _, end := range endings {
 		t, err := f.load(filepath.Join(f.dir, n+end))
+		var unfit *unfitError
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
-		case err != nil:
+		case errors.As(err, &unfit):
 			return nil, task.Errorf(task.CodeInvalid, "template %s: %w", n, err)
+		case err != nil:
+			return nil, unread(n, err)
 		case found != nil:
 			return nil, task.Errorf(task.CodeInvalid, "template %s: there are %s and %s; leave one of them", n, found.Path, t.Path)
 		}
 		found = t
 	}
-	return found, nil
-}
-
-// load reads a file, unless it is as it was.
-func (f *Folder) load(path string) (*Template, error) {
-	in, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0) // a pipe is refused, and not waited for
-	if err != nil {
-		return nil, err
+	if found == nil {
+		return nil, f.mounted()
 	}
-	defer in.Close() //nolint:errcheck // only read from
-	info, err := in.Stat()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case info.IsDir():
-		return nil, fs.ErrNotExist
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no regular file", path)
-	case info.Mode().Perm()&0o002 != 0:
-		return nil, fmt.Errorf("everybody can write %s, and what is in it runs as you: chmod o-w %s", path, path)
-	case info.Size() > MaxBytes:
-		return nil, fmt.Errorf("%s is longer than %d bytes", path, MaxBytes)
-	}
-	f.mu.Lock()
-	was, known := f.read[path]
-	f.mu.Unlock()
-	if known && was.size == info.Size() && was.changed.Equal(info.ModTime()) {
-		return was.template, nil
-	}
-	text, err := io.ReadAll(io.LimitReader(in, MaxBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	t, err := Parse(stem(filepath.Base(path)), path, string(text))
-	if err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	f.read[path] = file{t, info.Size(), info.ModTime()}
-	f.mu.Unlock()
-	return t, nil
+	return found, f.guarded(n)
 }
 
 // short is what somebody wrote, for a message.

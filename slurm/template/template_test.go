@@ -188,3 +188,73 @@ func TestChoose(t *testing.T) {
 		t.Error(got, err)
 	}
 }
+
+// TestWhatMayPass: only what stays as it is is a verdict. A file that cannot be read now, or
+// a folder that is not there or empty, is none about the template or the task.
+func TestWhatMayPass(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := Open(filepath.Join(dir, "templates"))
+	named, classed := json.RawMessage(`{"template":"one"}`), json.RawMessage(`{"method":"one"}`)
+	want := func(code task.Code, words string) {
+		t.Helper()
+		for _, payload := range []json.RawMessage{named, classed} {
+			got, err := f.Choose(payload, "c")
+			if task.CodeOf(err) != code || !strings.Contains(fmt.Sprint(err), words) {
+				t.Errorf("%s: %v, %s %v; want %s, %q", payload, got, task.CodeOf(err), err, code, words)
+			}
+		}
+	}
+	want(task.CodeUnavailable, f.dir+", is not there")
+	if err := os.Mkdir(f.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want(task.CodeUnavailable, f.dir+", is empty")
+	path := filepath.Join(f.dir, "one.sh")
+	if err := os.Symlink(path, path); err != nil { // every opening of it fails
+		t.Fatal(err)
+	}
+	want(task.CodeUnavailable, "template one cannot be read now")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("no script"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(task.CodeInvalid, "its first line")
+}
+
+// TestWhoMayWriteIt: nobody but us and root, neither the file nor another in its place.
+func TestWhoMayWriteIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "one.sh")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o644); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		mode  os.FileMode // of the folder
+		words string
+	}{
+		{0o755, ""}, {0o777, "chmod o-w " + dir}, {0o777 | os.ModeSticky, ""}, {0o770, ""},
+	} {
+		if err := os.Chmod(dir, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Open(dir).Choose(nil, "one")
+		if c.words == "" && (err != nil || got == nil) || c.words != "" && (task.CodeOf(err) != task.CodeInvalid || !strings.Contains(fmt.Sprint(err), c.words)) {
+			t.Errorf("%s: %v, %v; want %q", c.mode, got, err, c.words)
+		}
+	}
+	f := Open(dir)
+	if os.Getuid() == 0 {
+		if err := os.Chown(path, 4711, -1); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		f.uid++ // as if we were another
+	}
+	if got, err := f.Choose(nil, "one"); task.CodeOf(err) != task.CodeInvalid || !strings.Contains(fmt.Sprint(err), "another user's") {
+		t.Errorf("%v, %v", got, err)
+	}
+}
