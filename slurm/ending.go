@@ -107,19 +107,6 @@ func struckBy(row Job) (task.FailureClass, string) {
 	}
 }
 
-func (j *job) faultText() string {
-	switch {
-	case j.record.Fault == "folder":
-		return fmt.Sprintf("its folder %s is not there on %s", j.task.Spec.Dir, j.record.Node)
-	case j.record.Fault == "command" && len(j.task.Spec.Argv) > 0:
-		return fmt.Sprintf("command not found on %s: %s", j.record.Node, j.task.Spec.Argv[0])
-	case j.record.Fault == "setup":
-		return "the setup lines of its class failed; the output says how"
-	default:
-		return "it could not be begun: " + j.record.Fault
-	}
-}
-
 // result reads what the program gave back. An error says that it may be there, and
 // cannot be read now.
 func (j *job) result(o *task.Outcome) (task.Result, error) {

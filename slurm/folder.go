@@ -26,6 +26,8 @@ const (
 	jobsFile   = "jobs"     // the numbers that sbatch answered
 	signalFile = "signal"   // that the job was asked to end, and why
 	scriptFile = "script"   // what sbatch was given, for people
+	argvFile   = "argv"     // what the job runs, as a list
+	cwdFile    = "cwd"      // and where, as a list of one
 	bodyFile   = "body"     // the script of a template, which the job runs; empty = of none
 	newsFile   = "news.log" // beside the folders of all: who has news
 )
@@ -65,7 +67,7 @@ func (f folder) write(p plan, news string) (text []byte, err error) {
 		}
 	}
 	for name, content := range map[string][]byte{
-		scriptFile: text, "argv": list(p.argv(f.path(bodyFile))), "cwd": list([]string{p.dir()}), bodyFile: []byte(p.job.Body),
+		scriptFile: text, argvFile: list(p.argv(f.path(bodyFile))), cwdFile: list([]string{p.dir()}), bodyFile: []byte(p.job.Body),
 		"env": list(spec.Ambient), "env.task": list(f.environment(p)), "setup": lines(p.site.Setup),
 	} {
 		if err := f.put(name, content); err != nil {
