@@ -1,9 +1,12 @@
 package slurm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,13 +18,14 @@ import (
 // refusedAgain is the pause after a refusal that may be otherwise later.
 const refusedAgain = 30 * time.Second
 
-// submitAll calls sbatch for attempts that have no job, as many at a time as is good.
+// submitAll calls sbatch for attempts that have no job, as many at a time as is good, in
+// the order of our line: Slurm's begins as the jobs come.
 func (b *Backend) submitAll(ctx context.Context, calls *sync.WaitGroup) {
-	if b.down != "" {
+	if b.down != "" || b.submits >= mostSubmits {
 		return
 	}
 	now := b.opts.Now()
-	for _, j := range b.unsent {
+	for _, j := range slices.SortedFunc(maps.Values(b.unsent), inLine) {
 		if b.submits >= mostSubmits {
 			return
 		}
@@ -43,6 +47,11 @@ func (b *Backend) submitAll(ctx context.Context, calls *sync.WaitGroup) {
 			}
 		})
 	}
+}
+
+// inLine compares two attempts by their places in the line.
+func inLine(a, b *job) int {
+	return cmp.Or(cmp.Compare(a.task.Spec.Order(), b.task.Spec.Order()), cmp.Compare(a.ref.Seq, b.ref.Seq))
 }
 
 // unsent says that there is to be a job, and we know of none.

@@ -3,6 +3,7 @@ package slurm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,11 +25,12 @@ func accepting(names *[]string) *scripted {
 }
 
 // launch hands tasks over, as the engine does.
-func (r *rounds) launch(seqs ...task.Seq) {
+func (r *rounds) launch(spec task.Spec, seqs ...task.Seq) {
 	r.t.Helper()
 	for _, seq := range seqs {
-		spec := &task.Spec{ID: fmt.Sprint("t", seq), Class: "c", Argv: []string{"true"}, Dir: "/"}
-		t, err := task.Apply(task.New(seq, spec, 0), task.Event{Kind: task.EventPlaced, At: task.At(r.now), Attempt: 1, Backend: Name})
+		s := spec
+		s.ID, s.Class, s.Argv, s.Dir = fmt.Sprint("t", seq), "c", []string{"true"}, "/"
+		t, err := task.Apply(task.New(seq, &s, 0), task.Event{Kind: task.EventPlaced, At: task.At(r.now), Attempt: 1, Backend: Name})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -50,7 +52,7 @@ func TestTemplateOutOfReach(t *testing.T) {
 		}
 		return nil, task.Errorf(task.CodeUnavailable, "template c cannot be read now: %w", trouble)
 	}
-	r.launch(1)
+	r.launch(task.Spec{}, 1)
 	r.pass(time.Minute)
 	j := r.jobs[task.Ref{Seq: 1, Attempt: 1}]
 	if j.ended || len(names) > 0 || !strings.Contains(j.note, "stale file handle") {
@@ -60,5 +62,30 @@ func TestTemplateOutOfReach(t *testing.T) {
 	r.pass(10 * time.Second)
 	if len(names) != 1 {
 		t.Errorf("it was submitted %d times", len(names))
+	}
+}
+
+// TestJobsComeInLine: Slurm gets jobs as they stand in our line, but for the few that are
+// submitted at the same moment.
+func TestJobsComeInLine(t *testing.T) {
+	t.Parallel()
+	var names []string
+	r := newRounds(t, accepting(&names))
+	var seqs []task.Seq
+	for seq := task.Seq(60); seq > 0; seq-- {
+		seqs = append(seqs, seq)
+	}
+	r.launch(task.Spec{}, seqs...)
+	r.launch(task.Spec{Priority: 1}, 100)
+	r.pass(20 * time.Second)
+	if len(names) != 61 || !slices.Contains(names[:mostSubmits], nameOf("q", task.Ref{Seq: 100, Attempt: 1})) {
+		t.Fatalf("submitted are %q", names)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "-100-1") })
+	for i, name := range names {
+		ref, ok := refOf("q", name)
+		if late := int(ref.Seq) - 1 - i; !ok || late >= mostSubmits || late <= -mostSubmits {
+			t.Errorf("%s was submitted as number %d", name, i+1)
+		}
 	}
 }
