@@ -44,9 +44,7 @@ func planOf(spec *task.Spec, ref task.Ref, site Site, from *template.Template) (
 			return plan{}, err
 		}
 	}
-	defaults, err := options([]pair{
-		{"partition", site.Partition}, {"account", site.Account}, {"qos", site.QOS}, {"constraint", site.Constraint}, {"time", minutes(site.Walltime)},
-	})
+	defaults, err := site.defaults()
 	if err != nil {
 		return plan{}, err
 	}
@@ -82,6 +80,13 @@ func options(pairs []pair) ([]directive.Option, error) {
 		out = append(out, directive.Option{Name: p.name, Value: p.value, Has: true})
 	}
 	return out, nil
+}
+
+// defaults are what the configuration says where nobody else does.
+func (s Site) defaults() ([]directive.Option, error) {
+	return options([]pair{
+		{"partition", s.Partition}, {"account", s.Account}, {"qos", s.QOS}, {"constraint", s.Constraint}, {"time", minutes(s.Walltime)},
+	})
 }
 
 // last are the directives of the configuration, which have the last word.

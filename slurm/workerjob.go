@@ -2,12 +2,10 @@ package slurm
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/directive"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // WorkerJob is a job that runs a worker.
@@ -21,39 +19,37 @@ type WorkerJob struct {
 	Env        []string // "K=V", beside what jobs are given
 }
 
+// options are what the job asks for, as that of a task does: one voice behind the other.
+func (j WorkerJob) options() ([]directive.Option, error) {
+	defaults, err := j.Site.defaults()
+	if err != nil {
+		return nil, err
+	}
+	res := task.Resources{CPUMilli: int64(j.CPUs) * 1000, MemBytes: j.MemBytes, GPUs: j.GPUs}
+	asked, err := options([]pair{{"cpus-per-task", cpus(res)}, {"mem", memory(res)}, {"gres", gres(res)}})
+	if err != nil {
+		return nil, err
+	}
+	last, err := j.Site.last()
+	if err != nil {
+		return nil, err
+	}
+	// The shell alone gets it, which is the worker by then; its tasks do not. What the
+	// configuration has others sent would kill it.
+	warning, err := options([]pair{{"signal", "B:TERM@60"}})
+	return directive.Merge(defaults, asked, last, warning), err
+}
+
 // script is what sbatch is given. Its values are checked or quoted.
 func (j WorkerJob) script() ([]byte, error) {
+	asked, err := j.options()
+	if err != nil {
+		return nil, err
+	}
 	var b strings.Builder
 	b.WriteString("#!/bin/bash\n")
-	gres, mem, limit := "", "", ""
-	if j.GPUs > 0 {
-		gres = "gpu:" + strconv.Itoa(j.GPUs)
-	}
-	if j.MemBytes > 0 {
-		mem = strconv.FormatInt((j.MemBytes+1<<20-1)>>20, 10) + "M"
-	}
-	if j.Site.Walltime > 0 {
-		limit = strconv.FormatInt(int64((j.Site.Walltime+time.Minute-1)/time.Minute), 10)
-	}
-	for _, d := range []struct{ key, value string }{
-		{"partition", j.Site.Partition}, {"account", j.Site.Account}, {"qos", j.Site.QOS}, {"constraint", j.Site.Constraint},
-		{"time", limit}, {"cpus-per-task", strconv.Itoa(j.CPUs)}, {"mem", mem}, {"gres", gres},
-		// The shell alone gets it, which is the worker by then; its tasks do not.
-		{"signal", "B:TERM@60"},
-	} {
-		if d.value == "" {
-			continue
-		}
-		if err := directive.Value(d.value); err != nil {
-			return nil, fmt.Errorf("--%s: %w", d.key, err)
-		}
-		b.WriteString("#SBATCH --" + d.key + "=" + d.value + "\n")
-	}
-	for _, d := range j.Site.Directives {
-		if err := directive.Line(d); err != nil {
-			return nil, err
-		}
-		b.WriteString("#SBATCH " + d + "\n")
+	for _, o := range asked {
+		b.WriteString("#SBATCH " + o.String() + "\n")
 	}
 	for _, line := range j.Site.Setup {
 		b.WriteString(line + "\n")
