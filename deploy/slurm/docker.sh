@@ -20,10 +20,17 @@ esac
 files=${DSPY_RESULT_FILE%/*}
 gpus=()
 [ -z "${CUDA_VISIBLE_DEVICES:-}" ] || gpus=(--gpus "\"device=$CUDA_VISIBLE_DEVICES\"")
-# Docker's engine is not below the job, so Slurm would not end what it runs.
 name=dspy-slurm-$SLURM_JOB_ID
-trap 'docker kill "$name" >/dev/null 2>&1' TERM INT
-docker run --rm --name "$name" "${gpus[@]}" --cpus "$SLURM_CPUS_PER_TASK" --memory "${SLURM_MEM_PER_NODE:-0}m" --user "$(id -u):$(id -g)" \
+# Docker's engine is not below the job, so Slurm would not end what it runs. The client hands SIGTERM on to the program. What goes
+# on is killed by the engine before the task's grace is over; a second SIGTERM is not sent to it (--stop-signal).
+grace=$((TASK_GRACE > 2 ? TASK_GRACE - 2 : 1))
+trap 'docker stop --time "$grace" "$name" >/dev/null 2>&1 &' TERM INT
+# A warning (--signal=B:USR1@300) comes to this script alone.
+for word in USR1 USR2 HUP; do
+	# shellcheck disable=SC2064 # the name of the signal is put in now
+	trap "docker kill --signal $word \"\$name\" >/dev/null 2>&1 &" "$word"
+done
+docker run --rm --name "$name" --stop-signal CONT "${gpus[@]}" --cpus "$SLURM_CPUS_PER_TASK" --memory "${SLURM_MEM_PER_NODE:-0}m" --user "$(id -u):$(id -g)" \
 	--volume "$PWD:$PWD" --volume "$files:$files" --workdir "$PWD" \
 	--env DSPY_TASK_ID --env DSPY_TASK_CLASS --env DSPY_TASK_ATTEMPT --env DSPY_PAYLOAD_FILE --env DSPY_RESULT_FILE \
 	"$IMAGE" "$@" &

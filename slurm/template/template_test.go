@@ -258,3 +258,16 @@ func TestWhoMayWriteIt(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+// TestGraceIsANumber: scripts reckon with it, and bash runs what stands in a text that it
+// reckons with.
+func TestGraceIsANumber(t *testing.T) {
+	t.Parallel()
+	tpl := mustParse(t, "t.sh", "#!/bin/bash\n: $((TASK_GRACE - 2)) $TASK_GRACE\n")
+	for grace, want := range map[time.Duration]string{0: "TASK_GRACE=10", 90*time.Second + 1: "TASK_GRACE=91"} {
+		j, err := tpl.Render(&task.Spec{ID: "t", Grace: grace, Payload: json.RawMessage(`{"task_grace":"a[$(id)]"}`)}, Site{})
+		if err != nil || !slices.Equal(j.Env, []string{want}) {
+			t.Errorf("%q, %v; want %s", j.Env, err, want)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 type values struct {
 	payload map[string]json.RawMessage
 	known   map[string]string // what the scheduler knows, where the payload does not say it
-	id      string
+	own     map[string]string // what the scheduler says, whatever the payload does
 }
 
 func valuesOf(s *task.Spec) (values, error) {
@@ -25,7 +25,13 @@ func valuesOf(s *task.Spec) (values, error) {
 	if err != nil {
 		return values{}, fmt.Errorf("the payload is no JSON object: %w", err)
 	}
-	v := values{payload: payload, known: map[string]string{"TASK_CLASS": s.Class}, id: s.ID}
+	v := values{payload: payload, known: map[string]string{"TASK_CLASS": s.Class}}
+	grace := s.Grace
+	if grace <= 0 {
+		grace = task.DefaultGrace
+	}
+	// A number, and so fit for bash to reckon with, which runs what stands in other texts.
+	v.own = map[string]string{"TASK_ID": s.ID, "TASK_GRACE": strconv.FormatInt(int64((grace+time.Second-1)/time.Second), 10)}
 	r := s.Resources
 	for name, n := range map[string]int64{
 		"GPUS": int64(r.GPUs), "CPUS_PER_TASK": (r.CPUMilli + 999) / 1000, "MEMORY_GB": (r.MemBytes + 1<<30 - 1) >> 30,
@@ -52,8 +58,8 @@ func clock(d time.Duration) string {
 
 // lookup returns the value of a name. The key of the payload is the name in small letters.
 func (v values) lookup(name string) (string, bool) {
-	if name == "TASK_ID" {
-		return v.id, true
+	if s, ok := v.own[name]; ok {
+		return s, true
 	}
 	raw := bytes.TrimSpace(v.payload[strings.ToLower(name)])
 	if len(raw) == 0 || string(raw) == "null" {
