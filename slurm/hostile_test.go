@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 	"github.com/dspy-agent/dspy-agent/slurm/template"
@@ -92,7 +93,7 @@ func TestBashReadsWhatWasWritten(t *testing.T) {
 func TestFolderWithQuotes(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"/a b/c'd", `/a"b$(id)`, "/x%j\\y", "/new\nline"} {
-		got, err := exec.Command("bash", "-c", "printf %s "+quoted(dir)).Output()
+		got, err := exec.Command("bash", "-c", "printf %s "+shellword.Always(dir)).Output()
 		if err != nil || string(got) != dir {
 			t.Errorf("%q became %q, %v", dir, got, err)
 		}

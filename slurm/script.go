@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -25,7 +26,7 @@ func (p plan) script(dir, news string) []byte {
 	if grace <= 0 {
 		grace = task.DefaultGrace
 	}
-	fmt.Fprintf(&b, "dspy_dir=%s\ndspy_news=%s\ndspy_ref=%d-%d\ndspy_limit=%s\ndspy_grace=%s\n", quoted(dir), quoted(news), p.ref.Seq, p.ref.Attempt,
+	fmt.Fprintf(&b, "dspy_dir=%s\ndspy_news=%s\ndspy_ref=%d-%d\ndspy_limit=%s\ndspy_grace=%s\n", shellword.Always(dir), shellword.Always(news), p.ref.Seq, p.ref.Attempt,
 		seconds(p.spec.Timeout), seconds(grace))
 	b.WriteString(wrapper)
 	return []byte(b.String())
@@ -35,9 +36,6 @@ func (p plan) script(dir, news string) []byte {
 func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
-
-// quoted makes one word of bash of any text.
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // spare is what a job has beyond the limit of its task: its start, and the note of its end.
 const spare = time.Minute

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/dspy-agent/dspy-agent/internal/directive"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -55,11 +56,11 @@ func (j WorkerJob) script() ([]byte, error) {
 		b.WriteString(line + "\n")
 	}
 	for _, kv := range j.Env {
-		b.WriteString("export " + quoted(kv) + "\n")
+		b.WriteString("export " + shellword.Always(kv) + "\n")
 	}
 	b.WriteString("exec")
 	for _, word := range j.Argv {
-		b.WriteString(" " + quoted(word))
+		b.WriteString(" " + shellword.Always(word))
 	}
 	b.WriteString("\n")
 	return []byte(b.String()), nil

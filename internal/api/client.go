@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	orchestratorv1 "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -255,18 +255,7 @@ func noDaemonText(workspace string) string {
 	if workspace == "" {
 		return ErrNoDaemon.Error() + "; start one with: dspy-agent start"
 	}
-	return fmt.Sprintf("%s for workspace %s; start one with: dspy-agent start --workspace %s", ErrNoDaemon, workspace, quoted(workspace))
-}
-
-// quoted writes a path so that it can be typed into a shell.
-func quoted(path string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("%+,-./:=@_", r)
-	}
-	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	return fmt.Sprintf("%s for workspace %s; start one with: dspy-agent start --workspace %s", ErrNoDaemon, workspace, shellword.Quote(workspace))
 }
 
 func (d *socketDialer) close() error {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -23,7 +24,7 @@ func nameOf(s *task.Spec) string {
 		words = words[2:] // a shell line says more than the shell
 	} else {
 		for i, w := range words {
-			words[i] = shellWord(w)
+			words[i] = shellword.Quote(w)
 		}
 	}
 	name := []rune(strings.Join(strings.Fields(strings.Join(words, " ")), " "))
@@ -31,16 +32,4 @@ func nameOf(s *task.Spec) string {
 		name = append(name[:nameLength-3], []rune("...")...)
 	}
 	return string(name)
-}
-
-// shellWord quotes a word as a person would type it, and as the command line does for the
-// names that it makes: else nobody sees where one ends.
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("%+,-./:=@_", r)
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

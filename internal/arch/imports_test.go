@@ -35,7 +35,7 @@ var parts = []string{
 
 // leaves are small packages that every part may stand on: they know none of the
 // parts and decide nothing for them.
-var leaves = []string{"internal/directive", "internal/envelope", "internal/failpoint", "internal/host", "internal/lease", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/spelling", "internal/taskfiles", "internal/taskid", "internal/tryopen"}
+var leaves = []string{"internal/directive", "internal/envelope", "internal/failpoint", "internal/host", "internal/lease", "internal/mounts", "internal/payload", "internal/runtimedir", "internal/shellword", "internal/spelling", "internal/taskfiles", "internal/taskid", "internal/tryopen"}
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
@@ -103,6 +103,7 @@ var rules = []rule{
 	{pkg: "internal/taskid", tests: []string{"internal/task"}, why: "leaf: ids for tasks, made by the command line and by the queue alike"},
 	{pkg: "internal/tryopen", why: "leaf: a child that tries what may hang; the binaries run it under a hidden argument"},
 	{pkg: "internal/runtimedir", may: []string{"internal/task"}, why: "leaf: where sockets and locks live; both ends must find the same place"},
+	{pkg: "internal/shellword", why: "leaf: any text as one word of a shell, for those who write scripts and those who say what to type"},
 	{pkg: "internal/spelling", why: "leaf: the word that somebody meant who mistyped one"},
 
 	{pkg: "internal/backendtest", helper: true, may: concat(domain, leaves, []string{"internal/engine"}), why: "the one suite that every backend passes"},

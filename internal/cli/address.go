@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -37,7 +38,7 @@ func (s *session) noteAddress(ctx context.Context, cfg config.Config, cl *client
 func (s *session) tellAddress(cfg config.Config, h *pb.HealthResponse) {
 	if h.GetWorkspace() != cfg.Workspace {
 		s.err.printf("note: %s=%s leads to the daemon of workspace %s; for that of this folder, unset it or give --workspace %s\n",
-			envGRPCAddr, cfg.GRPCAddr, oneLine(h.GetWorkspace()), shellQuote(cfg.Workspace))
+			envGRPCAddr, cfg.GRPCAddr, oneLine(h.GetWorkspace()), shellword.Quote(cfg.Workspace))
 	}
 }
 
@@ -95,7 +96,7 @@ func addressNoted(cfg config.Config, err error) error {
 	if o := liveOwner(cfg.QueueDir); cfg.GRPCAddr == "" || o == nil || o.Socket == "" {
 		return err
 	}
-	return fmt.Errorf("%w; the daemon of this folder is another: unset %s, or give --workspace %s", err, envGRPCAddr, shellQuote(cfg.Workspace))
+	return fmt.Errorf("%w; the daemon of this folder is another: unset %s, or give --workspace %s", err, envGRPCAddr, shellword.Quote(cfg.Workspace))
 }
 
 // tellAddressHeld says, where a daemon could not have the address that the environment names

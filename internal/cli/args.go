@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 )
 
 // arrange sorts a command line into the order that the parser understands:
@@ -74,7 +76,7 @@ func (a *arrangement) takeFlag(rest []string) (int, error) {
 		// "submit python --wait": for us or for python? Guessing would run
 		// something else than was meant.
 		return 0, usagef("put -- before the command, since %s could be meant for %s or for submit:\n  %s submit [flags] -- %s",
-			word, a.args[0], Program, shellWords(slices.Concat(a.args, rest)))
+			word, a.args[0], Program, shellword.Join(slices.Concat(a.args, rest)))
 	}
 	name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
 	dashes := len(word) - len(strings.TrimLeft(word, "-"))

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/gpu"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -92,7 +93,7 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 		return
 	}
 	if spec.GetImage() == "" {
-		s.field("command", oneLine(shellWords(spec.GetArgv())))
+		s.field("command", oneLine(shellword.Join(spec.GetArgv())))
 		s.field("folder", oneLine(spec.GetDir()))
 	} else {
 		s.showContainer(spec)
@@ -120,7 +121,7 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 func (s *session) showContainer(spec *pb.TaskSpec) {
 	own := "the image's own"
 	s.field("image", oneLine(spec.GetImage()))
-	s.field("command", cmp.Or(oneLine(shellWords(spec.GetArgv())), own))
+	s.field("command", cmp.Or(oneLine(shellword.Join(spec.GetArgv())), own))
 	s.field("folder", cmp.Or(oneLine(spec.GetContainerDir()), own))
 	for _, m := range spec.GetMounts() {
 		text := m.GetHostPath() + " as " + m.GetMountPath()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -208,8 +209,8 @@ func (s *session) jobRequest(c *cli.Context, cfg config.Config) (*pb.SubmitTaskR
 }
 
 func (s *session) showJob(j jsonSlurmJob) {
-	s.err.printf("%s\n", oneLine(shellWords(j.Sbatch)))
-	s.err.printf("runs, in %s: %s\n", oneLine(j.Dir), oneLine(shellWords(j.Argv)))
+	s.err.printf("%s\n", oneLine(shellword.Join(j.Sbatch)))
+	s.err.printf("runs, in %s: %s\n", oneLine(j.Dir), oneLine(shellword.Join(j.Argv)))
 	s.out.printf("%s", s.scriptText(j.Script))
 	if j.Template != "" {
 		s.err.printf("the script of %s, with %s of the payload in its environment:\n", oneLine(j.Template), count(int64(len(j.Values)), "value"))

@@ -21,6 +21,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/gpu"
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -139,7 +140,7 @@ func (s *session) hintWords(spec *pb.TaskSpec) {
 		return
 	}
 	s.err.printf("note: this is one word, and so the name of a program with spaces in it; a program with arguments: %s submit -- %s, a line of shell: %s submit -- sh -c %s\n",
-		Program, oneLine(argv[0]), Program, oneLine(shellQuote(argv[0])))
+		Program, oneLine(argv[0]), Program, oneLine(shellword.Quote(argv[0])))
 }
 
 // submitNeeds is what a submission needs that waits for nothing. A queue is made only
@@ -437,7 +438,7 @@ func nameOf(argv []string) string {
 		return ""
 	}
 	words := append([]string{filepath.Base(argv[0])}, argv[1:]...)
-	name := []rune(oneLine(strings.ToValidUTF8(shellWords(words), "?")))
+	name := []rune(oneLine(strings.ToValidUTF8(shellword.Join(words), "?")))
 	if len(name) > nameLength {
 		name = append(name[:nameLength-3], []rune("...")...)
 	}

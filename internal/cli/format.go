@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -169,28 +170,11 @@ func parseSpan(s string) (time.Duration, error) {
 	return d + more, nil
 }
 
-// shellWords joins a command the way a person would type it, so that it can be
-// read, and pasted into a shell.
-func shellWords(argv []string) string {
-	out := make([]string, len(argv))
-	for i, a := range argv {
-		out[i] = shellQuote(a)
-	}
-	return strings.Join(out, " ")
-}
-
-func shellQuote(s string) string {
-	if s != "" && strings.IndexFunc(s, needsQuote) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// pasteable is shellWords for a command that people are told to type.
+// pasteable is shellword.Join for a command that people are told to type.
 func pasteable(argv []string) string {
 	out := make([]string, len(argv))
 	for i, a := range argv {
-		if out[i] = shellQuote(a); strings.IndexFunc(a, actsOnTerminal) >= 0 || !utf8.ValidString(a) {
+		if out[i] = shellword.Quote(a); strings.IndexFunc(a, actsOnTerminal) >= 0 || !utf8.ValidString(a) {
 			out[i] = ansiQuote(a)
 		}
 	}
@@ -217,9 +201,4 @@ func ansiQuote(s string) string {
 		i += n
 	}
 	return b.String() + "'"
-}
-
-func needsQuote(r rune) bool {
-	plain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("%+,-./:=@_", r)
-	return !plain
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -94,7 +95,7 @@ func (s *session) lineDefaults(c *cli.Context, cfg config.Config) (lineDefaults,
 			continue
 		case f.name == "wait" || f.name == "follow":
 			return d, usagef("--%s waits for one task; to wait for those of a file: %s submit --from-file %s | %s wait --from-file -",
-				f.name, Program, shellQuote(c.String("from-file")), Program)
+				f.name, Program, shellword.Quote(c.String("from-file")), Program)
 		case f.fill == nil:
 			return d, usagef("--%s cannot be given together with --from-file: %s; put it into the lines of the file", f.name, f.why)
 		}

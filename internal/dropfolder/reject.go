@@ -3,12 +3,12 @@ package dropfolder
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/failpoint"
+	"github.com/dspy-agent/dspy-agent/internal/shellword"
 )
 
 // reject moves an entry to rejected/. When that does not work it is tried again.
@@ -70,10 +70,5 @@ func (f *Folder) origin(from *dir) *dir {
 func (f *Folder) explain(name, base, reason string, back *dir) []byte {
 	return fmt.Appendf(nil, "%s\n\nThis is about the file %q, which was rejected at %s and runs nothing.\nMend it, and move it back:\n\n  mv %s %s\n",
 		reason, base+suffix, f.opts.Now().UTC().Format(time.RFC3339),
-		shellQuote(f.layout.rejected.path+"/"+name+suffix), shellQuote(back.path+"/"+base+suffix))
-}
-
-// shellQuote makes one word of any text.
-func shellQuote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+		shellword.Always(f.layout.rejected.path+"/"+name+suffix), shellword.Always(back.path+"/"+base+suffix))
 }
