@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -22,8 +23,12 @@ import (
 //
 // sacct's word about a job that it takes for running counts as none: the database is behind.
 
-// mostAsked is how often sacct is asked about a job: the database may be away for a moment.
-const mostAsked = 2
+// mostAsked is how often sacct is asked about a job, and askedAgain the pause before: the
+// database may be away for a moment.
+const (
+	mostAsked  = 2
+	askedAgain = 20 * time.Second
+)
 
 // mostHistory is about how many jobs it is asked at a time.
 const mostHistory = 200
@@ -80,8 +85,9 @@ func (b *Backend) askHistory(ctx context.Context, calls *sync.WaitGroup) {
 	}
 	var ids []string
 	var asked []*job
+	now := b.opts.Now()
 	for _, j := range b.curious {
-		if !j.due || j.ended || len(ids) >= mostHistory {
+		if !j.due || j.ended || now.Before(j.askAfter) || len(ids) >= mostHistory {
 			continue
 		}
 		asked = append(asked, j)
@@ -119,6 +125,7 @@ func (j *job) remember(rows []Job, answered bool) {
 	if answered {
 		j.asked = mostAsked
 	}
+	j.askAfter = j.b.opts.Now().Add(askedAgain)
 	for _, row := range rows {
 		if row.Name != j.name || row.State.phase() != gone {
 			continue // of another time, when numbers began anew; or the database is behind

@@ -183,15 +183,24 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestHistoryIsAway: a database that does not answer is asked twice, and told once.
+// TestHistoryIsAway: a database that does not answer is asked twice, with a pause, and told
+// once.
 func TestHistoryIsAway(t *testing.T) {
 	t.Parallel()
-	s := &scripted{settings: Settings{Version: "x", Accounting: true}, history: func([]string) ([]Job, error) { return nil, fmt.Errorf("%w: the database is away", ErrUnanswered) }}
+	s := &scripted{settings: Settings{Version: "x", Accounting: true}}
 	r := newRounds(t, s)
+	var at []time.Time
+	s.history = func([]string) ([]Job, error) {
+		at = append(at, r.now)
+		return nil, fmt.Errorf("%w: the database is away", ErrUnanswered)
+	}
 	r.adopted(func(seq task.Seq) string { return fmt.Sprintf("start %d.0 g07 1700000000.5 -\n", 200+seq) }, 1, 2, 3)
 	r.pass(time.Minute)
 	if len(r.ended) != 3 || len(s.asked) != mostAsked || len(s.asked[0]) != 3 || strings.Count(r.log.String(), "sacct does not tell") != 1 {
-		t.Errorf("%d ended, sacct was asked %q\n%s", len(r.ended), s.asked, r.log.String())
+		t.Fatalf("%d ended, sacct was asked %q\n%s", len(r.ended), s.asked, r.log.String())
+	}
+	if pause := at[1].Sub(at[0]); pause < askedAgain {
+		t.Errorf("it was asked again after %s", pause)
 	}
 }
 

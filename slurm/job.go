@@ -41,9 +41,10 @@ type job struct {
 	over    time.Time            // since when none of the jobs works or may begin to
 
 	// What sacct said, of jobs that squeue has forgotten.
-	past  map[string]Job
-	asked int  // how often it was asked
-	due   bool // it is to be asked
+	past     map[string]Job
+	asked    int       // how often it was asked
+	askAfter time.Time // when it may be asked again
+	due      bool      // it is to be asked
 
 	told      told
 	note      string
