@@ -156,8 +156,13 @@ func TestStruck(t *testing.T) {
 	d := p.daemon(t)
 	limit := sh("sleep 300")
 	limit.Class = "short"
-	limited := d.launch(1, limit) // in the background: a minute, and what Slurm adds
-	d.running(limited)
+	limited := d.launch(1, limit)
+	job := jobOf(d.running(limited))
+	if told := c.Command(t, "squeue", "--noheader", "--jobs="+job, "--format=%l"); told != "1:00" {
+		t.Errorf("Slurm was told a limit of %s", told)
+	}
+	// Slurm counts in minutes; so that its limit strikes now, the minute is made shorter.
+	c.Command(t, "scontrol", "update", "JobId="+job, "EndTime=now+1")
 
 	killed := d.launch(2, sh("sleep 300"))
 	c.Command(t, "scancel", jobOf(d.running(killed)))

@@ -91,6 +91,7 @@ func (p *place) output(t *testing.T, ref task.Ref) string {
 }
 
 func TestExercise(t *testing.T) {
+	t.Parallel()
 	c := slurmtest.Shared(t, slurmtest.Config{})
 	backendtest.Exercise(t, func(t *testing.T) backendtest.Place {
 		p := newPlace(t, c)

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -225,7 +226,24 @@ func (e *engine) await(seq task.Seq, what string, ok func(task.Task) bool) task.
 // awaitRunning waits until a task runs.
 func (e *engine) awaitRunning(seq task.Seq) {
 	e.t.Helper()
-	e.await(seq, "running", func(t task.Task) bool { return t.State() >= task.Running })
+	e.await(seq, "running", runs)
+}
+
+func runs(t task.Task) bool { return t.State() >= task.Running }
+
+// awaitOneRunning waits until one of several tasks runs, and says which.
+func (e *engine) awaitOneRunning(seqs []task.Seq) (running task.Seq) {
+	e.t.Helper()
+	e.await(seqs[0], "running, nor does another", func(task.Task) bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		i := slices.IndexFunc(seqs, func(seq task.Seq) bool { return runs(e.tasks[seq]) })
+		if i >= 0 {
+			running = seqs[i]
+		}
+		return i >= 0
+	})
+	return running
 }
 
 // end waits for the end.

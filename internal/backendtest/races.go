@@ -3,6 +3,7 @@ package backendtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,8 +28,9 @@ func stopAfterEnd(t *testing.T, e *engine) {
 	e.wantOneEnd(e.get(1).Ref())
 }
 
-// raceTasks is how many programs are stopped at about the time they end.
-const raceTasks = 40
+// raceTasks is how many programs are stopped at about the time they end, and raceWidth how
+// many of them are under way at a time.
+const raceTasks, raceWidth = 40, 8
 
 // stopRaces stops programs that are about to end. Each ends once: by itself, with
 // its exit code, or because it was cancelled.
@@ -37,14 +39,24 @@ func stopRaces(t *testing.T, e *engine) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	ends := map[task.State]int{}
-	for seq := task.Seq(1); seq <= raceTasks; seq++ {
-		e.run(seq, sh(fmt.Sprintf("sleep 0.0%02d; exit 7", rng.IntN(30))))
-		if rng.IntN(4) > 0 {
-			e.awaitRunning(seq)
-		}
+	stop := func(seq task.Seq) {
 		e.cancel(seq)
 		if rng.IntN(2) > 0 {
 			e.cancel(seq)
+		}
+	}
+	var begin []task.Seq // that are stopped as soon as they run
+	for seq := task.Seq(1); seq <= raceTasks; seq++ {
+		e.run(seq, sh(fmt.Sprintf("sleep 0.0%02d; exit 7", rng.IntN(30))))
+		if rng.IntN(4) == 0 {
+			stop(seq)
+			continue
+		}
+		begin = append(begin, seq)
+		for len(begin) == raceWidth || len(begin) > 0 && seq == raceTasks {
+			running := e.awaitOneRunning(begin)
+			stop(running)
+			begin = slices.DeleteFunc(begin, func(s task.Seq) bool { return s == running })
 		}
 	}
 	for seq := task.Seq(1); seq <= raceTasks; seq++ {
