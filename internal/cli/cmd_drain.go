@@ -42,14 +42,8 @@ func (s *session) drainCommand() *cli.Command {
 const drainFor = 10 * time.Minute
 
 func (s *session) drain(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
-	cfg, err := s.config(c)
+	cfg, err := s.ownWorkspace(c)
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(needFolder(cfg), admitted(cfg)); err != nil {
 		return err
 	}
 	o := app.DrainOptions{Config: cfg, Environ: s.env.Environ, For: drainFor, TakeOver: c.Bool("take-over")}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,14 +42,8 @@ func (s *session) workerCommand() *cli.Command {
 }
 
 func (s *session) worker(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
-	cfg, err := s.config(c)
+	cfg, err := s.ownWorkspace(c)
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(needFolder(cfg), admitted(cfg)); err != nil {
 		return err
 	}
 	o := app.WorkerOptions{Config: cfg, Environ: s.env.Environ, Log: s.env.Stderr, Idle: workerIdle, CPUs: c.Int("cpus"), Auto: c.Bool("auto"), By: c.String("by")}

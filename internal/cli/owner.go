@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/dspy-agent/dspy-agent/internal/app"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -13,6 +15,19 @@ import (
 // forbidden adds what to do about a folder that this user may not use.
 func forbidden(err error) error {
 	return task.Errorf(task.CodeConflict, "%w; choose a folder of your own with --workspace, or act as the owner of this one (sudo -u)", err)
+}
+
+// ownWorkspace is the configuration of a command without arguments that works in the
+// workspace itself, and may.
+func (s *session) ownWorkspace(c *cli.Context) (config.Config, error) {
+	if err := noArgs(c); err != nil {
+		return config.Config{}, err
+	}
+	cfg, err := s.config(c)
+	if err != nil {
+		return config.Config{}, err
+	}
+	return cfg, errors.Join(needFolder(cfg), admitted(cfg))
 }
 
 // admitted returns an error where this user may not look at the queue.
