@@ -18,7 +18,7 @@ func decodeSpec(r *queuepb.SpecRecord) *task.Spec {
 		Resources: decodeResources(r.Resources), Image: r.Image, Needs: r.Needs, Backends: r.Backends,
 		WorkflowID: r.WorkflowId, Tenant: r.Tenant, SubmitUID: r.SubmitUid, Via: r.Via,
 		SubmittedAt: task.Instant(r.SubmittedAt), ContainerDir: string(r.ContainerDir),
-		Network: r.Network, ImageEntrypoint: r.ImageEntrypoint,
+		Network: r.Network, ImageEntrypoint: r.ImageEntrypoint, ClassTimeout: r.ClassTimeout,
 	}
 	if len(r.Payload) > 0 {
 		s.Payload = r.Payload

@@ -21,7 +21,7 @@ func encodeSpec(s *task.Spec, env envHash) *queuepb.SpecRecord {
 		Resources: encodeResources(s.Resources), Image: s.Image, Needs: s.Needs, Backends: s.Backends,
 		WorkflowId: s.WorkflowID, Tenant: s.Tenant, SubmitUid: s.SubmitUID, Via: s.Via,
 		Extra: s.Extra, SubmittedAt: int64(s.SubmittedAt), ContainerDir: []byte(s.ContainerDir),
-		Network: s.Network, ImageEntrypoint: s.ImageEntrypoint,
+		Network: s.Network, ImageEntrypoint: s.ImageEntrypoint, ClassTimeout: s.ClassTimeout,
 	}
 	if r.PayloadApart = len(s.Payload) > maxInlinePayload; !r.PayloadApart {
 		r.Payload = s.Payload

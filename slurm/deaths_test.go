@@ -184,7 +184,7 @@ func TestStruck(t *testing.T) {
 	c.Command(t, "pkill", "-KILL", "-f", fmt.Sprintf("%s/spool.n[0-9]*/job%05d/slurm_script", c.Dir(), id))
 	d.wantEnd(mute, task.Lost, task.Vanished, "left no record of its end")
 
-	d.wantEnd(limited, task.Failed, task.Timeout, "")
+	d.wantEnd(limited, task.Failed, task.Timeout, "Slurm ended job "+job+" at its time limit")
 	urgent := sh("sleep 300")
 	urgent.Class = "scavenge"
 	victim := d.launch(6, urgent)

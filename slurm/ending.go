@@ -78,6 +78,9 @@ func (j *job) outcome(row Job, there bool) (task.Outcome, task.Cause) {
 		if class, text := struckBy(row); class != task.NoFailure {
 			o.Class, o.Message = class, text
 		}
+		if row.State == "TIMEOUT" && j.task.Spec.Timeout == 0 {
+			o.Message += ", since the task has none of its own: give it one with --timeout"
+		}
 		if row.State == "TIMEOUT" && !r.Term.IsZero() {
 			return o, task.CauseTimeout
 		}

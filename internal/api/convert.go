@@ -95,6 +95,7 @@ func specTo(s *task.Spec) *pb.TaskSpec {
 		},
 	}
 	p.ContainerDir, p.Network, p.ImageEntrypoint = text(s.ContainerDir), text(s.Network), s.ImageEntrypoint
+	p.ClassTimeout = s.ClassTimeout
 	for _, m := range s.Mounts {
 		p.Mounts = append(p.Mounts, &pb.Mount{HostPath: text(m.Host), MountPath: text(m.Target), ReadOnly: m.ReadOnly})
 	}

@@ -44,8 +44,8 @@ func TestSubmitByType(t *testing.T) {
 			continue
 		}
 		s := f.lookup(answer.GetTaskId()).Spec
-		if s.Class != tc.class || s.Timeout != tc.timeout {
-			t.Errorf("%s: class %s, timeout %s", name, s.Class, s.Timeout)
+		if s.Class != tc.class || s.Timeout != tc.timeout || s.ClassTimeout != (tc.timeout > 0) {
+			t.Errorf("%s: class %s, timeout %s, of the class: %t", name, s.Class, s.Timeout, s.ClassTimeout)
 		}
 		if typed := slices.Equal(s.Argv, []string{"python", "sweep.py"}); typed != !strings.Contains(name, "a command") || typed && s.Dir != "/srv" {
 			t.Errorf("%s: became %+v", name, s)

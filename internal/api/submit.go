@@ -152,7 +152,7 @@ func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, 
 		spec.Image = cmp.Or(spec.Image, class.Image)
 	}
 	if spec.Timeout == 0 {
-		spec.Timeout = class.Timeout
+		spec.Timeout, spec.ClassTimeout = class.Timeout, class.Timeout > 0
 	}
 	if err := s.gpus(ctx, spec, class); err != nil {
 		return nil, err

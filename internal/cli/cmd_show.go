@@ -104,7 +104,11 @@ func (s *session) showSpec(spec *pb.TaskSpec) {
 		s.field("payload", s.out.clip(oneLine(string(spec.GetPayloadJson())), 200))
 	}
 	if d := spec.GetTimeoutMs(); d > 0 {
-		s.field("timeout", task.LimitText(time.Duration(d)*time.Millisecond))
+		text := task.LimitText(time.Duration(d) * time.Millisecond)
+		if spec.GetClassTimeout() {
+			text += ", which its class enforces"
+		}
+		s.field("timeout", text)
 	}
 	if n := spec.GetRetries(); n > 0 {
 		s.field("retries", fmt.Sprint(n))

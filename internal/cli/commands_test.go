@@ -211,6 +211,9 @@ func TestShowResultLogs(t *testing.T) {
 	expect(t, env, exitDone, "b", "", "submit", "--id", "b", "--", "sleep")
 	expect(t, env, exitRefused, "", "has no result yet", "result", "b")
 	expect(t, env, exitNotFound, "", "no task", "show", "c")
+	f.find("a").Spec.TimeoutMs, f.find("a").Spec.ClassTimeout = 60_000, true
+	expect(t, env, exitDone, "timeout    1m, which its class enforces\n", "", "show", "a")
+	expect(t, env, exitDone, `"timeout_s":60,"class_timeout":true`, "", "show", "a", "--json")
 }
 
 // TestShowOfAContainer: it says what the program gets, and not what the shell had.

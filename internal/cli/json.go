@@ -65,17 +65,18 @@ type jsonTask struct {
 
 // jsonSpec is what was asked for.
 type jsonSpec struct {
-	Argv     []string        `json:"argv,omitempty" doc:"the program and its arguments"`
-	Dir      string          `json:"workdir,omitempty" doc:"its working directory; of a container, the one in it, absent for the image's own"`
-	Image    string          `json:"image,omitempty" doc:"container image that it runs in"`
-	Mounts   []jsonMount     `json:"mounts,omitempty" doc:"paths of the host that the container sees"`
-	Env      []string        `json:"env,omitempty" doc:"variables that --env added, NAME=VALUE; those that were taken along are not listed, and a container gets none"`
-	Payload  json.RawMessage `json:"payload,omitempty" doc:"the JSON object that it was given"`
-	TimeoutS float64         `json:"timeout_s,omitempty" doc:"its time limit in seconds"`
-	GraceS   float64         `json:"grace_s,omitempty" doc:"seconds between SIGTERM and SIGKILL"`
-	Retries  int32           `json:"retries,omitempty" doc:"attempts after the first for failures of its own"`
-	After    []jsonAfter     `json:"after,omitempty" doc:"tasks that have to end first"`
-	OnLost   string          `json:"on_lost,omitempty" doc:"fail or retry"`
+	Argv         []string        `json:"argv,omitempty" doc:"the program and its arguments"`
+	Dir          string          `json:"workdir,omitempty" doc:"its working directory; of a container, the one in it, absent for the image's own"`
+	Image        string          `json:"image,omitempty" doc:"container image that it runs in"`
+	Mounts       []jsonMount     `json:"mounts,omitempty" doc:"paths of the host that the container sees"`
+	Env          []string        `json:"env,omitempty" doc:"variables that --env added, NAME=VALUE; those that were taken along are not listed, and a container gets none"`
+	Payload      json.RawMessage `json:"payload,omitempty" doc:"the JSON object that it was given"`
+	TimeoutS     float64         `json:"timeout_s,omitempty" doc:"its time limit in seconds"`
+	ClassTimeout bool            `json:"class_timeout,omitempty" doc:"the time limit is what its class enforces: none was asked for"`
+	GraceS       float64         `json:"grace_s,omitempty" doc:"seconds between SIGTERM and SIGKILL"`
+	Retries      int32           `json:"retries,omitempty" doc:"attempts after the first for failures of its own"`
+	After        []jsonAfter     `json:"after,omitempty" doc:"tasks that have to end first"`
+	OnLost       string          `json:"on_lost,omitempty" doc:"fail or retry"`
 
 	Resources *jsonResources `json:"resources,omitempty" doc:"what it asked for of the machine; absent when nothing"`
 }
@@ -310,7 +311,7 @@ func specJSON(s *pb.TaskSpec) *jsonSpec {
 	}
 	j := &jsonSpec{
 		Argv: s.GetArgv(), Dir: s.GetDir(), Env: s.GetEnv(), Payload: rawJSON(s.GetPayloadJson()),
-		TimeoutS: float64(s.GetTimeoutMs()) / 1000, GraceS: float64(s.GetGraceMs()) / 1000,
+		TimeoutS: float64(s.GetTimeoutMs()) / 1000, ClassTimeout: s.GetClassTimeout(), GraceS: float64(s.GetGraceMs()) / 1000,
 		Retries: s.GetRetries(), OnLost: s.GetOnLost(), Resources: resourcesJSON(s.GetResources()), Image: s.GetImage(),
 	}
 	if s.GetImage() != "" {

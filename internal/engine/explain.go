@@ -292,7 +292,7 @@ func withDetail(text string, st task.Status) string {
 func stopReason(t task.Task) string {
 	st := t.Status()
 	if st.Cause == task.CauseTimeout {
-		return fmt.Sprintf("it exceeded its time limit of %s", task.LimitText(t.Spec.Timeout))
+		return "it exceeded " + t.Spec.LimitWords()
 	}
 	if st.Cancel != nil {
 		return "cancelled by " + st.Cancel.By

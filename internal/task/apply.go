@@ -162,8 +162,9 @@ func stopped(c Cause, t *Task, o Outcome) (State, Outcome) {
 		}
 		return Failed, o
 	}
-	o.Class = Timeout
-	o.Message = fmt.Sprintf("exceeded its time limit of %s", LimitText(t.Spec.Timeout))
+	if o.Class != Timeout || o.Message == "" { // else the backend tells of a limit that is not ours
+		o.Class, o.Message = Timeout, "exceeded "+t.Spec.LimitWords()
+	}
 	return Failed, o
 }
 

@@ -234,6 +234,32 @@ func TestTimeoutIsAFailureOfTheUsers(t *testing.T) {
 	}
 }
 
+// TestWhoseTimeLimit: one that the class enforces is not told as the task's own, nor is one
+// of a backend, which has told it.
+func TestWhoseTimeLimit(t *testing.T) {
+	t.Parallel()
+	told := Outcome{ExitCode: -1, Class: Timeout, Message: "Slurm ended job 7 at its time limit"}
+	for _, c := range []struct {
+		timeout time.Duration
+		class   bool
+		outcome Outcome
+		want    string
+	}{
+		{time.Hour, false, Outcome{}, "exceeded its time limit of 1h"},
+		{time.Hour, true, Outcome{}, "exceeded the time limit of class " + spec().Class + ", 1h"},
+		{time.Hour, true, Outcome{Class: OutOfMemory, Message: "of another end"}, "exceeded the time limit of class " + spec().Class + ", 1h"},
+		{0, false, told, told.Message},
+		{0, false, Outcome{}, "exceeded its time limit"},
+	} {
+		sp := spec()
+		sp.Timeout, sp.ClassTimeout = c.timeout, c.class
+		tk := must(t, in(t, Running, sp), Event{Kind: EventStopping, Attempt: 1, Cause: CauseTimeout}, Event{Kind: EventStopped, Attempt: 1, Outcome: c.outcome})
+		if o := tk.Status().Outcome; o.Class != Timeout || o.Message != c.want {
+			t.Errorf("%+v; want %q", o, c.want)
+		}
+	}
+}
+
 // TestModelDocument keeps docs/task-model.md equal to the table.
 func TestModelDocument(t *testing.T) {
 	t.Parallel()

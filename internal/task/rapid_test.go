@@ -162,7 +162,7 @@ func TestDigestTellsSpecsApart(t *testing.T) {
 		seen[d] = what
 	}
 	same := spec()
-	same.SubmittedAt, same.SubmitUID, same.Via = 99, 12, "drop"
+	same.SubmittedAt, same.SubmitUID, same.Via, same.ClassTimeout = 99, 12, "drop", true
 	if same.Digest() != spec().Digest() {
 		t.Error("the way in changes the digest")
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"hash"
 	"slices"
 	"strconv"
@@ -46,6 +47,9 @@ type Spec struct {
 	ContainerDir    string  `json:",omitempty"`
 	Network         string  `json:",omitempty"`
 	ImageEntrypoint bool    `json:",omitempty"`
+	// ClassTimeout says that Timeout is what the class enforces, since the submitter named
+	// none. It is no part of the Digest.
+	ClassTimeout bool `json:",omitempty"`
 
 	Needs    []string // supporting services that must be healthy
 	Backends []string // backends it may go to, best first; empty = those of its class
@@ -83,6 +87,18 @@ func EnforcedLimit(timeout, grace time.Duration) time.Duration {
 		return timeout + DefaultGrace
 	default:
 		return timeout + grace
+	}
+}
+
+// LimitWords names the time limit that ends an attempt, and whose it is.
+func (s *Spec) LimitWords() string {
+	switch {
+	case s.Timeout <= 0:
+		return "its time limit"
+	case s.ClassTimeout:
+		return fmt.Sprintf("the time limit of class %s, %s", s.Class, LimitText(s.Timeout))
+	default:
+		return "its time limit of " + LimitText(s.Timeout)
 	}
 }
 

@@ -66,6 +66,7 @@ type SpecRecord struct {
 	ContainerDir    []byte                 `protobuf:"bytes,30,opt,name=container_dir,json=containerDir,proto3" json:"container_dir,omitempty"`
 	Network         string                 `protobuf:"bytes,31,opt,name=network,proto3" json:"network,omitempty"`                                         // of the container; empty: the configured one
 	ImageEntrypoint bool                   `protobuf:"varint,32,opt,name=image_entrypoint,json=imageEntrypoint,proto3" json:"image_entrypoint,omitempty"` // argv goes to the image's entry point
+	ClassTimeout    bool                   `protobuf:"varint,33,opt,name=class_timeout,json=classTimeout,proto3" json:"class_timeout,omitempty"`          // the timeout is what the class enforces
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -320,6 +321,13 @@ func (x *SpecRecord) GetNetwork() string {
 func (x *SpecRecord) GetImageEntrypoint() bool {
 	if x != nil {
 		return x.ImageEntrypoint
+	}
+	return false
+}
+
+func (x *SpecRecord) GetClassTimeout() bool {
+	if x != nil {
+		return x.ClassTimeout
 	}
 	return false
 }
@@ -1573,7 +1581,7 @@ var File_queue_queuepb_queue_proto protoreflect.FileDescriptor
 
 const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x19queue/queuepb/queue.proto\x12\rdspy.queue.v1\"\xac\a\n" +
+	"\x19queue/queuepb/queue.proto\x12\rdspy.queue.v1\"\xd1\a\n" +
 	"\n" +
 	"SpecRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1611,7 +1619,8 @@ const file_queue_queuepb_queue_proto_rawDesc = "" +
 	"\x06mounts\x18\x1d \x03(\v2\x1a.dspy.queue.v1.MountRecordR\x06mounts\x12#\n" +
 	"\rcontainer_dir\x18\x1e \x01(\fR\fcontainerDir\x12\x18\n" +
 	"\anetwork\x18\x1f \x01(\tR\anetwork\x12)\n" +
-	"\x10image_entrypoint\x18  \x01(\bR\x0fimageEntrypoint\"V\n" +
+	"\x10image_entrypoint\x18  \x01(\bR\x0fimageEntrypoint\x12#\n" +
+	"\rclass_timeout\x18! \x01(\bR\fclassTimeout\"V\n" +
 	"\vMountRecord\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\fR\x06target\x12\x1b\n" +

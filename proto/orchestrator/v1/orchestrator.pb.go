@@ -146,8 +146,11 @@ type TaskSpec struct {
 	// the configuration.
 	Network         string `protobuf:"bytes,19,opt,name=network,proto3" json:"network,omitempty"`
 	ImageEntrypoint bool   `protobuf:"varint,20,opt,name=image_entrypoint,json=imageEntrypoint,proto3" json:"image_entrypoint,omitempty"` // argv goes to the image's entry point, and does not replace it
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The time limit is what the class enforces, since the submission named none. Said by the
+	// server; in a submission it has no effect.
+	ClassTimeout  bool `protobuf:"varint,21,opt,name=class_timeout,json=classTimeout,proto3" json:"class_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskSpec) Reset() {
@@ -316,6 +319,13 @@ func (x *TaskSpec) GetNetwork() string {
 func (x *TaskSpec) GetImageEntrypoint() bool {
 	if x != nil {
 		return x.ImageEntrypoint
+	}
+	return false
+}
+
+func (x *TaskSpec) GetClassTimeout() bool {
+	if x != nil {
+		return x.ClassTimeout
 	}
 	return false
 }
@@ -5893,7 +5903,7 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\x04name\x18\x11 \x01(\tR\x04name\x1a:\n" +
 	"\fPayloadEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9e\x05\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
@@ -5918,7 +5928,8 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\rcontainer_dir\x18\x11 \x01(\tR\fcontainerDir\x12.\n" +
 	"\x06mounts\x18\x12 \x03(\v2\x16.orchestrator.v1.MountR\x06mounts\x12\x18\n" +
 	"\anetwork\x18\x13 \x01(\tR\anetwork\x12)\n" +
-	"\x10image_entrypoint\x18\x14 \x01(\bR\x0fimageEntrypoint\"`\n" +
+	"\x10image_entrypoint\x18\x14 \x01(\bR\x0fimageEntrypoint\x12#\n" +
+	"\rclass_timeout\x18\x15 \x01(\bR\fclassTimeout\"`\n" +
 	"\x05Mount\x12\x1b\n" +
 	"\thost_path\x18\x01 \x01(\tR\bhostPath\x12\x1d\n" +
 	"\n" +
