@@ -32,6 +32,7 @@ type Backend struct {
 	layout taskfiles.Layout
 	engine Engine
 	node   string
+	procs  processes
 	images *images
 	pulled *pulled
 	inits  inits
@@ -63,7 +64,7 @@ func New(opts Options) (*Backend, error) {
 		return nil, fmt.Errorf("container backend: %w", err)
 	}
 	b := &Backend{
-		opts: opts, layout: taskfiles.Layout{Dir: opts.TasksDir}, engine: opts.Engine, node: id.Name,
+		opts: opts, layout: taskfiles.Layout{Dir: opts.TasksDir}, engine: opts.Engine, node: id.Name, procs: kernel{},
 		down: connecting, runs: map[task.Ref]*run{}, strays: map[string]stray{}, starts: make(chan struct{}, mostStarting),
 		poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 	}

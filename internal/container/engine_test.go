@@ -238,7 +238,7 @@ func (c *chaos) await(ref task.Ref) {
 	defer func() {
 		if state, _ := outcome(c.d.get(ref), 1); !state.Terminal() {
 			is, err := c.p.opts.Engine.Inspect(context.Background(), nameOf(c.p.opts.QueueID, ref))
-			c.t.Errorf("task %d is %s; its container: %+v, %v; its processes: %v", ref.Seq, state, is, err, inhabitants(is.ID))
+			c.t.Errorf("task %d is %s; its container: %+v, %v; its processes: %v", ref.Seq, state, is, err, kernel{}.of(is.ID))
 		}
 	}()
 	c.d.await("the end", func() bool { state, _ := outcome(c.d.get(ref), 1); return state.Terminal() })

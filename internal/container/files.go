@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ const (
 	resultFile  = "result.json"
 	signalFile  = "signal.json"
 	outputFile  = "output.pos"
+	plainFile   = "plain"
 )
 
 // insideDir is where a program finds the shared folder.
@@ -33,9 +35,12 @@ func (b *Backend) path(ref task.Ref, parts ...string) string {
 func (b *Backend) resultPath(ref task.Ref) string { return b.path(ref, sharedDir, resultFile) }
 
 // prepare makes the folder, with the payload in it.
-func (b *Backend) prepare(t task.Task) error {
-	ref := t.Ref()
+func (r *run) prepare(ctx context.Context, t task.Task) error {
+	b, ref := r.b, r.ref
 	if err := b.layout.Prepare(ref); err != nil {
+		return err
+	}
+	if err := r.takeFolder(ctx); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(b.path(ref, sharedDir), 0o700); err != nil {
@@ -49,6 +54,9 @@ func (b *Backend) prepare(t task.Task) error {
 
 // removeFiles removes what only the run itself needed. The output stays.
 func (b *Backend) removeFiles(ref task.Ref) {
+	if b.others(ref) {
+		return
+	}
 	if err := os.RemoveAll(b.layout.ContainerDir(ref)); err != nil {
 		b.opts.Logger.Warn("cannot remove the folder of a container", "task", ref.Seq, "error", err)
 	}
@@ -100,6 +108,9 @@ func (s signal) sent() bool { return !s.At.IsZero() }
 
 func (r *run) readSignal() signal {
 	var s signal
+	if r.b.others(r.ref) {
+		return s
+	}
 	b, err := os.ReadFile(r.b.path(r.ref, signalFile))
 	if err != nil || json.Unmarshal(b, &s) != nil {
 		return signal{}
@@ -116,6 +127,34 @@ func (r *run) writeSignal() error {
 		return err
 	}
 	return os.WriteFile(r.b.path(r.ref, signalFile), b, 0o600)
+}
+
+// notePlain notes that a container is done away with which had our init and in which nothing
+// has begun, and that the one that comes after it was not asked to start.
+func (r *run) notePlain() error {
+	if err := os.WriteFile(r.b.path(r.ref, plainFile), nil, 0o600); err != nil {
+		return fmt.Errorf("note that a container is made anew: %w", err)
+	}
+	r.plain, r.unasked = true, true
+	return nil
+}
+
+func (r *run) readPlain() {
+	if _, err := os.Lstat(r.b.path(r.ref, plainFile)); err == nil && !r.b.others(r.ref) {
+		r.plain, r.unasked = true, true
+	}
+}
+
+// forgetPlain notes that it is asked to.
+func (r *run) forgetPlain() error {
+	if !r.unasked {
+		return nil
+	}
+	if err := os.Remove(r.b.path(r.ref, plainFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r.unasked = false
+	return nil
 }
 
 // takeBackSignal notes that nobody was there to be asked.

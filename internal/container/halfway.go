@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -50,7 +52,7 @@ func (r *run) neverStarted(ctx context.Context, t task.Task, c docker.Container)
 	case ours && !r.half.asked:
 		return true, nil
 	case r.b.engineNow().Podman: // which writes down each step
-		return !local || len(inhabitants(c.ID)) == 0, nil
+		return !local || len(r.b.procs.of(c.ID)) == 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
@@ -94,10 +96,10 @@ func (r *run) endOrphans(id string) int {
 	if !r.b.engine.Local() || r.b.opts.Confirm() != nil {
 		return 0
 	}
-	pids := inhabitants(id)
+	pids := r.b.procs.of(id)
 	r.half.killed = max(r.half.killed, len(pids))
 	for _, pid := range pids {
-		if err := killInhabitant(pid, id); err != nil {
+		if err := r.b.procs.signal(pid, id, unix.SIGKILL); err != nil {
 			r.b.opts.Logger.Warn("cannot end a process that its container engine does not know of", "task", r.ref.Seq, "pid", pid, "error", err)
 		}
 	}

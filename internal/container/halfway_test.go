@@ -105,7 +105,7 @@ func TestEngineKilledWhileItStarts(t *testing.T) {
 			awaited := func(is docker.Container) {
 				poll(t, "the program", func() bool {
 					b, err := os.ReadFile(runs)
-					ended := c.script != "true" || len(inhabitants(is.ID)) == 0
+					ended := c.script != "true" || len(kernel{}.of(is.ID)) == 0
 					return err == nil && len(b) > 0 && ended
 				})
 			}
@@ -148,7 +148,7 @@ func TestStartAgainAfterDaemonAlone(t *testing.T) {
 	tk := assigned(t, 1, s)
 	made := newRun(p.open(t), tk)
 	made.b.is = docker.Engine{Version: "any"}
-	must(t, made.b.prepare(tk))
+	must(t, made.prepare(t.Context(), tk))
 	spec, no := made.spec(tk)
 	if no != nil {
 		t.Fatal(no.text)
@@ -203,14 +203,14 @@ func TestEndThatNobodySaw(t *testing.T) {
 	must(t, err)
 	must(t, e.Kill())
 	must(t, e.KillContainerd())
-	for _, pid := range append(inhabitants(c.ID), shims(t, c.ID)...) {
+	for _, pid := range append(kernel{}.of(c.ID), shims(t, c.ID)...) {
 		p, err := os.FindProcess(pid)
 		must(t, err)
 		if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
 	}
-	poll(t, "their end", func() bool { return len(inhabitants(c.ID)) == 0 })
+	poll(t, "their end", func() bool { return len(kernel{}.of(c.ID)) == 0 })
 	must(t, e.Up())
 	tk := d.end(untold)
 	if o := tk.Status().Outcome; tk.State() != task.Lost || o.Class != task.Vanished || !strings.Contains(o.Message, "255") {

@@ -9,12 +9,26 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspy-agent/dspy-agent/internal/host"
 )
 
-// inhabitants returns the processes of this machine that are in the container with that
-// id, by the names of their cgroups, which engines make of it. Where the engine's
-// processes cannot be seen from here there are none.
-func inhabitants(id string) []int {
+// processes are those of this machine, by the container that they are in.
+type processes interface {
+	// of returns those that live in a container.
+	of(id string) []int
+	// first says whether one is the first of its container.
+	first(pid int) bool
+	// signal signals one that is in the container, and never another one that has got its
+	// number since.
+	signal(pid int, id string, sig unix.Signal) error
+}
+
+// kernel tells of processes by the names of their cgroups, which engines make of a
+// container's id. Where the engine's processes cannot be seen from here there are none.
+type kernel struct{}
+
+func (kernel) of(id string) []int {
 	if id == "" {
 		return nil
 	}
@@ -25,7 +39,7 @@ func inhabitants(id string) []int {
 	var pids []int
 	for _, f := range files {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		if err == nil && inhabits(pid, id) {
+		if err == nil && inhabits(pid, id) && !dead(pid) {
 			pids = append(pids, pid)
 		}
 	}
@@ -38,8 +52,17 @@ func inhabits(pid int, id string) bool {
 	return err == nil && bytes.Contains(b, []byte(id))
 }
 
-// isInit says whether a process is the first one of its container.
-func isInit(pid int) bool {
+// dead says whether a process waits to be buried, all its threads with it.
+func dead(pid int) bool {
+	st, err := host.ReadStat(pid)
+	if err != nil || st.State != 'Z' {
+		return false
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err == nil && len(threads) <= 1
+}
+
+func (kernel) first(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false
@@ -53,12 +76,7 @@ func isInit(pid int) bool {
 	return false
 }
 
-// killInhabitant ends a process that is in the container.
-func killInhabitant(pid int, id string) error { return signalInhabitant(pid, id, unix.SIGKILL) }
-
-// signalInhabitant signals a process that is in the container, and never another one that has
-// got its number since.
-func signalInhabitant(pid int, id string, sig unix.Signal) error {
+func (kernel) signal(pid int, id string, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH):

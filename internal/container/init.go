@@ -13,7 +13,6 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/containerinit"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 	"github.com/dspy-agent/dspy-agent/internal/task"
-	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // Where our init can be shown to a container, it runs first there, and writes down what
@@ -92,28 +91,24 @@ func keepInit(from, dir string) (string, error) {
 // record is the folder of the attempt's record.
 func (b *Backend) record(ref task.Ref) string { return b.path(ref, sharedDir, recordDir) }
 
-// prepareRecord makes the record of an attempt, with its log in it by another name.
-func (b *Backend) prepareRecord(ref task.Ref) error {
-	dir := b.record(ref)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return taskfiles.ShareLog(b.layout.LogPath(ref), filepath.Join(dir, containerinit.OutputFile))
-}
-
-// withInit has our init run before the program of a container, if that can be done here.
+// withInit has our init run before the program of a container, if that can be done here. A
+// container without has no record, not even an empty one: by that the two are told apart when
+// there is none any more.
 func (r *run) withInit(ctx context.Context, t task.Task, s *docker.Spec) error {
 	file := r.b.initFile()
 	if file == "" || r.plain {
-		return nil
+		return os.RemoveAll(r.b.record(r.ref))
 	}
 	argv, err := r.argv(ctx, t)
-	if err != nil || len(argv) == 0 { // the engine has better words for what is wrong then
+	switch {
+	case err != nil:
 		return err
+	case len(argv) == 0: // the engine has better words for what is wrong then
+		return os.RemoveAll(r.b.record(r.ref))
 	}
-	if err := r.b.prepareRecord(t.Ref()); err != nil {
+	if err := containerinit.Prepare(r.b.record(r.ref), r.b.layout.LogPath(r.ref)); err != nil {
 		r.b.opts.Logger.Warn("a container runs without our init, whose files cannot be made", "task", r.ref.Seq, "error", err)
-		return nil
+		return os.RemoveAll(r.b.record(r.ref))
 	}
 	s.Labels[labelInit] = initVersion
 	s.Mounts = append(s.Mounts, docker.Mount{Source: file, Target: initPath, ReadOnly: true})
@@ -146,13 +141,19 @@ func (r *run) argv(ctx context.Context, t task.Task) ([]string, error) {
 
 // keep takes note that the container has our init.
 func (r *run) keep() {
-	if r.kept {
-		return
+	if !r.kept {
+		r.setKept(true)
 	}
-	r.kept = true
+}
+
+// keepNot takes note that the container is made anew.
+func (r *run) keepNot() { r.setKept(false) }
+
+func (r *run) setKept(yes bool) {
+	r.kept = yes
 	r.b.mu.Lock()
 	defer r.b.mu.Unlock()
-	r.logged = true
+	r.logged = yes
 }
 
 // initUseless takes note that containers run here without our init, and not with it.

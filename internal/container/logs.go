@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
@@ -21,38 +20,39 @@ const boundEvery = time.Second
 func (b *Backend) boundLogs(ctx context.Context) {
 	tick := time.NewTicker(boundEvery)
 	defer tick.Stop()
-	failed := map[task.Ref]bool{} // it was said
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		for _, ref := range b.logged() {
-			if _, err := b.boundLog(ref); err != nil && !failed[ref] {
-				failed[ref] = true
-				b.opts.Logger.Warn("the output of a task cannot be cut", "task", ref.Seq, "error", err)
+		for _, r := range b.logged() {
+			if _, err := r.boundLog(); err != nil {
+				r.uncut.Do(func() { b.opts.Logger.Warn("the output of a task cannot be cut", "task", r.ref.Seq, "error", err) })
 			}
 		}
 	}
 }
 
 // logged returns the attempts whose inits write their logs.
-func (b *Backend) logged() []task.Ref {
+func (b *Backend) logged() []*run {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []task.Ref
-	for ref, r := range b.runs {
+	var out []*run
+	for _, r := range b.runs {
 		if r.logged && !r.ended {
-			out = append(out, ref)
+			out = append(out, r)
 		}
 	}
 	return out
 }
 
-// boundLog cuts the middle out of a log that has grown too large, and returns its size.
-func (b *Backend) boundLog(ref task.Ref) (int64, error) {
-	path := b.layout.LogPath(ref)
+// boundLog cuts the middle out of a log that has grown too large, and returns its size. Who
+// looks after all logs does it, and who finishes one.
+func (r *run) boundLog() (int64, error) {
+	r.cutting.Lock()
+	defer r.cutting.Unlock()
+	b, path := r.b, r.b.layout.LogPath(r.ref)
 	var st unix.Stat_t
 	err := unix.Lstat(path, &st)
 	switch {

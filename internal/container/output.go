@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -78,12 +77,6 @@ func (r *run) openOutput() (*output, error) {
 	if err := os.MkdirAll(r.b.path(r.ref), 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(filepath.Join(r.b.path(r.ref), outputFile)); errors.Is(err, fs.ErrNotExist) {
-		// Nothing was written yet: what is there is of a queue before this one was restored.
-		if err := taskfiles.SetAside(path); err != nil {
-			return nil, err
-		}
-	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open output: %w", err)
@@ -147,7 +140,7 @@ func (r *run) follow(ctx context.Context) {
 // finishOutput reads what is left after the end, and returns how much there is.
 func (r *run) finishOutput(ctx context.Context) (int64, error) {
 	if r.kept {
-		return r.b.boundLog(r.ref)
+		return r.boundLog()
 	}
 	if r.output == nil {
 		o, err := r.openOutput()

@@ -109,7 +109,7 @@ func TestStopBeforeItBegan(t *testing.T) {
 	tk := assigned(t, 1, sh("echo ran"))
 	made := newRun(p.open(t), tk)
 	made.b.is = docker.Engine{Version: "any"}
-	must(t, made.b.prepare(tk))
+	must(t, made.prepare(t.Context(), tk))
 	spec, no := made.spec(tk)
 	if no != nil {
 		t.Fatal(no.text)

@@ -52,7 +52,10 @@ func (r *run) tellStarted(c docker.Container) {
 	if r.told >= toldStarted {
 		return
 	}
-	r.told = toldStarted
+	if c.Started.IsZero() {
+		c.Started = r.b.opts.Now()
+	}
+	r.told, r.since = toldStarted, c.Started
 	if r.plain {
 		r.b.initUseless()
 	}
@@ -85,7 +88,7 @@ func (r *run) notStarted(class task.FailureClass, text string) (wait time.Durati
 		r.half.why = text
 		switch ok, err := containerinit.Withdraw(r.b.record(r.ref)); {
 		case err != nil:
-			r.b.opts.Logger.Warn("cannot note that an attempt is not to begin; will try again", "task", r.ref.Seq, "error", err)
+			r.warn(cannotWithdraw, err)
 			return lookAgain, false, false
 		case !ok:
 			return 0, false, true
@@ -94,6 +97,14 @@ func (r *run) notStarted(class task.FailureClass, text string) (wait time.Durati
 	}
 	r.b.opts.Logger.Warn("a container could not be started", "task", r.ref.Seq, "attempt", r.ref.Attempt, "reason", text)
 	return 0, r.end(task.Change{Event: task.Event{Kind: task.EventNotStarted, At: r.now(), Class: class, Text: text, Outcome: task.Outcome{Node: r.node()}}}), false
+}
+
+// warn says once what keeps an attempt from going on.
+func (r *run) warn(what string, err error) {
+	if !r.warned[what] {
+		r.warned[what] = true
+		r.b.opts.Logger.Warn(what, "task", r.ref.Seq, "attempt", r.ref.Attempt, "error", err) //nolint:sloglint // a literal of the caller
+	}
 }
 
 // node is where containers run.

@@ -1,15 +1,14 @@
 package container
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/containerinit"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
-	"github.com/dspy-agent/dspy-agent/internal/failpoint"
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -43,6 +42,9 @@ type run struct {
 	death   *int          // the exit code that the engine told of when it saw the end
 	wake    chan struct{} // of capacity 1
 
+	cutting sync.Mutex // one cuts the log at a time
+	uncut   sync.Once  // that it cannot be cut was said
+
 	// Of the goroutine alone.
 	begun       bool // it was seen, or handed over for good: when it is not there, it is gone
 	tried       bool // it was tried to start
@@ -54,6 +56,9 @@ type run struct {
 	oomAwait    bool      // the word about its memory was waited for
 	kept        bool      // its container has our init, and so a record
 	plain       bool      // it is made without, since that could not work
+	unasked     bool      // that one was not asked to start
+	since       time.Time // when it was started, as was told
+	warned      map[string]bool
 	sure        bool      // its init has written down how it ended
 	own         bool      // nobody outside had asked its program to end, as its init knows
 	outageUntil time.Time // how long is waited for the engine to go, or to remove it; zero = not yet
@@ -71,7 +76,14 @@ const (
 )
 
 func newRun(b *Backend, t task.Task) *run {
-	return &run{b: b, ref: t.Ref(), name: nameOf(b.opts.QueueID, t.Ref()), task: t, whole: t.State() == task.Assigned, wake: make(chan struct{}, 1)}
+	r := &run{
+		b: b, ref: t.Ref(), name: nameOf(b.opts.QueueID, t.Ref()), id: ContainerID(t), task: t, whole: t.State() == task.Assigned,
+		wake: make(chan struct{}, 1), warned: map[string]bool{},
+	}
+	if at := t.Status().StartedAt; at != 0 {
+		r.since = at.Time()
+	}
+	return r
 }
 
 // give completes a task that is known without its environment. The mutex is held.
@@ -127,6 +139,7 @@ func (r *run) loop(ctx context.Context) {
 		return
 	}
 	r.signal = r.readSignal()
+	r.readPlain()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -205,21 +218,16 @@ func (r *run) inspect(ctx context.Context) (docker.Container, error) {
 
 // missing decides about an attempt that has no container.
 func (r *run) missing(ctx context.Context, t task.Task, stop bool) (wait time.Duration, done, again bool) {
-	if rec, err := containerinit.Read(r.b.record(r.ref)); r.begun && (r.kept || rec.Claimed || err != nil) {
-		return r.recorded(ctx, t, docker.Container{ID: r.id}, stop)
-	}
+	rec, err := containerinit.Read(r.b.record(r.ref))
 	switch {
+	case r.begun && r.unasked && !stop:
+		return r.lostBeforeItBegan(t)
+	case r.begun && !r.unasked && (r.kept || !rec.Gone || err != nil):
+		return r.recorded(ctx, t, docker.Container{ID: r.id}, stop)
+	case r.begun:
+		return r.gone(stop)
 	case stop:
 		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventStopped, At: r.now()}}), false
-	case r.begun:
-		left := r.endOrphans(r.id)
-		if left > 0 && r.half.until.IsZero() {
-			r.half.until = r.b.opts.Now().Add(orphanLimit)
-		}
-		if left > 0 && r.b.opts.Now().Before(r.half.until) {
-			return orphanPause, false, false
-		}
-		return 0, r.vanished(fmt.Sprintf("its container %s is not there any more: somebody removed it, or the engine lost it, and with it how it ended%s", r.name, r.half.orphanText(left))), false
 	case r.handed(): // somebody had its name who is gone, or it was being made when the engine was killed
 		r.tried = false
 		return lookAgain, false, false
@@ -229,217 +237,21 @@ func (r *run) missing(ctx context.Context, t task.Task, stop bool) (wait time.Du
 	}
 }
 
-// create makes the container. One that is there already is looked at instead.
-func (r *run) create(ctx context.Context, t task.Task) (wait time.Duration, done, again bool) {
-	select {
-	case r.b.starts <- struct{}{}:
-		defer func() { <-r.b.starts }()
-	case <-ctx.Done():
-		return 0, false, false
+// gone ends what is left of an attempt whose container is not there any more, and which has no
+// record, and reports its end.
+func (r *run) gone(stop bool) (wait time.Duration, done, again bool) {
+	left := r.endOrphans(r.id)
+	if left > 0 && r.half.until.IsZero() {
+		r.half.until = r.b.opts.Now().Add(orphanLimit)
 	}
-	if r.b.engineNow() == (docker.Engine{}) {
-		return idle, false, false // what a container is like depends on it
-	}
-	if err := r.b.opts.Confirm(); err != nil {
-		return lookAgain, false, false // another owner may do it
-	}
-	spec, refusal := r.spec(t)
-	if refusal != nil {
-		return r.notStarted(refusal.class, refusal.text)
-	}
-	if err := r.b.prepare(t); err != nil {
-		return r.notStarted(task.CouldNotStart, err.Error())
-	}
-	if err := r.withInit(ctx, t, &spec); err != nil {
-		return lookAgain, false, false
-	}
-	if r.half.createdAt.IsZero() {
-		r.half.createdAt = r.b.opts.Now()
-	}
-	failpoint.Here("container/before-create")
-	ctx, cancel := context.WithTimeout(ctx, callPatience)
-	defer cancel()
-	id, err := r.b.engine.Create(ctx, spec)
-	failpoint.Here("container/after-create")
 	switch {
-	case err == nil:
-		r.begun, r.half.made = true, true
-		if spec.Labels[labelInit] != "" {
-			r.keep()
-		}
-		r.tellLaunched(id)
-		return r.sendAndStart(ctx, t)
-	case errors.Is(err, docker.ErrNameTaken):
-		r.tried = true
-		return 0, false, true
-	case away(err):
-		return lookAgain, false, false
-	case errors.Is(err, docker.ErrNoImage):
-		r.b.images.lost(t.Spec.Image)
-		return r.notStarted(task.ImageTrouble, fmt.Sprintf("the image %s was removed before the container could be made", t.Spec.Image))
-	case errors.Is(err, docker.ErrInvalid):
-		return r.notStarted(task.UserError, "the container engine refuses the container: "+docker.Words(err))
-	default:
-		return r.notStarted(task.CouldNotStart, "the container cannot be made: "+docker.Words(err))
-	}
-}
-
-// ready is for a container that has never run: it is started, unless it is to be
-// ended, or could not be started.
-func (r *run) ready(ctx context.Context, t task.Task, c docker.Container, stop bool) (wait time.Duration, done, again bool) {
-	r.begun = true
-	r.tellLaunched(c.ID)
-	c.ExitCode = cmp.Or(c.ExitCode, r.half.code) // Podman says it in its answer alone
-	if c.Trouble != "" || c.ExitCode != 0 {
-		return r.couldNotStart(t, c)
-	}
-	switch never, err := r.neverStarted(ctx, t, c); {
-	case err != nil:
-		return lookAgain, false, false
-	case !never:
-		return r.halfStarted(c, stop)
-	case stop:
+	case left > 0 && r.b.opts.Now().Before(r.half.until):
+		return orphanPause, false, false
+	case left == 0 && stop:
 		return 0, r.end(task.Change{Event: task.Event{Kind: task.EventStopped, At: r.now()}}), false
-	case r.b.opts.Confirm() != nil:
-		return lookAgain, false, false
-	}
-	select {
-	case r.b.starts <- struct{}{}:
-		defer func() { <-r.b.starts }()
-	case <-ctx.Done():
-		return 0, false, false
-	}
-	ctx, cancel := context.WithTimeout(ctx, callPatience)
-	defer cancel()
-	if _, whole, _ := r.state(); whole { // its files may not have come over
-		return r.sendAndStart(ctx, t)
-	}
-	return r.start(ctx)
-}
-
-// sendAndStart starts a container that has its files.
-func (r *run) sendAndStart(ctx context.Context, t task.Task) (wait time.Duration, done, again bool) {
-	switch err := r.send(ctx, t); {
-	case err == nil:
-		return r.start(ctx)
-	case away(err):
-		return lookAgain, false, false
 	default:
-		return r.notStarted(task.CouldNotStart, "its files cannot be put into the container: "+docker.Words(err))
+		return 0, r.vanished(fmt.Sprintf("its container %s is not there any more: somebody removed it, or the engine lost it, and with it how it ended%s", r.name, r.half.orphanText(left))), false
 	}
-}
-
-// start starts the container, for the one and only time.
-func (r *run) start(ctx context.Context) (wait time.Duration, done, again bool) {
-	if _, _, stop := r.state(); stop {
-		return 0, false, true
-	}
-	failpoint.Here("container/before-start")
-	before := r.half.asked
-	r.half.asked = true
-	err := r.b.engine.Start(ctx, r.name)
-	failpoint.Here("container/after-start")
-	switch {
-	case errors.Is(err, docker.ErrUnsent):
-		r.half.asked = before
-		return lookAgain, false, false
-	case errors.Is(err, docker.ErrNoProgram):
-		r.half.code = 127
-		return 0, false, true
-	case errors.Is(err, docker.ErrNotExecutable):
-		r.half.code = 126
-		return 0, false, true
-	case err == nil, errors.Is(err, docker.ErrNoContainer):
-		return 0, false, true // the container itself says more
-	case away(err):
-		return lookAgain, false, false
-	case errors.Is(err, docker.ErrNoGPUs), errors.Is(err, docker.ErrGPU):
-		return r.notStarted(task.CouldNotStart, r.gpuTrouble(err, docker.Words(err)))
-	case errors.Is(err, docker.ErrInvalid):
-		return r.notStarted(task.UserError, "the container engine cannot start it: "+docker.Words(err))
-	default:
-		return r.notStarted(task.CouldNotStart, "the container engine cannot start it: "+docker.Words(err))
-	}
-}
-
-// running follows the output, and ends what is to be ended.
-func (r *run) running(ctx context.Context, t task.Task, c docker.Container, stop bool) (wait time.Duration, done, again bool) {
-	if !r.kept {
-		r.follow(ctx)
-	}
-	now := r.b.opts.Now()
-	limit := t.Spec.Timeout
-	over := limit > 0 && !now.Before(c.Started.Add(limit))
-	switch {
-	case r.signal.sent():
-		return r.press(ctx, t, now)
-	case stop:
-		return r.signalFirst(ctx, c, task.CauseCancel)
-	case over:
-		return r.signalFirst(ctx, c, task.CauseTimeout)
-	case limit > 0:
-		return min(c.Started.Add(limit).Sub(now), idle), false, false
-	default:
-		return idle, false, false
-	}
-}
-
-// signalFirst asks the program to end.
-func (r *run) signalFirst(ctx context.Context, c docker.Container, why task.Cause) (wait time.Duration, done, again bool) {
-	r.signal = signal{At: r.b.opts.Now(), Cause: why}
-	if err := r.writeSignal(); err != nil {
-		r.b.opts.Logger.Warn("cannot note that a container is being ended; it is ended all the same", "task", r.ref.Seq, "error", err)
-	}
-	failpoint.Here("container/before-signal")
-	if again := r.kill(ctx, cmp.Or(c.StopSignal, "SIGTERM")); again {
-		return 0, false, true
-	}
-	if why == task.CauseTimeout {
-		r.tellStopping()
-	}
-	return r.graceOf(), false, false
-}
-
-// kill sends a signal. unsent says that there was nobody to send it to, or that it
-// could not be sent: the container is to be looked at again.
-func (r *run) kill(ctx context.Context, sig string) (unsent bool) {
-	ctx, cancel := context.WithTimeout(ctx, callPatience)
-	defer cancel()
-	err := r.b.engine.Kill(ctx, r.name, sig)
-	switch {
-	case err == nil:
-		return false
-	case errors.Is(err, docker.ErrNotRunning), errors.Is(err, docker.ErrNoContainer):
-		if r.killed.IsZero() {
-			r.takeBackSignal() // it had ended by itself
-		}
-		return true
-	default:
-		return false // it may have been sent; if not, it is sent again after the grace
-	}
-}
-
-func (r *run) graceOf() time.Duration {
-	t, _, _ := r.state()
-	return cmp.Or(t.Spec.Grace, task.DefaultGrace)
-}
-
-// press kills by force what has had its grace.
-func (r *run) press(ctx context.Context, _ task.Task, now time.Time) (wait time.Duration, done, again bool) {
-	if r.signal.Cause == task.CauseTimeout {
-		r.tellStopping()
-	}
-	if left := r.signal.At.Add(r.graceOf()).Sub(now); left > 0 && left <= r.graceOf() {
-		return left, false, false
-	}
-	if left := r.killed.Add(repeatKill).Sub(now); !r.killed.IsZero() && left > 0 {
-		return left, false, false
-	}
-	r.killed = now
-	if r.kill(ctx, "SIGKILL") {
-		return 0, false, true
-	}
-	return repeatKill, false, false
 }
 
 func (r *run) now() task.Instant { return task.At(r.b.opts.Now()) }

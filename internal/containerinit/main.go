@@ -22,8 +22,12 @@ const (
 // Threads is how many an init has at most: they count where processes are limited.
 const Threads = 8
 
-// drainPatience is how long output may take to be read when its writers are dead.
-const drainPatience = 10 * time.Second
+const (
+	// drainPatience is how long output may take to be read when its writers are dead.
+	drainPatience = 10 * time.Second
+	// endPatience is how long it is tried to write down the end.
+	endPatience = 10 * time.Second
+)
 
 // Args are those with which the init is called: the folder of the record, how much of the
 // output is kept at most, and the program.
@@ -50,7 +54,7 @@ func Main(args, environ []string, signals <-chan os.Signal) int {
 		fmt.Fprintf(os.Stderr, "dspy-init: cannot write the output: %v\n", err)
 		return Cannot
 	}
-	lock, err := take(dir, claim{Version: version, Boot: bootID(), At: time.Now()})
+	lock, err := claimIn(dir)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		fmt.Fprintln(os.Stderr, "dspy-init: the attempt has begun before; it is not begun again")
@@ -65,11 +69,21 @@ func Main(args, environ []string, signals <-chan os.Signal) int {
 	} else {
 		end = program{argv: argv, environ: environ}.run(out, signals)
 	}
-	if err := end.write(dir); err != nil {
+	if err := end.keep(dir); err != nil {
 		fmt.Fprintf(os.Stderr, "dspy-init: cannot write down how the program ended: %v\n", err)
 	}
 	runtime.KeepAlive(lock) // until the end
 	return end.Code
+}
+
+// claimIn takes the claim of the attempt whose record is in a folder.
+func claimIn(dir string) (*os.File, error) {
+	d, err := openFolder(dir)
+	if err != nil {
+		return nil, fmt.Errorf("claim the attempt: %w", err)
+	}
+	defer d.close()
+	return d.take(claim{Version: version, Boot: bootID(), At: time.Now()})
 }
 
 // program is what runs in the container.
@@ -81,7 +95,7 @@ func (p program) run(out *output, signals <-chan os.Signal) End {
 	if err != nil {
 		e := End{At: time.Now(), Code: codeOf(err), Trouble: fmt.Sprintf("%s: %v", p.argv[0], err)}
 		out.say("dspy-init: " + e.Trouble + "\n")
-		e.Dropped = out.dropped
+		e.Dropped = out.dropped.Load()
 		return e
 	}
 	copied := make(chan struct{})
@@ -100,13 +114,8 @@ func (p program) run(out *output, signals <-chan os.Signal) End {
 			// As the kernel would do it after us; but so their last words can be read.
 			_ = unix.Kill(-1, unix.SIGKILL)
 			out.hurry()
-			for _, done := range []chan struct{}{alone, copied} {
-				select {
-				case <-done:
-				case <-time.After(drainPatience):
-				}
-			}
-			e.OOM, e.Dropped = ranOutOfMemory(), out.dropped
+			out.drain(alone, copied)
+			e.OOM, e.Dropped = ranOutOfMemory(), out.dropped.Load()
 			return e
 		}
 	}

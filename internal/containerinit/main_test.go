@@ -2,6 +2,7 @@ package containerinit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -271,23 +272,90 @@ func TestWhereItCannotWork(t *testing.T) {
 	}
 }
 
-// A program may put anything in the place of its record.
+// A program may put anything in the place of its record, or remove it: that tells that it
+// has begun, and is no trouble of ours.
 func TestStrangeFiles(t *testing.T) {
 	t.Parallel()
+	claimed, ended := []byte(`{"v":1}`), []byte(`{"v":1,"code":3}`)
 	for what, spoil := range map[string]func(dir string) error{
-		"no JSON": func(dir string) error { return os.WriteFile(filepath.Join(dir, endFile), []byte("5"), 0o600) },
-		"none":    func(string) error { return nil },
+		"a claim that says nothing": func(dir string) error { return os.WriteFile(filepath.Join(dir, claimFile), []byte("{}"), 0o600) },
+		"an end that is none": func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, claimFile), claimed, 0o600), os.WriteFile(filepath.Join(dir, endFile), []byte("5"), 0o600))
+		},
+		"an end of nobody's":  func(dir string) error { return os.WriteFile(filepath.Join(dir, endFile), []byte("{}"), 0o600) },
+		"an end that is read": func(dir string) error { return os.Symlink("/dev/zero", filepath.Join(dir, endFile)) },
+		"a claim is a FIFO":   func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, claimFile), 0o600) },
+		"a claim is a folder": func(dir string) error { return os.Mkdir(filepath.Join(dir, claimFile), 0o700) },
+		"a claim is a link":   func(dir string) error { return os.Symlink("/no/such", filepath.Join(dir, claimFile)) },
+		"a closed folder":     func(dir string) error { return os.Chmod(dir, 0o500) },
+		"a folder is a file":  func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) },
+		"a folder is a link": func(dir string) error {
+			return errors.Join(os.Rename(dir, dir+"-2"), os.Symlink(dir+"-2", dir))
+		},
 	} {
 		dir := place(t)
-		must(t, os.WriteFile(filepath.Join(dir, claimFile), []byte("{}"), 0o600))
 		must(t, spoil(dir))
-		if r := record(t, dir); r.End != nil || !r.Begun() || r.Alive {
+		if r := record(t, dir); r.End != nil || !r.Begun() || r.Alive || r.Gone {
 			t.Errorf("%s: %+v", what, r)
 		}
+		if ok, err := Withdraw(dir); ok || err != nil {
+			t.Errorf("%s is withdrawn: %v, %v", what, ok, err)
+		}
+		_ = os.Chmod(dir, 0o700) // for who cleans up
 	}
 	dir := place(t)
-	must(t, syscall.Mkfifo(filepath.Join(dir, claimFile), 0o600))
-	if _, err := Read(dir); err == nil {
-		t.Error("a FIFO is taken for a claim")
+	must(t, os.WriteFile(filepath.Join(dir, endFile), ended, 0o600))
+	if r := record(t, dir); r.End == nil || r.End.Code != 3 || !r.Begun() {
+		t.Errorf("an end without a claim: %+v", r)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, claimFile), []byte(`{"v":1,"withdrawn":true}`), 0o600))
+	if r := record(t, dir); r.End == nil || !r.Begun() {
+		t.Errorf("withdrawn, and ended: %+v", r)
+	}
+}
+
+// Who lives was not withdrawn, whatever its program has made of its claim.
+func TestForgedWithdrawal(t *testing.T) {
+	t.Parallel()
+	dir := place(t)
+	d, err := openFolder(dir)
+	must(t, err)
+	defer d.close()
+	lock, err := d.take(claim{Version: version, Boot: bootID(), At: time.Now()})
+	must(t, err)
+	defer lock.Close() //nolint:errcheck // of a test
+	must(t, os.WriteFile(filepath.Join(dir, claimFile), fmt.Appendf(nil, `{"v":1,"boot":%q,"withdrawn":true}`, bootID()), 0o600))
+	if r := record(t, dir); !r.Begun() || !r.Alive {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A folder that was removed is made for a withdrawal, and what is in the place of one is not
+// followed when it is made ready.
+func TestFolderOfRecord(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "shared", ".attempt")
+	if r := record(t, dir); !r.Gone || r.Begun() {
+		t.Errorf("of no folder: %+v", r)
+	}
+	if ok, err := Withdraw(dir); !ok || err != nil || !record(t, dir).Withdrawn {
+		t.Errorf("%v, %v, %+v", ok, err, record(t, dir))
+	}
+	elsewhere, log := t.TempDir(), filepath.Join(t.TempDir(), "1-1.log")
+	must(t, os.RemoveAll(dir))
+	must(t, os.Symlink(elsewhere, dir))
+	if err := Prepare(dir, log); err == nil {
+		t.Error("a link is taken for the folder")
+	}
+	if made, err := os.ReadDir(elsewhere); err != nil || len(made) > 0 {
+		t.Errorf("made elsewhere: %v, %v", made, err)
+	}
+	must(t, os.Remove(dir))
+	for range 2 {
+		must(t, Prepare(dir, log))
+	}
+	must(t, os.WriteFile(log, []byte("text"), 0o600))
+	if got := printed(t, dir); got != "text" {
+		t.Errorf("the log by its other name: %q", got)
 	}
 }

@@ -4,12 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,14 +22,6 @@ const (
 // version is that of the record. Later ones only add fields.
 const version = 1
 
-// claim says that an attempt has begun, or never will.
-type claim struct {
-	Version   int       `json:"v"`
-	Boot      string    `json:"boot"` // of the kernel below
-	At        time.Time `json:"at"`
-	Withdrawn bool      `json:"withdrawn,omitempty"`
-}
-
 // End is how a program ended.
 type End struct {
 	Version int       `json:"v"`
@@ -49,9 +36,10 @@ type End struct {
 
 // Record is what is known of an attempt without its engine.
 type Record struct {
-	Claimed   bool
+	Gone      bool      // there is not even a folder: it was removed, or never made
+	Claimed   bool      // it has begun, or was withdrawn
 	Withdrawn bool      // it has not begun, and never will
-	At        time.Time // when it began
+	At        time.Time // when it began; zero = that is not known
 	Alive     bool      // its container surely lives
 	End       *End      // nil = it has not ended, or was killed with its container
 }
@@ -59,122 +47,124 @@ type Record struct {
 // Begun says that the program was started, as far as that was possible.
 func (r Record) Begun() bool { return r.Claimed && !r.Withdrawn }
 
-// Read reads the record in a folder. One that is not there is of an attempt that has not
-// begun.
+// Read reads the record in a folder. What the program has made of it is no error: of a
+// record that was spoiled it is known that the program has begun, and no more. An error
+// may pass.
 func Read(dir string) (Record, error) {
-	f, err := openPlain(filepath.Join(dir, claimFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, nil
+	d, err := openFolder(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Record{Gone: true}, nil
+	case errors.Is(err, errStrange):
+		return Record{Claimed: true}, nil
+	case err != nil:
+		return Record{}, fmt.Errorf("open the record of a container: %w", err)
 	}
+	defer d.close()
+	return d.record()
+}
+
+// record reads it: first whether its container lives, then the end. Of who is dead nothing
+// more comes.
+func (d folder) record() (Record, error) {
+	r, err := d.claimed()
 	if err != nil {
 		return Record{}, fmt.Errorf("read the claim of a container: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read from
-	r := Record{Claimed: true}
-	var c claim
-	if err := decode(f, &c); err == nil { // its being there is what counts
-		r.Withdrawn, r.At = c.Withdrawn, c.At
-	}
-	// Locked by whom we cannot know, but on this machine it means what it says. First
-	// that, then the end: of who is dead nothing more comes.
-	r.Alive = !r.Withdrawn && c.Boot == bootID() && errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-	e, err := openPlain(filepath.Join(dir, endFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
-	}
+	end, there, err := d.ended()
 	if err != nil {
 		return Record{}, fmt.Errorf("read the end of a container: %w", err)
 	}
-	defer e.Close() //nolint:errcheck // only read from
-	var end End
-	if err := decode(e, &end); err != nil {
-		return r, nil //nolint:nilerr // the program has put something else in its place; the engine knows more
+	if there { // without a claim as well: the program can remove that
+		r.Claimed, r.Withdrawn, r.End = true, false, end
 	}
-	r.End = &end
 	return r, nil
 }
 
-// Withdraw sees to it that an attempt never begins. False says that it has.
-func Withdraw(dir string) (bool, error) {
-	f, err := take(dir, claim{Version: version, Boot: bootID(), At: time.Now(), Withdrawn: true})
-	if err == nil {
-		return true, f.Close()
+// claimed reads the claim.
+func (d folder) claimed() (Record, error) {
+	f, err := d.plain(claimFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Record{}, nil
+	case errors.Is(err, errStrange):
+		return Record{Claimed: true}, nil
+	case err != nil:
+		return Record{}, err
 	}
-	if !errors.Is(err, fs.ErrExist) {
-		return false, err
+	defer f.Close() //nolint:errcheck // only read from
+	b, err := read(f)
+	if err != nil {
+		return Record{}, err
 	}
-	r, err := Read(dir)
-	return r.Withdrawn, err
+	r, c := Record{Claimed: true}, claim{}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return r, nil //nolint:nilerr // its being there is what counts
+	}
+	// Locked by whom we cannot know, but on this machine it means what it says. What was
+	// withdrawn is locked by nobody.
+	locked := c.Boot == bootID() && errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	r.At, r.Alive, r.Withdrawn = c.At, locked, c.Withdrawn && !locked
+	return r, nil
 }
 
-// take makes the claim, and returns its file, locked if that can be done there. The error
-// matches fs.ErrExist if it was taken.
-func take(dir string, c claim) (*os.File, error) {
-	b, err := json.Marshal(c)
+// ended reads the end. It may be there and not be one that an init has written: then the
+// engine knows more.
+func (d folder) ended() (e *End, there bool, err error) {
+	f, err := d.plain(endFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, false, nil
+	case errors.Is(err, errStrange):
+		return nil, true, nil
+	case err != nil:
+		return nil, false, err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	b, err := read(f)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	// A name of its own: several may try at the same time.
-	name := filepath.Join(dir, claimFile+newSuffix+"-"+strconv.Itoa(os.Getpid())+"-"+strconv.FormatInt(time.Now().UnixNano(), 36))
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("claim the attempt: %w", err)
+	var end End
+	if json.Unmarshal(b, &end) != nil || end.Version < 1 {
+		return nil, true, nil
 	}
-	if !c.Withdrawn {
-		_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // where there are no locks, its cgroup is looked at
+	return &end, true, nil
+}
+
+// keep writes down the end, and tries again for a while: the disk may be full.
+func (e End) keep(dir string) error {
+	for late := time.Now().Add(endPatience); ; time.Sleep(fullPause) {
+		err := e.write(dir)
+		if err == nil || errors.Is(err, errStrange) || errors.Is(err, fs.ErrNotExist) || !time.Now().Before(late) {
+			return err
+		}
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = unix.Link(name, filepath.Join(dir, claimFile))
-	}
-	if err := errors.Join(err, os.Remove(name)); err != nil {
-		return nil, fmt.Errorf("claim the attempt: %w", errors.Join(err, f.Close()))
-	}
-	return f, nil
 }
 
 // write writes down the end, in one step.
 func (e End) write(dir string) error {
+	d, err := openFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer d.close()
 	e.Version = version
 	b, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, endFile)
-	if err := os.WriteFile(path+newSuffix, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+newSuffix, path)
-}
-
-// openPlain opens a file that the program may have put something else in place of.
-func openPlain(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(err, errors.New("not a regular file"), f.Close())
-	}
-	return f, nil
-}
-
-// maxRecord is more than any file of a record has.
-const maxRecord = 64 << 10
-
-func decode(f *os.File, v any) error {
-	b, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	name, at := unique(endFile), int(d.f.Fd())
+	f, err := d.openat(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, v)
-}
-
-// bootID names the run of the kernel below: that of a container is its host's.
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = unix.Renameat(at, name, at, endFile)
 	}
-	return strings.TrimSpace(string(b))
+	if err != nil {
+		return errors.Join(err, unix.Unlinkat(at, name, 0))
+	}
+	return nil
 }

@@ -37,11 +37,23 @@ func SetAside(logPath string) error {
 	return nil
 }
 
-// freeMark is the suffix under which there is no log yet: a queue may be restored again.
-func freeMark(logPath string) (string, error) {
+// SetFolderAside is SetAside for the folder of an attempt.
+func SetFolderAside(path string) error {
+	mark, err := freeMark(path)
+	if err == nil {
+		err = os.Rename(path, path+mark)
+	}
+	if err != nil {
+		return fmt.Errorf("set the folder of a former queue aside: %w", err)
+	}
+	return nil
+}
+
+// freeMark is the suffix under which there is nothing yet: a queue may be restored again.
+func freeMark(path string) (string, error) {
 	mark := formerSuffix
 	for n := 2; ; n++ {
-		_, err := os.Lstat(logPath + mark)
+		_, err := os.Lstat(path + mark)
 		if errors.Is(err, fs.ErrNotExist) {
 			return mark, nil
 		}

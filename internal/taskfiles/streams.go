@@ -122,9 +122,9 @@ func (m *Marks) Forget() error {
 // Close closes the file.
 func (m *Marks) Close() error { return m.f.Close() }
 
-// ShareLog makes a log and its marks, if they are not there, and gives them a second name:
-// who may write there may not be shown the folder of the first.
-func ShareLog(path, as string) error {
+// ShareLog makes a log and its marks, if they are not there, and gives them a second name
+// in a folder: who may write there may not be shown the folder of the first.
+func ShareLog(path string, in *os.File, as string) error {
 	for _, suffix := range []string{"", streamsSuffix} {
 		f, err := os.OpenFile(path+suffix, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
@@ -133,7 +133,7 @@ func ShareLog(path, as string) error {
 		if err := f.Close(); err != nil {
 			return fmt.Errorf("make a log: %w", err)
 		}
-		if err := os.Link(path+suffix, as+suffix); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := unix.Linkat(unix.AT_FDCWD, path+suffix, int(in.Fd()), as+suffix, 0); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("give a log a second name: %w", err)
 		}
 	}
