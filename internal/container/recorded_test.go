@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,6 +99,42 @@ func TestRecordCounts(t *testing.T) {
 	tk = p.daemon(t, d.get(tk.Ref())).end(tk)
 	if _, o := outcome(tk, 1); o.ExitCode != 5 || o.Class != task.UserError || p.output(t, tk.Ref()) != "begun\n" {
 		t.Errorf("%+v, output %q", o, p.output(t, tk.Ref()))
+	}
+}
+
+// A program that removes or spoils what its init writes down runs once, and ends when it has to.
+func TestProgramSpoilsItsRecord(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, shared(t).Address())
+	d := p.daemon(t)
+	dir := t.TempDir()
+	const record = insideDir + "/" + recordDir
+	scripts := map[task.Seq]string{
+		1: "rm -rf " + record + "; exit 1",
+		2: "rm " + record + "/claim.json; exit 2",
+		3: "rm -rf " + record + "; mkdir " + record + "; exit 3",
+		4: "cd " + record + "; rm claim.json; mkfifo claim.json; echo '{\"v\":1}' > end.json; sleep 1000",
+	}
+	for seq, script := range scripts {
+		s := sh(fmt.Sprintf("echo x >> %s/%d; %s", dir, seq, script))
+		s.Mounts = []task.Mount{{Host: dir, Target: dir}}
+		if seq == 4 {
+			s.Timeout, s.Grace = time.Second, time.Second
+		}
+		d.run(seq, s)
+	}
+	for seq := range scripts {
+		tk := d.end(d.get(task.Ref{Seq: seq, Attempt: 1}))
+		_, o := outcome(tk, 1)
+		if seq < 4 && o.ExitCode != int(seq) || seq == 4 && o.Class != task.Timeout {
+			t.Errorf("%s: %+v", scripts[seq], o)
+		}
+		if b, err := os.ReadFile(fmt.Sprintf("%s/%d", dir, seq)); err != nil || string(b) != "x\n" {
+			t.Errorf("%s: it ran so often: %q, %v", scripts[seq], b, err)
+		}
+	}
+	if d.initFile() == "" {
+		t.Error("the init is not used any more")
 	}
 }
 

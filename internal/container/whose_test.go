@@ -5,8 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -139,25 +137,5 @@ func TestRestoredBesideRunning(t *testing.T) {
 	b, err := os.ReadFile(taskfiles.Layout{Dir: p.opts.TasksDir}.LogPath(old.Ref()) + ".former")
 	if err != nil || string(b) != "former\n" {
 		t.Errorf("the former's output: %q, %v", b, err)
-	}
-}
-
-// Who looks after all logs and who finishes one may cut the same at a time.
-func TestLogIsCutByOneAtATime(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, task.Running, task.Spec{})
-	s.b.opts.LogCap = 64 << 10
-	path := s.b.layout.LogPath(s.ref)
-	for round := range 40 {
-		must(t, os.WriteFile(path, []byte(strings.Repeat("x", 512<<10)), 0o600))
-		var both sync.WaitGroup
-		for range 4 {
-			both.Go(func() {
-				if _, err := s.boundLog(); err != nil {
-					t.Errorf("round %d: %v", round, err)
-				}
-			})
-		}
-		both.Wait()
 	}
 }
