@@ -49,7 +49,20 @@ func fitsTask(bucket, key, value []byte) bool {
 		return err == nil && f.ID != "" && f.Seq == keySeq(key) && slices.Contains(task.States, f.State) && f.State.Terminal()
 	default:
 		r, err := readEvent(key, value)
-		return err == nil && (r.Kind == 0 && r.Seq == 0 || r.Kind == task.EventGPUFailed && r.ID != "" && r.Seq == 0 || r.ID != "" && r.Seq != 0 && slices.Contains(task.EventKinds(), r.Kind))
+		return err == nil && fitsEvent(r)
+	}
+}
+
+// fitsEvent says whether an event is one that the log may have: of a task, of a device that
+// has failed, or an empty one that keeps its number.
+func fitsEvent(r task.Record) bool {
+	switch {
+	case r.Seq != 0:
+		return r.ID != "" && slices.Contains(task.EventKinds(), r.Kind)
+	case r.Kind == task.EventGPUFailed:
+		return r.ID != ""
+	default:
+		return r.Kind == 0
 	}
 }
 

@@ -73,19 +73,32 @@ func (p *Pool) care(id, what, by string, change func(gpu.DeviceID) gpu.Book) (De
 	if err != nil {
 		return Device{}, err
 	}
-	p.mu.Lock()
-	before := p.book
-	p.book = change(known)
-	if err := p.trySave(true); err != nil {
-		p.book = before
-		p.mu.Unlock()
+	if err := p.change(known, change); err != nil {
 		return Device{}, task.Errorf(task.CodeUnavailable, "what is known of the GPUs cannot be written, so nothing was changed: %w", err)
 	}
-	p.mu.Unlock()
 	p.o.Log.Info("a person has changed what is done with a GPU", "gpu", known, "what", what, "by", by)
 	p.wake()
 	list := p.List().Devices
 	return list[slices.IndexFunc(list, func(d Device) bool { return d.ID == known })], nil
+}
+
+// change changes the book, or leaves it as it is if that cannot be written. Nobody places
+// anything by it before it is known which.
+func (p *Pool) change(id gpu.DeviceID, change func(gpu.DeviceID) gpu.Book) error {
+	p.file.Lock()
+	defer p.file.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.book
+	p.book = change(id)
+	fixed, all, err := p.due(true)
+	if err == nil {
+		err = p.write(fixed, all, true)
+	}
+	if err != nil {
+		p.book = before
+	}
+	return err
 }
 
 // find resolves what people call a device: its UUID, the beginning of it, or its index.

@@ -8,12 +8,13 @@ import (
 )
 
 // tell tells of the devices that have failed since it did so last. It may wait for a
-// disk, so it is called without the lock.
+// disk, so it is called without the lock, for which the engine waits.
 func (p *Pool) tell() {
 	if p.o.Failed == nil {
 		return
 	}
 	p.mu.Lock()
+	p.forgetTold()
 	due := p.untold()
 	p.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(due)) {
@@ -23,8 +24,8 @@ func (p *Pool) tell() {
 		}
 		p.mu.Lock()
 		p.told[id] = due[id].Since
-		p.save(true)
 		p.mu.Unlock()
+		p.save(true)
 	}
 }
 
@@ -32,12 +33,18 @@ func (p *Pool) tell() {
 func (p *Pool) untold() map[gpu.DeviceID]gpu.Health {
 	out := map[gpu.DeviceID]gpu.Health{}
 	for id, r := range p.book.Devices {
-		switch {
-		case !r.Health.Failed():
-			delete(p.told, id)
-		case !p.told[id].Equal(r.Health.Since):
+		if r.Health.Failed() && !p.told[id].Equal(r.Health.Since) {
 			out[id] = r.Health
 		}
 	}
 	return out
+}
+
+// forgetTold forgets what was told of devices that are well again, with the lock held.
+func (p *Pool) forgetTold() {
+	for id, r := range p.book.Devices {
+		if !r.Health.Failed() {
+			delete(p.told, id)
+		}
+	}
 }

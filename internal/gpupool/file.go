@@ -52,9 +52,9 @@ func (p *Pool) load() error {
 // saveEvery is how often the file is written for what only time changes.
 const saveEvery = 30 * time.Second
 
-// save writes the file, if there is something new, with the lock held. sync says that
-// it must survive a loss of power: a person was told so. The rest, a reboot makes
-// void anyway.
+// save writes the file, if there is something new, without the lock: the disk may take its
+// time. sync says that it must survive a loss of power: somebody was told so. The rest, a
+// reboot makes void anyway.
 func (p *Pool) save(sync bool) {
 	if err := p.trySave(sync); err != nil {
 		p.o.Log.Error("what is known of the GPUs cannot be written; drains and health may be forgotten at the next start", "file", p.o.File, "error", err)
@@ -62,18 +62,33 @@ func (p *Pool) save(sync bool) {
 }
 
 func (p *Pool) trySave(sync bool) error {
-	fixed, err := json.Marshal(p.book.Fixed())
-	if err != nil {
+	p.file.Lock() // what is newer is written later
+	defer p.file.Unlock()
+	p.mu.Lock()
+	fixed, all, err := p.due(sync)
+	p.mu.Unlock()
+	if err != nil || all == nil {
 		return err
 	}
-	if !sync && bytes.Equal(fixed, p.saved) && time.Since(p.savedAt) < saveEvery {
-		return nil
+	return p.write(fixed, all, sync)
+}
+
+// due is what the file is to have, and what of it time alone does not change, with both locks
+// held. Nil = the file has it.
+func (p *Pool) due(surely bool) (fixed, all []byte, err error) {
+	if fixed, err = json.Marshal(p.book.Fixed()); err != nil {
+		return nil, nil, err
 	}
-	b, err := json.Marshal(memory{Format: memoryFormat, Book: p.book, Usage: p.usageNow(), Told: p.told})
-	if err != nil {
-		return err
+	if !surely && bytes.Equal(fixed, p.saved) && time.Since(p.savedAt) < saveEvery {
+		return fixed, nil, nil
 	}
-	if err := writeFile(p.o.File, b, sync); err != nil {
+	all, err = json.Marshal(memory{Format: memoryFormat, Book: p.book, Usage: p.usageNow(), Told: p.told})
+	return fixed, all, err
+}
+
+// write writes the file, with its lock held.
+func (p *Pool) write(fixed, all []byte, sync bool) error {
+	if err := writeFile(p.o.File, all, sync); err != nil {
 		return err
 	}
 	p.saved, p.savedAt = fixed, time.Now()

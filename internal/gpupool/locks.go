@@ -373,9 +373,9 @@ func (p *Pool) unlock(id gpu.DeviceID) {
 
 // close lets go of the locks; the notes of what is held stay.
 func (p *Pool) close() {
+	p.save(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.save(true)
 	for id, c := range p.claims {
 		delete(p.claims, id)
 		_ = c.file.Close() // nothing was written to it

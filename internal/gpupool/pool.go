@@ -79,8 +79,10 @@ type Pool struct {
 	told     map[gpu.DeviceID]time.Time // of which failures it was told, by their beginning
 	began    time.Time
 	asked    time.Time // when the last look was asked for
-	saved    []byte    // what the file has
-	savedAt  time.Time
+
+	file    sync.Mutex // one writes the file at a time; before mu, where both are taken
+	saved   []byte     // what the file has; guarded by file
+	savedAt time.Time
 }
 
 // New reads what is remembered.
@@ -181,8 +183,15 @@ func (p *Pool) update() {
 	if newer {
 		owners = p.attribute(s, tasks)
 	}
-	others := p.lookAtLocks()
+	p.take(s, received, events, newer, owners, p.lookAtLocks())
+	p.save(false)
+	if newer || len(events) > 0 {
+		p.wake()
+	}
+}
 
+// take takes in what is new.
+func (p *Pool) take(s *gpu.Snapshot, received time.Time, events []gpu.Event, newer bool, owners map[gpu.ProcessKey]gpu.Owner, others map[gpu.DeviceID]other) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.others = others
@@ -206,10 +215,6 @@ func (p *Pool) update() {
 	p.takeNotes(events, now)
 	p.writeNotes()
 	p.release()
-	p.save(false)
-	if newer || len(events) > 0 {
-		p.wake()
-	}
 }
 
 // attribute finds out whose the processes of a snapshot are. What was found out

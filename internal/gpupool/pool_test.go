@@ -355,6 +355,47 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestDiskIsWaitedForWithoutLock: while what was told is written down, those who place tasks
+// do not wait.
+func TestDiskIsWaitedForWithoutLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := newWorld(t, dir, func(o *Options) { o.Failed = func(gpu.DeviceID, gpu.Health) error { return nil } })
+	w.see(device(0, 0))
+	w.sight.events = []gpu.Event{{At: time.Now(), Device: id(0), Kind: gpu.EventXID, XID: 79, GI: -1, CI: -1}}
+	w.update()
+	if err := syscall.Mkfifo(w.o.File+".new", 0o600); err != nil { // its opening takes until there is a reader
+		t.Fatal(err)
+	}
+	told, looked := make(chan struct{}), make(chan struct{})
+	go func() { defer close(told); w.tell() }()
+	go func() {
+		defer close(looked)
+		for began := time.Now(); time.Since(began) < 200*time.Millisecond; {
+			w.List()
+		}
+	}()
+	select {
+	case <-looked:
+	case <-time.After(time.Minute):
+		t.Error("a look waits for the disk")
+	}
+	select {
+	case <-told:
+		t.Error("the file was not written")
+	default:
+	}
+	f, err := os.Open(w.o.File + ".new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	<-looked
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFailedIsTold: a device that becomes unhealthy is told of once, also over a restart;
 // again where it could not be told, and when it fails again.
 func TestFailedIsTold(t *testing.T) {

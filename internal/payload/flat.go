@@ -2,11 +2,12 @@ package payload
 
 import "github.com/dspy-agent/dspy-agent/internal/task"
 
-// flat reads the form whose keys stand in the payload itself.
-func flat(f Fields) (*task.Spec, error) {
+// flat reads the form whose keys stand in the payload itself. What is boxed runs what its image
+// says, if it names no program.
+func flat(f Fields, boxed bool) (*task.Spec, error) {
 	o := top(f)
 	s, err := flatKeys(o)
-	if err == nil && len(s.Argv) == 0 && s.Image == "" {
+	if err == nil && len(s.Argv) == 0 && s.Image == "" && !boxed {
 		return nil, namesNothing(f) // GPUs for no program
 	}
 	return s, err

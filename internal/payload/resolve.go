@@ -146,7 +146,7 @@ func read(f Fields, types Types, class string, boxed bool) (*task.Spec, error) {
 	case formExecution:
 		return execution(f, boxed)
 	case formFlat:
-		return flat(f)
+		return flat(f, boxed)
 	case formType:
 		return typed(f, types)
 	case formNone:

@@ -92,6 +92,23 @@ func TestExecution(t *testing.T) {
 	}
 }
 
+// What runs in its class's image, or in one that was asked for beside the payload, needs no
+// command: it runs what the image says.
+func TestGPUsAloneInImage(t *testing.T) {
+	t.Parallel()
+	for _, own := range []string{"", "own:1"} {
+		spec := task.Spec{Class: "boxed", Image: own}
+		class := "class:1"
+		if own != "" {
+			class = ""
+		}
+		err := payload.ResolveIn(parse(t, `{"gpus":1}`), types, &spec, class)
+		if err != nil || spec.Image != own+class || spec.Resources.GPUs != 1 || len(spec.Argv) > 0 || spec.Builtin != "" {
+			t.Errorf("image %q, class's %q: %+v, %v", own, class, spec, err)
+		}
+	}
+}
+
 func TestTyped(t *testing.T) {
 	t.Parallel()
 	sweep := task.Spec{
