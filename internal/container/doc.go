@@ -19,9 +19,13 @@
 // # Guarantees
 //
 //   - An attempt starts at most once: a container that has ended is not started again,
-//     and a second one of its name cannot be.
-//   - The output is complete, and nothing is in it twice: it is read from the engine,
-//     and a position beside it says how much of it is here (output.go).
+//     and a second one of its name cannot be. What has not been claimed by our init has not
+//     begun, and may be started again (unbegun.go); what a program makes of its record does
+//     not change what was seen (recorded.go).
+//   - The folder of an attempt says whose it is. What a former queue has left under the same
+//     number is set aside (whose.go).
+//   - The output is complete, and nothing is in it twice: our init writes it, or it is read
+//     from the engine, and a position beside it says how much of it is here (output.go).
 //   - What is wrong is told apart: the program's own end, lack of memory, an image that
 //     cannot be had, a container that was removed by others, an engine that is away.
 //   - No container is privileged, gains privileges, or has a capability that the

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/containerinit"
 	"github.com/dspy-agent/dspy-agent/internal/docker"
@@ -31,15 +33,20 @@ const (
 	// engineLogBytes is how much an engine keeps of what it is not given: the words of an
 	// init that cannot do its work.
 	engineLogBytes = 1 << 20
+	// initPrefix names the copies of the program in the folder of all attempts.
+	initPrefix = "init-"
+	// oldInit is how long one of another release is kept that no daemon uses, and oldCopy how
+	// long copying may take.
+	oldInit = 30 * 24 * time.Hour
+	oldCopy = time.Hour
 )
 
 // inits is what is known of our init here.
 type inits struct {
-	once sync.Once
-	path string // "" = there is none
-
 	mu      sync.Mutex
-	useless bool // it was tried in vain here
+	path    string // where it is kept; "" = it is not, yet
+	failed  bool   // to keep it; that was said
+	useless bool   // it was tried in vain here
 }
 
 // initFile returns the program to be shown to containers; "" = none.
@@ -47,19 +54,33 @@ func (b *Backend) initFile() string {
 	if b.opts.Init == "" || !b.engine.Local() || b.engineNow().UsersMapped {
 		return ""
 	}
-	b.inits.once.Do(func() {
-		path, err := keepInit(b.opts.Init, b.opts.TasksDir)
-		if err != nil {
-			b.opts.Logger.Warn("containers run without our init; what becomes of them while their engine is killed may not be known", "error", err)
+	i := &b.inits
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.useless || i.path != "" {
+		return i.usable()
+	}
+	path, err := keepInit(b.opts.Init, b.opts.TasksDir)
+	if err != nil {
+		if !i.failed {
+			b.opts.Logger.Warn("containers run without our init until it can be copied; what becomes of them while their engine is killed may not be known", "error", err)
 		}
-		b.inits.path = path
-	})
-	b.inits.mu.Lock()
-	defer b.inits.mu.Unlock()
-	if b.inits.useless {
+		i.failed = true
 		return ""
 	}
-	return b.inits.path
+	i.path, i.failed = path, false
+	if err := removeOldInits(b.opts.TasksDir, path); err != nil {
+		b.opts.Logger.Warn("cannot remove inits of earlier releases", "error", err)
+	}
+	return i.path
+}
+
+// usable is the program, unless it is of no use. The mutex is held.
+func (i *inits) usable() string {
+	if i.useless {
+		return ""
+	}
+	return i.path
 }
 
 // keepInit copies the program to where the engine finds the files of attempts as well, and
@@ -70,14 +91,16 @@ func keepInit(from, dir string) (string, error) {
 		return "", err
 	}
 	sum := sha256.Sum256(b)
-	path := filepath.Join(dir, fmt.Sprintf("init-%x", sum[:6]))
+	path := filepath.Join(dir, fmt.Sprintf("%s%x", initPrefix, sum[:6]))
 	if st, err := os.Stat(path); err == nil && st.Size() == int64(len(b)) {
+		now := time.Now()
+		_ = os.Chtimes(path, now, now) // that it is in use; where this fails it is copied anew one day
 		return path, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(dir, "init-*.new")
+	f, err := os.CreateTemp(dir, initPrefix+"*"+newSuffix)
 	if err != nil {
 		return "", err
 	}
@@ -86,6 +109,27 @@ func keepInit(from, dir string) (string, error) {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return path, os.Rename(f.Name(), path)
+}
+
+// removeOldInits removes the inits of earlier releases that no daemon has used for long, and
+// copies that were broken off. A container that runs has its own open.
+func removeOldInits(dir, present string) error {
+	all, err := filepath.Glob(filepath.Join(dir, initPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range all {
+		old := oldInit
+		if strings.HasSuffix(path, newSuffix) {
+			old = oldCopy
+		}
+		if st, err := os.Stat(path); err != nil || path == present || time.Since(st.ModTime()) < old {
+			continue
+		}
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(errs...)
 }
 
 // record is the folder of the attempt's record.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -76,6 +77,9 @@ func (b *Backend) Admit(s *task.Spec) error {
 		return task.Errorf(task.CodeInvalid, "%s", no.text)
 	}
 	for _, m := range s.Mounts {
+		if no := reserved(m); no != nil {
+			return task.Errorf(task.CodeInvalid, "%s", no.text)
+		}
 		if real := b.resolved(m.Host); !b.allowed(real) {
 			return task.Errorf(task.CodeInvalid, "%s", notAllowed(m.Host, real).text)
 		}
@@ -147,9 +151,10 @@ func environment(t task.Task) []string {
 func (b *Backend) mounts(asked []task.Mount) ([]docker.Mount, *refusal) {
 	var out []docker.Mount
 	for _, m := range asked {
+		if no := reserved(m); no != nil {
+			return nil, no
+		}
 		switch {
-		case m.Target == insideDir || strings.HasPrefix(m.Target+"/", insideDir+"/"):
-			return nil, refuse("mount %s: %s is the scheduler's own folder in the container; mount elsewhere", m.Host, insideDir)
 		case !b.engine.Local() && !b.allowed(m.Host):
 			return nil, notAllowed(m.Host, m.Host)
 		case !b.engine.Local(): // its links are those of another machine
@@ -168,6 +173,16 @@ func (b *Backend) mounts(asked []task.Mount) ([]docker.Mount, *refusal) {
 		out = append(out, docker.Mount{Source: real, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
 	return out, nil
+}
+
+// reserved refuses what is to be shown where our own files are.
+func reserved(m task.Mount) *refusal {
+	for _, own := range []string{insideDir, initPath} {
+		if strings.HasPrefix(path.Clean(m.Target)+"/", own+"/") {
+			return refuse("mount %s: %s is the scheduler's own in the container; mount elsewhere", m.Host, own)
+		}
+	}
+	return nil
 }
 
 // allowed says whether a path without links is below one that may be shown.

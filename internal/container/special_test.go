@@ -346,6 +346,17 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	for target, ok := range map[string]bool{
+		"/x": true, "/run/dspy-agent-2": true, "/run/dspy-agent": false, "/run/dspy-agent/sub": false, "/run/dspy-init": false, "/run/./dspy-init/": false,
+	} {
+		s := &task.Spec{Image: "i", Mounts: []task.Mount{{Host: allowed, Target: target}}}
+		if err := b.Admit(s); (err == nil) != ok || err != nil && task.CodeOf(err) != task.CodeInvalid {
+			t.Errorf("at %s: %v", target, err)
+		}
+		if _, no := b.mounts(s.Mounts); (no == nil) != ok {
+			t.Errorf("at %s, before it is made: %+v", target, no)
+		}
+	}
 	for network, ok := range map[string]bool{"": true, "none": true, "services": true, "host": false, "bridge": false} {
 		if err := b.Admit(&task.Spec{Image: "i", Network: network}); (err == nil) != ok {
 			t.Errorf("network %q: %v", network, err)
