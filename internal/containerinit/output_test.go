@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -19,13 +20,24 @@ import (
 
 // disk is one that fails as it is told, and says in which order it was written to.
 type disk struct {
+	mu     sync.Mutex
 	fails  error // of the log
 	marks  error
-	order  []string // "mark" and pieces
+	set    bool // a mark is to be stored
+	order  []string
 	blocks int64
 }
 
+// fail has writing to the log fail from now on, and that of marks; nil = it does not.
+func (d *disk) fail(log, marks error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fails, d.marks = log, marks
+}
+
 func (d *disk) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.fails != nil {
 		return 0, d.fails
 	}
@@ -37,8 +49,15 @@ func (d *disk) Seek(int64, int) (int64, error) { return 0, errors.ErrUnsupported
 
 func (d *disk) Stat() (fs.FileInfo, error) { return onDisk{blocks: d.blocks}, nil }
 
+// written are the pieces, and "mark" where marks were stored.
+func (d *disk) written() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.order)
+}
+
 func (d *disk) text() string {
-	return strings.Join(slices.DeleteFunc(slices.Clone(d.order), func(s string) bool { return s == "mark" }), "")
+	return strings.Join(slices.DeleteFunc(d.written(), func(s string) bool { return s == "mark" }), "")
 }
 
 type onDisk struct {
@@ -48,26 +67,25 @@ type onDisk struct {
 
 func (i onDisk) Sys() any { return &syscall.Stat_t{Blocks: i.blocks} }
 
-// marking notes when marks are stored.
-type marking struct {
-	d   *disk
-	set bool
-}
+// marking stores the marks of a disk.
+type marking struct{ d *disk }
 
-func (m *marking) Set(int64, taskfiles.Stream) { m.set = true }
-func (m *marking) Forget() error               { return nil }
+func (m marking) Set(int64, taskfiles.Stream) { m.d.set = true }
+func (m marking) Forget() error               { return nil }
 
-func (m *marking) Write() error {
+func (m marking) Write() error {
+	m.d.mu.Lock()
+	defer m.d.mu.Unlock()
 	if m.d.marks != nil {
 		return m.d.marks
 	}
-	if m.set {
-		m.d.order, m.set = append(m.d.order, "mark"), false
+	if m.d.set {
+		m.d.order, m.d.set = append(m.d.order, "mark"), false
 	}
 	return nil
 }
 
-func onto(d *disk) *output { return &output{file: d, marks: &marking{d: d}, pipes: [2]int{-1, -1}} }
+func onto(d *disk) *output { return &output{file: d, marks: marking{d}, pipes: [2]int{-1, -1}} }
 
 // A disk that is full holds the program up, however long, and loses nothing.
 func TestFullDiskIsWaitedFor(t *testing.T) {
@@ -75,7 +93,7 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{fails: unix.ENOSPC}
 		o := onto(d)
-		time.AfterFunc(time.Hour, func() { d.fails = nil })
+		time.AfterFunc(time.Hour, func() { d.fail(nil, nil) })
 		o.add([]byte("kept"), taskfiles.Stdout)
 		if o.dropped.Load() != 0 || d.text() != "kept" {
 			t.Errorf("%q is there, and %d bytes were dropped", d.text(), o.dropped.Load())
@@ -169,10 +187,10 @@ func TestBrokenDisk(t *testing.T) {
 		if o.dropped.Load() != 6 || first > 2*faultPatience || time.Since(began) != first {
 			t.Errorf("%d bytes dropped, the first after %s, all after %s", o.dropped.Load(), first, time.Since(began))
 		}
-		d.fails = nil
+		d.fail(nil, nil)
 		o.add([]byte("three"), taskfiles.Stdout)
-		d.fails = unix.ESTALE
-		time.AfterFunc(faultPatience/2, func() { d.fails = nil }) // its file server was restarted
+		d.fail(unix.ESTALE, nil)
+		time.AfterFunc(faultPatience/2, func() { d.fail(nil, nil) }) // its file server was restarted
 		o.add([]byte("four"), taskfiles.Stdout)
 		if d.text() != "threefour" || o.dropped.Load() != 6 {
 			t.Errorf("%q is there, and %d bytes were dropped", d.text(), o.dropped.Load())
@@ -185,10 +203,10 @@ func TestMarksComeFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{marks: unix.ENOSPC}
-		time.AfterFunc(time.Minute, func() { d.marks = nil })
+		time.AfterFunc(time.Minute, func() { d.fail(nil, nil) })
 		onto(d).add([]byte("text"), taskfiles.Stderr)
-		if !slices.Equal(d.order, []string{"mark", "text"}) {
-			t.Errorf("%q", d.order)
+		if !slices.Equal(d.written(), []string{"mark", "text"}) {
+			t.Errorf("%q", d.written())
 		}
 	})
 }
