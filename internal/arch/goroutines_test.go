@@ -16,6 +16,7 @@ var waiters = map[string]string{
 	"cmd/...":                     "main returns when Run has returned, and Run waits for all it started",
 	"cmd/gpu-probe":               "the process's end: a call of the driver may never return, and is why this is a process",
 	"envmgr/...":                  "the supervisor's Run returns after its services' goroutines have",
+	"envmgr/probe":                "Run takes back what it hung on its context before it returns",
 	"internal/api/...":            "the server's Stop waits for listeners and streams",
 	"internal/app":                "Run waits for every part, in reverse order of their start",
 	"internal/backendtest":        "the suite's cleanup waits for the watch it started",

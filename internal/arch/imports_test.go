@@ -82,6 +82,7 @@ var rules = []rule{
 	{pkg: "internal/gpupool", may: concat(domain, leaves), tests: anyPart, why: "this machine's GPUs as they are given out: what is remembered of them, and the locks; it is shown what gpuprobe sees"},
 	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
 	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/access", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
+	{pkg: "envmgr/probe", why: "leaf: whether a service answers; it knows services by their protocols, and nothing of us"},
 
 	{pkg: "internal/scheduler", may: []string{"internal/task", "gpu"}, why: "pure"},
 	{pkg: "internal/task", may: []string{"gpu"}, why: "pure; the domain knows nobody above it"},
