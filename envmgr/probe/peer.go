@@ -23,8 +23,11 @@ type peer struct {
 	heard []byte
 }
 
-func dial(ctx context.Context, addr string) (*peer, error) {
-	conn, err := dialAny(ctx, addr)
+func dial(ctx context.Context, addr string, by func(ctx context.Context, network, addr string) (net.Conn, error)) (*peer, error) {
+	if by == nil {
+		by = dialAny
+	}
+	conn, err := by(ctx, "tcp", addr)
 	if err != nil {
 		return nil, noConnection(ctx, addr, err)
 	}
@@ -44,18 +47,18 @@ func dial(ctx context.Context, addr string) (*peer, error) {
 
 // dialAny dials an address. localhost is two of them, and a server may listen at one
 // only. No name server is asked for it, or for anything.
-func dialAny(ctx context.Context, addr string) (net.Conn, error) {
+func dialAny(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
 	if _, err := netip.ParseAddrPort(addr); err == nil {
-		return d.DialContext(ctx, "tcp", addr)
+		return d.DialContext(ctx, network, addr)
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host != localhost || !isNumber(port) {
 		return nil, &net.AddrError{Err: "not an address and a port", Addr: addr}
 	}
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+	conn, err := d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		if conn6, err6 := d.DialContext(ctx, "tcp", net.JoinHostPort("::1", port)); err6 == nil {
+		if conn6, err6 := d.DialContext(ctx, network, net.JoinHostPort("::1", port)); err6 == nil {
 			return conn6, nil
 		}
 	}

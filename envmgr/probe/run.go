@@ -42,7 +42,7 @@ func askPort(ctx context.Context, s Spec, t Target) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, err := dial(ctx, addr)
+	p, err := dial(ctx, addr, t.Dial)
 	if err != nil {
 		return "", err
 	}

@@ -24,6 +24,9 @@ type Target struct {
 	// Hold is how long a connection that such a proxy may have accepted must stay open for
 	// a tcp probe: 100 ms unless given, and half of the timeout at most.
 	Hold time.Duration
+	// Dial connects, as net.Dialer does, where that takes more than this machine's own
+	// network; nil = it does not.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Engine is what a probe needs of a container engine. Its calls return soon after

@@ -69,16 +69,23 @@ func (c *Client) Create(ctx context.Context, s Spec) (id string, err error) {
 		// As docker run --gpus asks: what else the driver is to show, the image says.
 		host.DeviceRequests = []container.DeviceRequest{{Driver: "nvidia", DeviceIDs: s.GPUs, Capabilities: [][]string{{"gpu"}}}}
 	}
-	if s.LogBytes > 0 {
-		host.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{
-			"max-size": strconv.FormatInt(s.LogBytes/int64(max(s.LogFiles, 1)), 10), "max-file": strconv.Itoa(max(s.LogFiles, 1)),
-		}}
-	}
+	host.LogConfig = jsonLog(s.LogBytes, s.LogFiles)
 	made, err := c.api.ContainerCreate(ctx, conf, host, nil, nil, s.Name)
 	if err != nil {
 		return "", c.fail(doingCreate, s.Name, err)
 	}
 	return made.ID, nil
+}
+
+// jsonLog keeps so many bytes of output in so many files; 0 = as the engine does.
+func jsonLog(size int64, files int) container.LogConfig {
+	if size <= 0 {
+		return container.LogConfig{}
+	}
+	files = max(files, 1)
+	return container.LogConfig{Type: "json-file", Config: map[string]string{
+		"max-size": strconv.FormatInt(size/int64(files), 10), "max-file": strconv.Itoa(files),
+	}}
 }
 
 // mountsOf writes mounts in the one of two forms that takes their paths: Podman 4 takes
@@ -175,6 +182,10 @@ func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 	if err != nil {
 		return Container{}, c.fail("look at container", name, err)
 	}
+	return containerOf(r), nil
+}
+
+func containerOf(r container.InspectResponse) Container {
 	out := Container{ID: r.ID, Name: trimName(r.Name), Image: r.Image, Created: instant(r.Created)}
 	if r.Config != nil {
 		out.Labels, out.StopSignal = r.Config.Labels, r.Config.StopSignal
@@ -185,7 +196,7 @@ func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 		out.Phase = phaseOf(s.Status)
 		out.Kind = kindByText(doingStart, s.Error)
 	}
-	return out, nil
+	return out
 }
 
 // phaseOf reads the words of Docker, and of Podman ("configured", "stopped").

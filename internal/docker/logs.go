@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -24,6 +25,7 @@ type Entry struct {
 type LogOptions struct {
 	Since  time.Time // that and later; zero = from the beginning
 	Follow bool      // until the container ends
+	Tail   int       // only the last so many lines; 0 = all
 }
 
 // Logs reads the output of a container, and hands each entry to take, until there is
@@ -33,6 +35,9 @@ func (c *Client) Logs(ctx context.Context, name string, o LogOptions, take func(
 	opts := container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: o.Follow}
 	if !o.Since.IsZero() {
 		opts.Since = stamp(o.Since)
+	}
+	if o.Tail > 0 {
+		opts.Tail = strconv.Itoa(o.Tail)
 	}
 	body, err := c.api.ContainerLogs(ctx, name, opts)
 	if err != nil {

@@ -1164,6 +1164,7 @@ type ImagePullProgress struct {
 	Current         int64                  `protobuf:"varint,3,opt,name=current,proto3" json:"current,omitempty"`
 	Total           int64                  `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
 	ProgressPercent int32                  `protobuf:"varint,5,opt,name=progress_percent,json=progressPercent,proto3" json:"progress_percent,omitempty"`
+	Message         string                 `protobuf:"bytes,16,opt,name=message,proto3" json:"message,omitempty"` // of an error
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1231,6 +1232,13 @@ func (x *ImagePullProgress) GetProgressPercent() int32 {
 		return x.ProgressPercent
 	}
 	return 0
+}
+
+func (x *ImagePullProgress) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 type StreamLogsRequest struct {
@@ -1481,14 +1489,15 @@ const file_env_manager_v1_env_manager_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
 	"\x11PullImagesRequest\x12\x1f\n" +
 	"\vimage_names\x18\x01 \x03(\tR\n" +
-	"imageNames\"\xa5\x01\n" +
+	"imageNames\"\xbf\x01\n" +
 	"\x11ImagePullProgress\x12\x1d\n" +
 	"\n" +
 	"image_name\x18\x01 \x01(\tR\timageName\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x18\n" +
 	"\acurrent\x18\x03 \x01(\x03R\acurrent\x12\x14\n" +
 	"\x05total\x18\x04 \x01(\x03R\x05total\x12)\n" +
-	"\x10progress_percent\x18\x05 \x01(\x05R\x0fprogressPercent\"\x8b\x01\n" +
+	"\x10progress_percent\x18\x05 \x01(\x05R\x0fprogressPercent\x12\x18\n" +
+	"\amessage\x18\x10 \x01(\tR\amessage\"\x8b\x01\n" +
 	"\x11StreamLogsRequest\x12!\n" +
 	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +

@@ -1,0 +1,322 @@
+package envmgr
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dspy-agent/dspy-agent/internal/docker"
+)
+
+// care is all that is known of the services. It belongs to the goroutine of Run.
+type care struct {
+	*Supervisor
+	ctx      context.Context
+	work     sync.WaitGroup // all that was begun
+	engine   docker.Engine
+	awayFor  string // why the engine does not answer; "" = it does
+	services map[string]*ward
+	names    []string  // what is needed comes before who needs it
+	dirty    bool      // there is something to publish
+	at       time.Time // of the next decision by the clock
+}
+
+// ward is what is known of one service.
+type ward struct {
+	def    Definition
+	state  State
+	seen   sighting
+	looked bool // seen is something
+	// looking: it is being looked at; stale: it is to be looked at once more.
+	looking, stale bool
+	// acts counts what was done: a look from before that may show what is not so any more.
+	acts int
+	pull docker.Progress
+}
+
+func newCare(ctx context.Context, s *Supervisor) *care {
+	c := &care{Supervisor: s, ctx: ctx, services: map[string]*ward{}, names: s.opts.Set.Names(), awayFor: "the container engine is not reached yet", dirty: true}
+	now := s.opts.Now()
+	for _, name := range c.names {
+		d, _ := s.opts.Set.Get(name)
+		w := &ward{def: d}
+		w.state.Ended = true
+		w.state = w.state.to(EngineAway, c.awayFor, now)
+		c.services[name] = w
+	}
+	return c
+}
+
+// run decides whenever there is something new, until ctx ends.
+func (c *care) run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	sweep := time.NewTicker(lookEvery)
+	defer sweep.Stop()
+	for {
+		c.decide()
+		timer.Reset(c.pause())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case do := <-c.calls:
+			do(c)
+		case <-c.prod:
+			c.lookAtTouched()
+		case <-sweep.C:
+			for _, name := range c.names {
+				c.lookSoon(name)
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+// pause is how long until something is to be decided by the clock.
+func (c *care) pause() time.Duration {
+	if c.at.IsZero() {
+		return time.Hour
+	}
+	return max(c.at.Sub(c.opts.Now()), 0)
+}
+
+// decide asks Next of each service what is to be done, and has it done. What becomes of
+// one may be news for those that need it, so it goes on until nothing changes.
+func (c *care) decide() {
+	now := c.opts.Now()
+	c.at = time.Time{}
+	at := map[string]time.Time{}
+	for range len(c.names) + 1 {
+		moved := false
+		for _, name := range c.names {
+			w := c.services[name]
+			before := w.state.Phase
+			step := c.next(w, now)
+			at[name] = step.At
+			if step.Act != Nothing {
+				c.begin(w, step)
+			}
+			moved = moved || w.state.Phase != before
+		}
+		if !moved {
+			break
+		}
+	}
+	for _, t := range at {
+		if !t.IsZero() && (c.at.IsZero() || t.Before(c.at)) {
+			c.at = t
+		}
+	}
+	if c.dirty {
+		c.dirty = false
+		c.publish(c.snapshot())
+	}
+}
+
+func (c *care) next(w *ward, now time.Time) Step {
+	before := w.state
+	var step Step
+	w.state, step = Next(w.def, c.opts.Policy, before, c.view(w), now)
+	if w.state.Phase != before.Phase || w.state.Reason != before.Reason || w.state.Epoch != before.Epoch {
+		c.dirty = true
+	}
+	if w.state.Phase != before.Phase {
+		c.logPhase(w, before.Phase)
+	}
+	return step
+}
+
+func (c *care) logPhase(w *ward, from Phase) {
+	level := slog.LevelInfo
+	if p := w.state.Phase; p == Failed {
+		level = slog.LevelError
+	} else if p == Degraded || p == BackingOff || p == Blocked {
+		level = slog.LevelWarn
+	}
+	c.opts.Logger.Log(c.ctx, level, "service", "service", w.def.Name, "from", from.String(), "phase", w.state.Phase.String(), "reason", w.state.Reason)
+}
+
+// view is what is to be seen of a service.
+func (c *care) view(w *ward) View {
+	v := View{Away: c.awayFor, Missing: w.seen.missing, Box: w.seen.box, Rival: w.seen.rival}
+	if v.Away == "" && !w.looked {
+		v.Away = "it was not looked at yet"
+		if w.seen.err != nil {
+			v.Away = w.seen.err.Error()
+		}
+	}
+	for _, n := range w.def.Needs {
+		v.Needs = append(v.Needs, c.need(n))
+	}
+	for _, user := range c.opts.Set.Users(w.def.Name) {
+		if u := c.services[user]; u.seen.box.running() && u.state.Want == Down {
+			v.Users = append(v.Users, user)
+		}
+	}
+	return v
+}
+
+// need is how a need stands.
+func (c *care) need(n Need) NeedView {
+	out := NeedView{Need: n}
+	w := c.services[n.Name]
+	if w == nil { // an optional one that nobody has defined
+		out.Hopeless, out.Why = true, n.Name+" is not defined"
+		return out
+	}
+	s := w.state
+	out.Epoch = s.Epoch
+	switch n.When {
+	case WhenStarted:
+		out.Met = w.seen.box.running()
+	case WhenDone:
+		out.Met = s.Phase == Done
+	default:
+		out.Met = s.Phase == Ready || s.Phase == Done
+	}
+	if out.Met {
+		return out
+	}
+	out.Hopeless = c.hopeless(w)
+	out.Why = n.Name + ", which it needs, is " + inWords(s.Phase)
+	if s.Reason != "" && (out.Hopeless || s.Phase == Degraded || s.Phase == Blocked) {
+		out.Why += ": " + s.Reason
+	}
+	return out
+}
+
+func inWords(p Phase) string {
+	switch p {
+	case Probing, Starting, Creating:
+		return "starting"
+	case BackingOff:
+		return "about to be started again"
+	case Pulling:
+		return "waiting for its image"
+	case EngineAway:
+		return "out of sight"
+	case Done:
+		return "done"
+	default:
+		return p.String()
+	}
+}
+
+// hopeless says that it will not be ready by itself.
+func (c *care) hopeless(w *ward) bool {
+	switch {
+	case w.state.Phase == Failed, w.state.Want == Down && !w.seen.box.running():
+		return true
+	case w.state.Phase == Waiting:
+		for _, n := range w.def.Needs {
+			if v := c.need(n); !v.Met && v.Hopeless && !n.Optional {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// seen takes in a look at everything.
+func (c *care) seen(all map[string]sighting, e docker.Engine) {
+	c.engine, c.awayFor, c.dirty = e, "", true
+	for name, one := range all {
+		c.took(c.services[name], one)
+	}
+}
+
+// took takes in a look at one.
+func (c *care) took(w *ward, one sighting) {
+	if one.err != nil {
+		w.seen.err = one.err
+		return
+	}
+	w.seen, w.looked, c.dirty = one, true, true
+}
+
+// away takes in that the engine does not answer.
+func (c *care) away(err error) {
+	if c.awayFor == err.Error() {
+		return
+	}
+	c.awayFor, c.dirty = err.Error(), true
+	for _, w := range c.services {
+		w.looked = false
+	}
+}
+
+// ask wants services to be up or down.
+func (c *care) ask(want Want, names []string) {
+	for _, name := range names {
+		c.services[name].state = c.services[name].state.Ask(want)
+	}
+	c.dirty = true
+}
+
+func (c *care) again(names []string) {
+	for _, name := range names {
+		c.services[name].state = c.services[name].state.Again()
+	}
+	c.dirty = true
+}
+
+func (c *care) lookAtTouched() {
+	c.mu.Lock()
+	touched := c.touched
+	c.touched = map[string]bool{}
+	c.mu.Unlock()
+	for name := range touched {
+		if c.services[name] != nil {
+			c.lookSoon(name)
+		}
+	}
+}
+
+// lookSoon has a service looked at, once more if that is being done already.
+func (c *care) lookSoon(name string) {
+	w := c.services[name]
+	if w.stale = w.looking; w.looking || c.awayFor != "" {
+		return
+	}
+	w.looking = true
+	acts := w.acts
+	c.work.Go(func() {
+		one := c.lookOnce(c.ctx, w.def)
+		_ = c.call(c.ctx, func(c *care) { // else it is over
+			w.looking = false
+			if acts == w.acts && w.state.Doing == Nothing {
+				c.took(w, one)
+			}
+			if w.stale {
+				c.lookSoon(name)
+			}
+		})
+	})
+}
+
+// snapshot is what is published.
+func (c *care) snapshot() Snapshot {
+	snap := Snapshot{Away: c.awayFor, Engine: c.engine}
+	for _, name := range c.names {
+		w := c.services[name]
+		s := w.state
+		one := Status{
+			Name: name, Image: w.def.Image, Required: w.def.Required, Want: s.Want, Phase: s.Phase, Since: s.Since, Reason: s.Reason,
+			Hopeless: c.hopeless(w), ReadyAt: s.ReadyAt, Ends: len(s.Ends), Probe: s.Probe.Last.Detail, Pull: w.pull,
+		}
+		for _, n := range w.def.Needs {
+			one.Needs = append(one.Needs, n.Name)
+		}
+		if b := w.seen.box; b != nil {
+			one.Container, one.Adopted = b.ID, b.Adopted
+			if b.running() {
+				one.Started = b.Started
+			}
+			one.Ports, one.Networks = slices.Clone(w.seen.service.Ports), w.seen.service.Networks
+		}
+		snap.Services = append(snap.Services, one)
+	}
+	return snap
+}
