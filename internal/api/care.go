@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -25,7 +26,7 @@ func (s service) ReleaseTask(ctx context.Context, req *pb.ReleaseTaskRequest) (*
 	if req.GetTaskId() == "" {
 		return nil, task.Errorf(task.CodeInvalid, "task_id is empty")
 	}
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	t, already, err := s.opts.Keeper.Release(ctx, req.GetTaskId(), who.String())
 	if err != nil {
 		return nil, err
@@ -40,15 +41,15 @@ func (s service) BackupQueue(_ *pb.BackupQueueRequest, out grpc.ServerStreamingS
 		return task.Errorf(task.CodeExhausted, "a copy of the queue is being made already; try again when that is done")
 	}
 	defer s.copying.Unlock()
-	ctx, cancel := s.untilStop(out.Context())
+	ctx, cancel := s.rpc.UntilStop(out.Context())
 	defer cancel()
-	return s.guarded(out.Context(), func(g *guard) error {
+	return s.rpc.Guarded(out.Context(), func(g *rpc.Guard) error {
 		size, id, err := s.opts.Keeper.CopyTo(ctx, func(offset int64, piece []byte) error {
-			return send(g, out, &pb.BackupQueueChunk{Offset: offset, Data: piece})
+			return rpc.Send(g, out, &pb.BackupQueueChunk{Offset: offset, Data: piece})
 		})
 		if err != nil {
 			return err
 		}
-		return send(g, out, &pb.BackupQueueChunk{Done: true, Size: size, QueueId: id})
+		return rpc.Send(g, out, &pb.BackupQueueChunk{Done: true, Size: size, QueueId: id})
 	})
 }

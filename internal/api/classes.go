@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -57,7 +58,7 @@ func (s service) PauseClass(ctx context.Context, req *pb.PauseClassRequest) (*pb
 	if err := (task.Pause{Reason: req.GetReason()}).Check(); err != nil {
 		return nil, err
 	}
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	_, already, err := s.opts.Pauser.PauseClass(ctx, class, who.String(), req.GetReason())
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func (s service) PauseClass(ctx context.Context, req *pb.PauseClassRequest) (*pb
 // ResumeClass ends the pause of a class. One that has become another name since it
 // was paused, or is not configured any more, can be resumed by the name it had.
 func (s service) ResumeClass(ctx context.Context, req *pb.ResumeClassRequest) (*pb.ResumeClassResponse, error) {
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	name, resumed := req.GetClass(), false
 	if _, ok := s.opts.Pauser.Paused()[name]; ok {
 		var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/dspy-agent/dspy-agent/internal/envelope"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -20,7 +21,7 @@ type Enclosed struct {
 // answer per submission, in order: its Err is of the submission's making, as the client
 // of a call would see it. The error is for the whole: nothing was stored. Every
 // submission has an ID.
-func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) ([]Accepted, error) {
+func (s *Server) SubmitEnclosed(ctx context.Context, who rpc.Peer, subs []Enclosed) ([]Accepted, error) {
 	orders := make([]order, len(subs))
 	for i, sub := range subs {
 		orders[i] = order{
@@ -40,7 +41,7 @@ func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) 
 	for i, a := range answers {
 		out[i].Existing = a.GetExisting()
 		if !a.GetSuccess() {
-			out[i].Err = task.Errorf(codeNamed(a.GetCode()), "%s", a.GetError())
+			out[i].Err = task.Errorf(rpc.CodeNamed(a.GetCode()), "%s", a.GetError())
 		}
 	}
 	return out, nil
@@ -48,13 +49,13 @@ func (s *Server) SubmitEnclosed(ctx context.Context, who Peer, subs []Enclosed) 
 
 // SubmitOrder accepts one task as SubmitTask does, for a door that is not this
 // package's. An error is what the caller of SubmitTask would see.
-func (s *Server) SubmitOrder(ctx context.Context, who Peer, req *pb.SubmitTaskRequest) error {
+func (s *Server) SubmitOrder(ctx context.Context, who rpc.Peer, req *pb.SubmitTaskRequest) error {
 	answers, err := service{Server: s}.accept(ctx, []order{{SubmitTaskRequest: req}}, func(spec *task.Spec) error {
 		spec.SubmitUID, spec.Via = who.UID, who.Via
 		return nil
 	})
 	if err == nil && !answers[0].GetSuccess() {
-		err = task.Errorf(codeNamed(answers[0].GetCode()), "%s", answers[0].GetError())
+		err = task.Errorf(rpc.CodeNamed(answers[0].GetCode()), "%s", answers[0].GetError())
 	}
 	return err
 }

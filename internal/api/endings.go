@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -23,10 +24,10 @@ type endings struct {
 
 type ended struct {
 	index  uint64
-	result encoded // a pb.TaskResult
+	result rpc.Encoded // a pb.TaskResult
 }
 
-func (e *endings) get(index uint64) encoded {
+func (e *endings) get(index uint64) rpc.Encoded {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if slot := e.slots[index%endingSlots]; slot.index == index {
@@ -35,7 +36,7 @@ func (e *endings) get(index uint64) encoded {
 	return nil
 }
 
-func (e *endings) put(index uint64, result encoded) {
+func (e *endings) put(index uint64, result rpc.Encoded) {
 	if len(result) > endingMaxBytes {
 		return
 	}
@@ -47,7 +48,7 @@ func (e *endings) put(index uint64, result encoded) {
 }
 
 // resultIn returns what is sent for a record that ends a task.
-func (s *Server) resultIn(r task.Record) (encoded, error) {
+func (s *Server) resultIn(r task.Record) (rpc.Encoded, error) {
 	if result := s.endings.get(r.Index); result != nil {
 		return result, nil
 	}
@@ -55,7 +56,7 @@ func (s *Server) resultIn(r task.Record) (encoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	result, err := encode(resultTo(e, r.Index))
+	result, err := rpc.Encode(resultTo(e, r.Index))
 	if err != nil {
 		return nil, err
 	}

@@ -5,13 +5,14 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
 // StreamEvents sends every event behind a place or from a time on, then follows.
 func (s service) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStreamingServer[pb.SystemEvent]) error {
-	ctx, cancel := s.untilStop(out.Context())
+	ctx, cancel := s.rpc.UntilStop(out.Context())
 	defer cancel()
 	at, err := s.eventsFrom(req)
 	if err != nil {
@@ -20,7 +21,7 @@ func (s service) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStream
 	if err := out.SendHeader(resumeHeader(at.at)); err != nil {
 		return err
 	}
-	return s.guarded(out.Context(), func(g *guard) error {
+	return s.rpc.Guarded(out.Context(), func(g *rpc.Guard) error {
 		f := &eventStream{out: out, guard: g, types: req.GetEventTypes(), since: req.GetSinceTimestamp()}
 		sub := s.feed.subscribe(at.at, interest{every: true})
 		defer sub.close()
@@ -39,7 +40,7 @@ func (s service) StreamEvents(req *pb.StreamEventsRequest, out grpc.ServerStream
 // eventStream is one stream of events.
 type eventStream struct {
 	out   grpc.ServerStreamingServer[pb.SystemEvent]
-	guard *guard
+	guard *rpc.Guard
 	types []string // empty = all
 	since int64    // unix seconds
 }
@@ -54,7 +55,7 @@ func (f *eventStream) send(records []task.Record) error {
 		if kind == "" || !wantsType(f.types, kind) {
 			continue
 		}
-		if err := send(f.guard, f.out, eventTo(r, kind)); err != nil {
+		if err := rpc.Send(f.guard, f.out, eventTo(r, kind)); err != nil {
 			return err
 		}
 	}

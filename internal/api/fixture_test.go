@@ -19,6 +19,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/metrics"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -132,7 +133,7 @@ func (f *fixture) serve(opts api.Options) {
 		f.t.Fatal(err)
 	}
 	f.srv = srv
-	lis, err := api.ListenUnix(f.socket)
+	lis, err := rpc.ListenUnix(f.socket)
 	if err != nil {
 		f.t.Fatal(err)
 	}

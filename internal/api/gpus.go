@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/gpu"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -90,7 +91,7 @@ func (s service) DrainGPU(ctx context.Context, req *pb.DrainGPURequest) (*pb.Dra
 	if s.opts.GPUs == nil {
 		return nil, errNoGPUs
 	}
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	g, err := s.opts.GPUs.Drain(req.GetId(), who.String(), req.GetReason())
 	if err != nil {
 		return nil, err
@@ -103,7 +104,7 @@ func (s service) ResumeGPU(ctx context.Context, req *pb.ResumeGPURequest) (*pb.R
 	if s.opts.GPUs == nil {
 		return nil, errNoGPUs
 	}
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	g, err := s.opts.GPUs.Resume(req.GetId(), who.String())
 	if err != nil {
 		return nil, err

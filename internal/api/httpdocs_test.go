@@ -9,9 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/dspy-agent/dspy-agent/internal/api"
-	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 const httpDoc = "../../docs/http.md"
@@ -203,15 +200,5 @@ func docAlike(key string, want, got any) bool {
 		return ok && (s == want || want == "..." && s != "")
 	default:
 		return reflect.DeepEqual(want, got)
-	}
-}
-
-// TestHTTPStatusOfEveryCode holds that no code of ours is without a status, by the
-// way in which a queue refuses.
-func TestHTTPStatusOfEveryCode(t *testing.T) {
-	for code := task.CodeInternal; !strings.HasPrefix(code.String(), "code("); code++ {
-		if api.HTTPStatus(code) == 0 {
-			t.Errorf("%s has no HTTP status", code)
-		}
 	}
 }

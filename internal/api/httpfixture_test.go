@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 )
 
 // httpFixture is a fixture that also serves HTTP, on a real port.
@@ -31,9 +32,9 @@ type answer struct {
 	json   map[string]any // nil when the body is not an object
 }
 
-func setupHTTP(tb testing.TB, change ...func(*api.HTTPOptions)) *httpFixture {
+func setupHTTP(tb testing.TB, change ...func(*rpc.HTTPOptions)) *httpFixture {
 	tb.Helper()
-	opts := api.HTTPOptions{Peer: me}
+	opts := rpc.HTTPOptions{Peer: me}
 	for _, c := range change {
 		c(&opts)
 	}
@@ -43,11 +44,11 @@ func setupHTTP(tb testing.TB, change ...func(*api.HTTPOptions)) *httpFixture {
 }
 
 // me is the test's own process, as whoever asks.
-func me(*http.Request) (api.Peer, bool) {
-	return api.Peer{UID: uint32(os.Geteuid()), Via: "whatever"}, true
+func me(*http.Request) (rpc.Peer, bool) {
+	return rpc.Peer{UID: uint32(os.Geteuid()), Via: "whatever"}, true
 }
 
-func (f *httpFixture) serveHTTP(opts api.HTTPOptions) {
+func (f *httpFixture) serveHTTP(opts rpc.HTTPOptions) {
 	f.t.Helper()
 	f.stopHTTP = f.serveHTTPUnwatched(opts)
 	f.t.Cleanup(func() {
@@ -58,7 +59,7 @@ func (f *httpFixture) serveHTTP(opts api.HTTPOptions) {
 }
 
 // serveHTTPUnwatched leaves it to the test to stop the server.
-func (f *httpFixture) serveHTTPUnwatched(opts api.HTTPOptions) (stop func() error) {
+func (f *httpFixture) serveHTTPUnwatched(opts rpc.HTTPOptions) (stop func() error) {
 	f.t.Helper()
 	h, err := api.NewHTTP(f.srv, opts)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 )
 
 // raw opens a connection of its own, and sends a text as it is.
@@ -42,7 +43,7 @@ func everything(tb testing.TB, conn net.Conn) string {
 	return string(data)
 }
 
-func quick(o *api.HTTPOptions) {
+func quick(o *rpc.HTTPOptions) {
 	o.HeaderTimeout, o.ReadTimeout, o.IdleTimeout = 50*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
 }
 
@@ -74,7 +75,7 @@ func TestHTTPSlowClientsAreCutOff(t *testing.T) {
 // TestHTTPManySlowClients has more connections that never finish a header than
 // requests that may be worked on.
 func TestHTTPManySlowClients(t *testing.T) {
-	f := setupHTTP(t, func(o *api.HTTPOptions) { o.MaxRequests = 4 })
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) { o.MaxRequests = 4 })
 	for range 100 {
 		f.raw("POST /tasks HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 	}
@@ -115,7 +116,7 @@ func (spaces) Read(p []byte) (int, error) {
 }
 
 func TestHTTPBodiesTogetherAreBounded(t *testing.T) {
-	f := setupHTTP(t, func(o *api.HTTPOptions) { o.MaxBodies = 16 << 10 })
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) { o.MaxBodies = 16 << 10 })
 	wantProblem(t, f.ask("POST", "/tasks", `{"id":"`+strings.Repeat("x", 20<<10)+`"}`), 503, "unavailable", "too much is being sent")
 	for range 20 { // the room is given back
 		if got := f.ask("POST", "/tasks", `{"payload":{"a":"`+strings.Repeat("x", 10<<10)+`"}}`); got.status != 200 {
@@ -126,9 +127,9 @@ func TestHTTPBodiesTogetherAreBounded(t *testing.T) {
 
 func TestHTTPRequestsAreBounded(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
-	f := setupHTTP(t, func(o *api.HTTPOptions) {
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) {
 		o.MaxRequests = 1
-		o.Peer = func(r *http.Request) (api.Peer, bool) {
+		o.Peer = func(r *http.Request) (rpc.Peer, bool) {
 			if r.URL.Path == "/queue/status" {
 				close(entered)
 				<-leave
@@ -163,8 +164,8 @@ func TestHTTPRequestsAreBounded(t *testing.T) {
 // connections are open on which none is.
 func TestHTTPStopLetsRequestsEnd(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
-	f := setupHTTP(t, func(o *api.HTTPOptions) {
-		o.Peer = func(r *http.Request) (api.Peer, bool) {
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) {
+		o.Peer = func(r *http.Request) (rpc.Peer, bool) {
 			close(entered)
 			<-leave
 			return me(r)
@@ -202,7 +203,7 @@ func TestHTTPStopLetsRequestsEnd(t *testing.T) {
 func TestHTTPStopIsBounded(t *testing.T) {
 	entered := make(chan struct{})
 	f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.StopTimeout = time.Second })}
-	f.serveHTTP(api.HTTPOptions{Peer: func(r *http.Request) (api.Peer, bool) {
+	f.serveHTTP(rpc.HTTPOptions{Peer: func(r *http.Request) (rpc.Peer, bool) {
 		close(entered)
 		<-r.Context().Done()
 		return me(r)
@@ -226,7 +227,7 @@ func TestHTTPStopIsBounded(t *testing.T) {
 func TestHTTPStopLeavesBehindWhatHangs(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.StopTimeout = 50 * time.Millisecond })}
-	stop := f.serveHTTPUnwatched(api.HTTPOptions{Peer: func(r *http.Request) (api.Peer, bool) {
+	stop := f.serveHTTPUnwatched(rpc.HTTPOptions{Peer: func(r *http.Request) (rpc.Peer, bool) {
 		close(entered)
 		<-leave
 		return me(r)
@@ -237,7 +238,7 @@ func TestHTTPStopLeavesBehindWhatHangs(t *testing.T) {
 		done <- err
 	}()
 	<-entered
-	if err := stop(); !errors.Is(err, api.ErrLeftBehind) {
+	if err := stop(); !errors.Is(err, rpc.ErrLeftBehind) {
 		t.Errorf("the stop ended with %v", err)
 	}
 	if err := <-done; err == nil {
@@ -263,7 +264,7 @@ func waitRefused(tb testing.TB, addr string) {
 func TestHTTPHalfClosedIsNoFault(t *testing.T) {
 	q := awaitingQueue{entered: make(chan struct{}, 1)}
 	f := &httpFixture{fixture: setup(t, func(o *api.Options) { q.queuePort = o.Queue.(queuePort); o.Queue = q })}
-	f.serveHTTP(api.HTTPOptions{Peer: me})
+	f.serveHTTP(rpc.HTTPOptions{Peer: me})
 	conn := f.raw("POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{\"id\":\"a\"}")
 	<-q.entered
 	if err := conn.(halfClosing).CloseWrite(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 )
 
 func TestHTTPReadsEveryCall(t *testing.T) {
@@ -85,13 +86,13 @@ func TestHTTPAnswersAreNotKeptOrGuessed(t *testing.T) {
 }
 
 func TestHTTPNobodyIsRefused(t *testing.T) {
-	nobody := func(*http.Request) (api.Peer, bool) { return api.Peer{}, false }
-	f := setupHTTP(t, func(o *api.HTTPOptions) { o.Peer = nobody })
+	nobody := func(*http.Request) (rpc.Peer, bool) { return rpc.Peer{}, false }
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) { o.Peer = nobody })
 	for _, path := range []string{"/health", "/metrics", "/tasks/a", "/nothing"} {
 		wantProblem(t, f.ask("GET", path, ""), 403, "forbidden", "not known who")
 	}
 	wantProblem(t, f.ask("POST", "/tasks", `{}`), 403, "forbidden", "refused")
-	if _, err := api.NewHTTP(f.srv, api.HTTPOptions{}); err == nil {
+	if _, err := api.NewHTTP(f.srv, rpc.HTTPOptions{}); err == nil {
 		t.Error("HTTP is served without a way to know who asks")
 	}
 }
@@ -106,7 +107,7 @@ func TestHTTPGuardStandsBeforeAll(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}
-	f := setupHTTP(t, func(o *api.HTTPOptions) { o.Guard = guard })
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) { o.Guard = guard })
 	for _, path := range []string{"/health", "/nothing"} {
 		if got := f.ask("GET", path, "", "Origin: https://example.org"); got.status != 403 || got.body != "no\n" {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
@@ -154,8 +155,8 @@ func grep(text, word string) (found string) {
 }
 
 func TestHTTPPanicIsOneRequests(t *testing.T) {
-	f := setupHTTP(t, func(o *api.HTTPOptions) {
-		o.Peer = func(r *http.Request) (api.Peer, bool) {
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) {
+		o.Peer = func(r *http.Request) (rpc.Peer, bool) {
 			if r.URL.Path == "/health" {
 				panic("a fault")
 			}

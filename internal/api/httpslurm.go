@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -20,16 +21,16 @@ const (
 // awaitJob waits a while until Slurm has accepted the job of a task whose class has nothing
 // else, and adds its number to the answer. Slurm's refusal is one of the submission.
 func (h *HTTPServer) awaitJob(ctx context.Context, answer *queueSubmitAnswer) error {
-	jobs := h.Server.opts.Jobs
+	jobs := h.opts.Jobs
 	if jobs == nil {
 		return nil
 	}
-	t, err := h.Server.opts.Queue.Lookup(answer.ID)
+	t, err := h.opts.Queue.Lookup(answer.ID)
 	if err != nil || !jobs.Only(t.Spec.Class) {
 		return nil //nolint:nilerr // it is on disk, and that is what the answer says
 	}
 	answer.Status = statusSubmitted
-	ctx, cancel := h.untilStop(ctx)
+	ctx, cancel := h.rpc.UntilStop(ctx)
 	defer cancel()
 	ctx, cancel = context.WithTimeout(ctx, jobPatience)
 	defer cancel()
@@ -38,7 +39,7 @@ func (h *HTTPServer) awaitJob(ctx context.Context, answer *queueSubmitAnswer) er
 	patient := h.mayWait()
 	defer patient.over()
 	for {
-		if t, err = h.Server.opts.Queue.Lookup(answer.ID); err != nil {
+		if t, err = h.opts.Queue.Lookup(answer.ID); err != nil {
 			return nil //nolint:nilerr // as above
 		}
 		if answer.SlurmJobID = text(jobs.Number(t)); answer.SlurmJobID != "" {
@@ -99,7 +100,7 @@ func (h *HTTPServer) getSlurmStatus(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	jobs, s := h.Server.opts.Jobs, t.Status()
+	jobs, s := h.opts.Jobs, t.Status()
 	if jobs == nil || s.Backend != backendSlurm && (s.Backend != "" || !jobs.Only(t.Spec.Class)) {
 		return task.Errorf(task.CodeNotFound, "task %s was not given to Slurm; GET /tasks/%s tells about it", t.Spec.ID, t.Spec.ID)
 	}
@@ -116,7 +117,7 @@ func (h *HTTPServer) getSlurmStatus(w http.ResponseWriter, r *http.Request) erro
 			answer.ExitCode = &code
 		}
 	}
-	return answerOK(w, answer)
+	return rpc.AnswerOK(w, answer)
 }
 
 // timeText is a time as JSON has it; "" = there is none.

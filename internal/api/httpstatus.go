@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 )
 
 // healthAnswer is the body of GET /health.
@@ -20,19 +22,19 @@ type healthAnswer struct {
 
 // getHealth answers 200 when tasks can be accepted, else 503.
 func (h *HTTPServer) getHealth(w http.ResponseWriter, _ *http.Request) error {
-	info := h.Server.opts.Info()
+	info := h.opts.Info()
 	answer := healthAnswer{Status: "ok", Version: info.Version, Services: map[string]string{}, Paused: pausedClasses(info)}
 	if !info.StartedAt.IsZero() {
-		answer.UptimeSeconds = int64(h.Server.opts.Now().Sub(info.StartedAt).Seconds())
+		answer.UptimeSeconds = int64(h.opts.Now().Sub(info.StartedAt).Seconds())
 	}
 	for name, status := range info.Services {
 		answer.Services[text(name)] = text(status)
 	}
 	if info.Healthy {
-		return answerOK(w, answer)
+		return rpc.AnswerOK(w, answer)
 	}
 	answer.Status, answer.Error = "unavailable", "tasks cannot be accepted"+down(answer.Services)
-	writeJSON(w, http.StatusServiceUnavailable, "application/json", answer)
+	rpc.WriteJSON(w, http.StatusServiceUnavailable, "application/json", answer)
 	return nil
 }
 
@@ -59,7 +61,7 @@ func down(services map[string]string) string {
 
 // getMetrics answers a scrape.
 func (h *HTTPServer) getMetrics(w http.ResponseWriter, r *http.Request) error {
-	h.Server.opts.Metrics.ServeHTTP(w, r)
+	h.opts.Metrics.ServeHTTP(w, r)
 	return nil
 }
 
@@ -74,8 +76,8 @@ type queueAnswer struct {
 }
 
 func (h *HTTPServer) getQueueStatus(w http.ResponseWriter, _ *http.Request) error {
-	m := h.Server.opts.Metrics.Values()
-	return answerOK(w, queueAnswer{
+	m := h.opts.Metrics.Values()
+	return rpc.AnswerOK(w, queueAnswer{
 		Pending:   int64(m["queue_depth"]),
 		Done:      int64(m["tasks_completed"] + m["tasks_failed"]),
 		Submitted: int64(m["queue_tasks_submitted_total"]),

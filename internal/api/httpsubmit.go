@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/dspy-agent/dspy-agent/internal/envelope"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -27,12 +28,12 @@ func (h *HTTPServer) postQueueSubmit(w http.ResponseWriter, r *http.Request) err
 		err = h.awaitJob(r.Context(), &answer)
 	}
 	if err != nil {
-		if p := problemOf(err); p.Code == task.CodeConflict.String() || p.Code == task.CodeUnsupported.String() {
-			return httpErrorf(http.StatusBadRequest, p.Code, "%s", p.Detail)
+		if p := rpc.ProblemOf(err); p.Code == task.CodeConflict.String() || p.Code == task.CodeUnsupported.String() {
+			return rpc.HTTPErrorf(http.StatusBadRequest, p.Code, "%s", p.Detail)
 		}
 		return err
 	}
-	return answerOK(w, answer)
+	return rpc.AnswerOK(w, answer)
 }
 
 // postTasksAnswer is the body of POST /tasks. It is there once the task is on disk.
@@ -46,12 +47,12 @@ func (h *HTTPServer) postTasks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerOK(w, postTasksAnswer{TaskID: id, Ignored: ignored})
+	return rpc.AnswerOK(w, postTasksAnswer{TaskID: id, Ignored: ignored})
 }
 
 // submitBody accepts the task that the body describes.
 func (h *HTTPServer) submitBody(w http.ResponseWriter, r *http.Request) (id string, ignored []string, err error) {
-	body, release, err := h.body(w, r)
+	body, release, err := h.http.Body(w, r)
 	defer release()
 	if err != nil {
 		return "", nil, err
@@ -69,7 +70,7 @@ func (h *HTTPServer) submitBody(w http.ResponseWriter, r *http.Request) (id stri
 	}
 	a := answers[0]
 	if !a.GetSuccess() {
-		return "", nil, task.Errorf(codeNamed(a.GetCode()), "%s", a.GetError())
+		return "", nil, task.Errorf(rpc.CodeNamed(a.GetCode()), "%s", a.GetError())
 	}
 	return a.GetTaskId(), asked.Unknown, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -66,7 +67,7 @@ func TestHTTPSubmitTakesAnyContentType(t *testing.T) {
 }
 
 func TestHTTPSubmitRefusals(t *testing.T) {
-	f := setupHTTP(t, func(o *api.HTTPOptions) { o.MaxBody = 1 << 20 })
+	f := setupHTTP(t, func(o *rpc.HTTPOptions) { o.MaxBody = 1 << 20 })
 	f.submit("taken")
 	deep := `{"payload":` + strings.Repeat(`{"a":`, 100) + `1` + strings.Repeat(`}`, 100) + `}`
 	wide := `{"payload":{` + manyKeys(10_001) + `}}`
@@ -183,7 +184,7 @@ func TestHTTPSubmitWhenTheQueueCannot(t *testing.T) {
 		{errors.New("a page is broken"), 500, "internal", ""},
 	} {
 		f := &httpFixture{fixture: setup(t, func(o *api.Options) { o.Queue = fullQueue{o.Queue, tc.err} })}
-		f.serveHTTP(api.HTTPOptions{Peer: me})
+		f.serveHTTP(rpc.HTTPOptions{Peer: me})
 		for _, path := range []string{"/tasks", "/queue/submit"} {
 			got := f.ask("POST", path, `{}`)
 			wantProblem(t, got, tc.status, tc.code, tc.err.Error())

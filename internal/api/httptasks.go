@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -31,7 +32,7 @@ func (h *HTTPServer) getTask(w http.ResponseWriter, r *http.Request) error {
 	if t.State().Terminal() {
 		answer.Result, answer.Error = ResultOf(t, result)
 	}
-	return answerOK(w, answer)
+	return rpc.AnswerOK(w, answer)
 }
 
 // find is lookup, with what helps a program that calls with an id that nobody knows.

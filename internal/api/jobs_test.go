@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 	"github.com/dspy-agent/dspy-agent/slurm"
@@ -60,7 +61,7 @@ func setupJobs(t *testing.T) *httpFixture {
 			return classes(name)
 		}
 	})}
-	f.serveHTTP(api.HTTPOptions{Peer: me})
+	f.serveHTTP(rpc.HTTPOptions{Peer: me})
 	return f
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dspy-agent/dspy-agent/internal/lease"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -162,7 +163,7 @@ func readReply(r lease.Reply, out proto.Message) error {
 	if err := proto.Unmarshal(r.Body, &st); err != nil || st.GetCode() == 0 {
 		return task.Errorf(task.CodeInternal, "the owner of the queue refused a call, and its reason cannot be read")
 	}
-	return fromStatus(grpcstatus.FromProto(&st).Err())
+	return rpc.FromStatus(grpcstatus.FromProto(&st).Err())
 }
 
 // NewStream is for streams, of which a worker has none.

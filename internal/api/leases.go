@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/lease"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -39,7 +40,7 @@ func (s service) LeaseTasks(ctx context.Context, req *pb.LeaseTasksRequest) (*pb
 	if err := s.leaseCaller(ctx, req.GetWorker()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.untilStop(ctx)
+	ctx, cancel := s.rpc.UntilStop(ctx)
 	defer cancel()
 	r, err := leaseTasks(ctx, s.opts.Workers, req)
 	return r, stopped(ctx, err)
@@ -50,7 +51,7 @@ func (s service) ExtendLease(ctx context.Context, req *pb.ExtendLeaseRequest) (*
 	if err := s.leaseCaller(ctx, req.GetWorker()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.untilStop(ctx)
+	ctx, cancel := s.rpc.UntilStop(ctx)
 	defer cancel()
 	r, err := extendLease(ctx, s.opts.Workers, req)
 	return r, stopped(ctx, err)
@@ -61,7 +62,7 @@ func (s service) CompleteTask(ctx context.Context, req *pb.CompleteTaskRequest) 
 	if err := s.leaseCaller(ctx, req.GetWorker()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.untilStop(ctx)
+	ctx, cancel := s.rpc.UntilStop(ctx)
 	defer cancel()
 	r, err := completeTask(ctx, s.opts.Workers, req)
 	return r, stopped(ctx, err)
@@ -116,7 +117,7 @@ func AnswerWorker(ctx context.Context, owner lease.Owner, c lease.Call) lease.Re
 			return lease.Reply{Body: body}
 		}
 	}
-	st, _ := status.FromError(toStatus(err))
+	st, _ := status.FromError(rpc.ToStatus(err))
 	body, err := proto.Marshal(st.Proto())
 	if err != nil {
 		body = nil // an empty status is no success either

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -18,7 +19,7 @@ const logChunk = 64 << 10
 // still to come, goes on with the attempts that follow, and ends when the task
 // has ended and all of it was sent.
 func (s service) StreamLogs(req *pb.StreamLogsRequest, out grpc.ServerStreamingServer[pb.LogChunk]) error {
-	ctx, cancel := s.untilStop(out.Context())
+	ctx, cancel := s.rpc.UntilStop(out.Context())
 	defer cancel()
 	t, err := s.loggedTask(req.GetTaskId())
 	if err != nil {
@@ -34,7 +35,7 @@ func (s service) StreamLogs(req *pb.StreamLogsRequest, out grpc.ServerStreamingS
 	if err := checkStream(t, f.only); err != nil {
 		return err
 	}
-	return s.guarded(out.Context(), func(g *guard) error {
+	return s.rpc.Guarded(out.Context(), func(g *rpc.Guard) error {
 		changed, forget := s.feed.watch(t.Seq)
 		defer forget()
 		f.guard, f.changed = g, changed
@@ -114,7 +115,7 @@ type logStream struct {
 	service
 	ctx     context.Context
 	out     grpc.ServerStreamingServer[pb.LogChunk]
-	guard   *guard
+	guard   *rpc.Guard
 	id      string
 	attempt int
 	follow  bool
@@ -142,7 +143,7 @@ func (f *logStream) sendAttempt(offset int64, tail int) (more bool, err error) {
 			return false, err
 		}
 	}
-	if err := send(f.guard, f.out, &pb.LogChunk{TaskId: text(f.id), Attempt: int32(f.attempt), NextOffset: offset, Stream: streamBoth}); err != nil {
+	if err := rpc.Send(f.guard, f.out, &pb.LogChunk{TaskId: text(f.id), Attempt: int32(f.attempt), NextOffset: offset, Stream: streamBoth}); err != nil {
 		return false, err
 	}
 	if t, err = f.copy(output, offset); err != nil {
@@ -211,7 +212,7 @@ func (f *logStream) drain(output Output, offset int64, buf []byte) (int64, error
 		}
 		offset = next
 		if n > 0 && f.wants(stream) {
-			if err := send(f.guard, f.out, &pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: stream}); err != nil {
+			if err := rpc.Send(f.guard, f.out, &pb.LogChunk{Data: buf[:n], NextOffset: offset, Attempt: int32(f.attempt), Stream: stream}); err != nil {
 				return offset, err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -18,14 +19,14 @@ import (
 func TestPair(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	var who api.Peer
+	var who rpc.Peer
 	opts := f.options()
 	opts.Mover = peerMover{mover{q: f.q}, &who}
 	srv, err := api.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, lis, err := api.Pair()
+	conn, lis, err := rpc.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func TestPair(t *testing.T) {
 	if _, err := c.ExplainTask(t.Context(), &pb.ExplainTaskRequest{TaskId: "a"}); err != nil {
 		t.Fatal(err)
 	}
-	if want := (api.Peer{UID: uint32(os.Geteuid()), PID: int32(os.Getpid()), Via: "socket"}); who != want {
+	if want := (rpc.Peer{UID: uint32(os.Geteuid()), PID: int32(os.Getpid()), Via: "socket"}); who != want {
 		t.Errorf("the peer is %+v, want %+v", who, want)
 	}
 	if err := stop(); err != nil {
@@ -61,18 +62,18 @@ func TestPair(t *testing.T) {
 // peerMover notes who asks.
 type peerMover struct {
 	mover
-	who *api.Peer
+	who *rpc.Peer
 }
 
 func (m peerMover) Explain(ctx context.Context, id string) (string, task.Task, error) {
-	*m.who, _ = api.PeerFrom(ctx)
+	*m.who, _ = rpc.PeerFrom(ctx)
 	return m.mover.Explain(ctx, id)
 }
 
 // TestPairUnused: a pair that nobody has used leaves nothing.
 func TestPairUnused(t *testing.T) {
 	t.Parallel()
-	conn, lis, err := api.Pair()
+	conn, lis, err := rpc.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,7 @@ func TestPairIsPatient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, lis, err := api.Pair()
+	conn, lis, err := rpc.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}

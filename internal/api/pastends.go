@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -101,7 +102,7 @@ func (f *resultStream) replay(p *pastEnds) error {
 		if err != nil {
 			return err
 		}
-		if err := sendEncoded(f.guard, f.out, result); err != nil {
+		if err := rpc.SendEncoded(f.guard, f.out, result); err != nil {
 			return err
 		}
 	}
@@ -134,14 +135,14 @@ func (f *resultStream) sendLost(seq task.Seq, index uint64) error {
 	if err != nil || result == nil {
 		return err
 	}
-	return sendEncoded(f.guard, f.out, result)
+	return rpc.SendEncoded(f.guard, f.out, result)
 }
 
 // lostEnd tells the end of a task from the task, or from what is left of it; nil
 // when it was given another attempt since, whose end is still to come.
-func (f *resultStream) lostEnd(c *chosenTask, index uint64) (encoded, error) {
+func (f *resultStream) lostEnd(c *chosenTask, index uint64) (rpc.Encoded, error) {
 	if c.final != nil {
-		return encode(resultTo(endingOfFinal(*c.final), index))
+		return rpc.Encode(resultTo(endingOfFinal(*c.final), index))
 	}
 	t, err := f.opts.Queue.Lookup(c.id)
 	switch {
@@ -150,7 +151,7 @@ func (f *resultStream) lostEnd(c *chosenTask, index uint64) (encoded, error) {
 		if err != nil {
 			return nil, err
 		}
-		return encode(resultTo(endingOfFinal(final), index))
+		return rpc.Encode(resultTo(endingOfFinal(final), index))
 	case err != nil:
 		return nil, err
 	case t.Attempt() != c.attempt || !t.State().Terminal():
@@ -161,5 +162,5 @@ func (f *resultStream) lostEnd(c *chosenTask, index uint64) (encoded, error) {
 	if err != nil && !errors.Is(err, task.ErrDamaged) { // asked for by its id, the task says what is wrong
 		return nil, err
 	}
-	return encode(resultTo(endingOf(t, result), index))
+	return rpc.Encode(resultTo(endingOf(t, result), index))
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -104,7 +105,7 @@ func serveUntilEOF() error {
 	if err != nil {
 		return err
 	}
-	lis, err := api.ListenUnix(filepath.Join(dir, "s"))
+	lis, err := rpc.ListenUnix(filepath.Join(dir, "s"))
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func TestPeerIsKnown(t *testing.T) {
 		t.Errorf("submitted via %q", got)
 	}
 	want := fmt.Sprintf("uid %d", os.Geteuid())
-	if got := (api.Peer{UID: uint32(os.Geteuid())}).String(); !strings.HasPrefix(got, want) {
+	if got := (rpc.Peer{UID: uint32(os.Geteuid())}).String(); !strings.HasPrefix(got, want) {
 		t.Errorf("peer is called %q, want %q and a name", got, want)
 	}
 }

@@ -7,15 +7,16 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
 // StreamTaskResults sends each end of a task once, in the order of the event log.
 func (s service) StreamTaskResults(req *pb.StreamTaskResultsRequest, out grpc.ServerStreamingServer[pb.TaskResult]) error {
-	ctx, cancel := s.untilStop(out.Context())
+	ctx, cancel := s.rpc.UntilStop(out.Context())
 	defer cancel()
-	return s.guarded(out.Context(), func(g *guard) error {
+	return s.rpc.Guarded(out.Context(), func(g *rpc.Guard) error {
 		f := &resultStream{service: s, ctx: ctx, out: out, guard: g}
 		return f.run(req)
 	})
@@ -26,7 +27,7 @@ type resultStream struct {
 	service
 	ctx    context.Context
 	out    grpc.ServerStreamingServer[pb.TaskResult]
-	guard  *guard
+	guard  *rpc.Guard
 	cursor cursor  // up to where the log was read
 	chosen *chosen // nil for a stream of all tasks
 	// blanks are the chosen tasks whose ends stood where records cannot be read; nil =
@@ -155,5 +156,5 @@ func (f *resultStream) take(r task.Record) error {
 	if err != nil {
 		return err
 	}
-	return sendEncoded(f.guard, f.out, result)
+	return rpc.SendEncoded(f.guard, f.out, result)
 }

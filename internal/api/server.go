@@ -1,29 +1,20 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"runtime/debug"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/status"
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/lease"
 	"github.com/dspy-agent/dspy-agent/internal/payload"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -87,7 +78,7 @@ type Options struct {
 	HealthInterval time.Duration
 	// MaxSubmitBytes is how many bytes of gRPC's submissions are given to the queue at
 	// once; others wait, and beyond four times as much they are sent away. Defaults to
-	// MaxMessageBytes.
+	// rpc.MaxMessageBytes.
 	MaxSubmitBytes int64
 	// Now tells the time. Defaults to time.Now.
 	Now func() time.Time
@@ -110,18 +101,10 @@ type Class struct {
 type Server struct {
 	opts     Options
 	log      *slog.Logger
-	grpc     *grpc.Server
+	rpc      *rpc.Server
 	feed     *feed
 	endings  endings
 	inflight *inflight
-	streams  sync.WaitGroup // what guarded left behind
-
-	sayRefused *rate.Limiter
-	unsaid     atomic.Int64 // connections that were refused since the last line about them
-
-	// serving ends when the server begins to stop. It is set once, before the
-	// first call is taken.
-	serving context.Context
 
 	copying sync.Mutex // held while the queue is copied
 }
@@ -137,10 +120,10 @@ type service struct {
 var errStopping = task.Errorf(task.CodeUnavailable,
 	"the daemon is stopping; running tasks go on: connect again, and resume a stream behind the last index or offset it gave")
 
-// maxStreams is how many calls one connection may have under way: more wait in
-// the client. A program that waits for each of its tasks by a call of its own has
-// hundreds.
-const maxStreams = 1000
+// errSlowReader ends a stream whose reader takes nothing. What it has not read
+// is still in the event log or in the output, and is sent when it comes back.
+var errSlowReader = task.Errorf(task.CodeExhausted,
+	"this stream was cut off, because its reader took nothing for too long; connect again, and resume behind the last index or offset that you read")
 
 // New makes a Server that does not serve yet.
 func New(opts Options) (*Server, error) {
@@ -148,55 +131,27 @@ func New(opts Options) (*Server, error) {
 		opts.Metrics == nil || opts.Pauser == nil || opts.Keeper == nil || opts.Stats == nil || opts.Class == nil || opts.Info == nil || opts.Logger == nil || opts.Workspace == "" {
 		return nil, errors.New("api: an option that is needed is missing")
 	}
-	opts.StopTimeout = orDefault(opts.StopTimeout, 5*time.Second)
-	opts.SendTimeout = orDefault(opts.SendTimeout, 30*time.Second)
-	if opts.Pair {
-		opts.SendTimeout = pairPatience
-	}
-	opts.HealthInterval = orDefault(opts.HealthInterval, time.Second)
-	opts.MaxSubmitBytes = orDefault(opts.MaxSubmitBytes, MaxMessageBytes)
+	opts.MaxSubmitBytes = cmp.Or(opts.MaxSubmitBytes, rpc.MaxMessageBytes)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	s := &Server{
 		opts: opts, log: opts.Logger.With("component", "api"), feed: newFeed(opts.Log), inflight: newInflight(opts.MaxSubmitBytes),
-		sayRefused: rate.NewLimiter(rate.Every(logRefusedEvery), 1),
 	}
-	token := access.TokenGuard{Token: opts.Token, UID: uint32(os.Geteuid()), Scopes: workerScope(opts.WorkerOf)}
-	s.grpc = grpc.NewServer(
-		grpc.Creds(peerCreds{doors: doors{"unix": sameUser(uint32(os.Geteuid()))}, refused: s.logRefused}),
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(MaxMessageBytes),
-		grpc.MaxSendMsgSize(MaxMessageBytes),
-		grpc.KeepaliveParams(opts.keepalive()),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.ConnectionTimeout(opts.greetTimeout()),
-		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.InTapHandle(token.Tap),
-		grpc.UnaryInterceptor(s.unary),
-		grpc.StreamInterceptor(s.stream),
-	)
-	pb.RegisterOrchestratorServiceServer(s.grpc, service{Server: s})
-	grpc_health_v1.RegisterHealthServer(s.grpc, healthServer{Server: s})
-	reflection.Register(s.grpc)
+	var err error
+	s.rpc, err = rpc.New(rpc.Options{
+		Program: "the orchestrator", Services: []string{pb.OrchestratorService_ServiceDesc.ServiceName},
+		Healthy: func() bool { return opts.Info().Healthy },
+		Meter:   opts.Metrics, Logger: s.log, Now: opts.Now,
+		Stopping: errStopping, SlowReader: errSlowReader,
+		Token: opts.Token, Scopes: workerScope(opts.WorkerOf), Pair: opts.Pair,
+		StopTimeout: opts.StopTimeout, SendTimeout: opts.SendTimeout, HealthInterval: opts.HealthInterval,
+	})
+	if err != nil {
+		return nil, err
+	}
+	pb.RegisterOrchestratorServiceServer(s.rpc, service{Server: s})
 	return s, nil
-}
-
-// keepalive finds out whether a silent client is still there.
-func (o *Options) keepalive() keepalive.ServerParameters {
-	if o.Pair {
-		return keepalive.ServerParameters{Time: pairPatience}
-	}
-	return keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
-}
-
-// greetTimeout is how long a new connection may take until it speaks gRPC.
-func (o *Options) greetTimeout() time.Duration {
-	if o.Pair {
-		return pairPatience
-	}
-	return 10 * time.Second
 }
 
 // Serve takes calls from the listeners, which it closes, until ctx ends. Then
@@ -205,135 +160,8 @@ func (o *Options) greetTimeout() time.Duration {
 // with no call left, or an error. It may be called once.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
-	s.serving = ctx
 	s.feed.begin()
 	g.Go(func() error { return s.feed.follow(ctx) })
-	for _, lis := range listeners {
-		g.Go(func() error {
-			if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-				return fmt.Errorf("serve on %s: %w", lis.Addr(), err)
-			}
-			return nil
-		})
-	}
-	g.Go(func() error {
-		<-ctx.Done()
-		return s.stop()
-	})
+	g.Go(func() error { return s.rpc.Serve(ctx, listeners...) })
 	return g.Wait()
-}
-
-// errLeftBehind is for calls that go on although nobody waits for their answer.
-var errLeftBehind = errors.New("calls do not end and are left behind")
-
-// stop lets calls end by themselves, cuts off those that do not in time, such as
-// a stream whose reader does not read, and leaves behind those that go on even
-// then: one may hang at a disk, and the daemon is to end all the same.
-func (s *Server) stop() error {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.grpc.GracefulStop()
-		s.streams.Wait()
-	}()
-	late := time.NewTimer(s.opts.StopTimeout)
-	defer late.Stop()
-	select {
-	case <-ended:
-		return nil
-	case <-late.C:
-	}
-	s.grpc.Stop()
-	late.Reset(s.opts.StopTimeout / 2)
-	select {
-	case <-ended:
-		return nil
-	case <-late.C:
-		return fmt.Errorf("stop gRPC: %w", errLeftBehind)
-	}
-}
-
-// untilStop returns a context that ends with the call's, or when the server
-// stops; context.Cause then tells which.
-func (s *Server) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	release := context.AfterFunc(s.serving, func() { cancel(errStopping) })
-	return ctx, func() {
-		release()
-		cancel(nil)
-	}
-}
-
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
-	err = s.survive(func() (err error) {
-		reply, err = handle(ctx, req)
-		return err
-	})
-	return reply, s.answer(ctx, info.FullMethod, err)
-}
-
-// errPanicked is the end of a call that met a fault of ours.
-var errPanicked = errors.New("this call met a fault of the orchestrator; its log has more")
-
-// survive makes of a panic the failure of one call.
-func (s *Server) survive(call func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("a gRPC call panicked", "panic", p, "stack", string(debug.Stack()))
-			err = errPanicked
-		}
-	}()
-	return call()
-}
-
-func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	if strings.HasPrefix(info.FullMethod, reflectionPrefix) {
-		handle = s.endingWithServer(handle)
-	}
-	err := s.survive(func() error { return handle(srv, stream) })
-	return s.answer(stream.Context(), info.FullMethod, err)
-}
-
-// reflectionPrefix begins the methods of a service that is not ours.
-const reflectionPrefix = "/grpc.reflection."
-
-// endingWithServer is for a stream that would wait for its client's next question
-// while the server stops. The end of the call ends its handler.
-func (s *Server) endingWithServer(handle grpc.StreamHandler) grpc.StreamHandler {
-	return func(srv any, stream grpc.ServerStream) error {
-		done := make(chan error, 1)
-		s.streams.Go(func() { done <- s.survive(func() error { return handle(srv, stream) }) })
-		select {
-		case err := <-done:
-			return err
-		case <-s.serving.Done():
-			return errStopping
-		}
-	}
-}
-
-// answer turns the error of a call into what travels, counts the call, and logs
-// what is a fault of ours.
-func (s *Server) answer(ctx context.Context, method string, err error) error {
-	travels := toStatus(err)
-	s.opts.Metrics.RPC(strings.TrimPrefix(method, "/"), status.Code(travels).String())
-	if err == nil {
-		return nil
-	}
-	if task.CodeOf(err) == task.CodeInternal && !isStatus(err) && ctx.Err() == nil {
-		s.log.Error("call failed", "method", method, "error", err)
-	}
-	return travels
-}
-
-// logRefusedEvery is how often a line is written about connections that were
-// refused. Whoever is refused must not be able to fill the disk.
-const logRefusedEvery = 10 * time.Second
-
-func (s *Server) logRefused(_ net.Conn, err error) {
-	unsaid := s.unsaid.Add(1)
-	if s.sayRefused.Allow() {
-		s.unsaid.Add(-unsaid)
-		s.log.Warn("connection refused", "error", err, "suppressed", unsaid-1)
-	}
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -10,7 +11,7 @@ import (
 // SpecOf is what a submission asks for, as a server with those options would store it.
 // Of the options only Class, Types, Jobs and Workspace are used.
 func SpecOf(ctx context.Context, o Options, req *pb.SubmitTaskRequest) (*task.Spec, error) {
-	return service{Server: &Server{opts: o}}.resolve(ctx, order{SubmitTaskRequest: req}, Peer{})
+	return service{Server: &Server{opts: o}}.resolve(ctx, order{SubmitTaskRequest: req}, rpc.Peer{})
 }
 
 // SpecOfTask is what was asked for by a task that a server has told about.

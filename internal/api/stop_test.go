@@ -16,6 +16,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -68,7 +69,7 @@ func TestStopLeavesBehindWhatHangs(t *testing.T) {
 		done <- err
 	}()
 	<-q.entered
-	if err := stop(); !errors.Is(err, api.ErrLeftBehind) {
+	if err := stop(); !errors.Is(err, rpc.ErrLeftBehind) {
 		t.Errorf("the stop ended with %v", err)
 	}
 	wantCode(t, <-done, task.CodeUnavailable)

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dspy-agent/dspy-agent/internal/payload"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -72,7 +73,7 @@ func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.
 	answers := make([]*pb.SubmitTaskResponse, len(reqs))
 	specs := make([]*task.Spec, 0, len(reqs))
 	place := make([]int, 0, len(reqs)) // of each spec among the answers
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	for i, req := range reqs {
 		spec, err := s.resolve(ctx, req, who)
 		for _, check := range checks {
@@ -107,7 +108,7 @@ func (s service) accept(ctx context.Context, reqs []order, checks ...func(*task.
 
 // resolve makes the spec of a submission, or says why it is refused. The queue
 // validates it, gives it an id where it has none, and dates it.
-func (s service) resolve(ctx context.Context, req order, who Peer) (*task.Spec, error) {
+func (s service) resolve(ctx context.Context, req order, who rpc.Peer) (*task.Spec, error) {
 	fields, err := fieldsOf(req)
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ type submissionStream = grpc.ClientStreamingServer[pb.SubmitTaskStreamRequest, p
 
 // SubmitTaskStream accepts any number of tasks.
 func (s service) SubmitTaskStream(stream submissionStream) error {
-	ctx, cancel := s.untilStop(stream.Context())
+	ctx, cancel := s.rpc.UntilStop(stream.Context())
 	defer cancel()
 	in := &submissions{
 		ctx: ctx, stream: stream,
@@ -36,7 +36,7 @@ func (s service) SubmitTaskStream(stream submissionStream) error {
 	}
 	// Recv returns only when the stream is over, so this outlives the handler by
 	// as long as gRPC takes for that.
-	s.streams.Go(in.read)
+	s.rpc.Go(in.read)
 	reply := &pb.SubmitTaskStreamResponse{}
 	for {
 		chunk, err := in.take()

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
@@ -61,7 +62,7 @@ func (s service) GetTasks(ctx context.Context, req *pb.GetTasksRequest) (*pb.Get
 
 // WaitTask answers when the task has ended.
 func (s service) WaitTask(ctx context.Context, req *pb.WaitTaskRequest) (*pb.TaskInfo, error) {
-	ctx, cancel := s.untilStop(ctx)
+	ctx, cancel := s.rpc.UntilStop(ctx)
 	defer cancel()
 	t, _, err := s.lookup(req.GetTaskId())
 	if err != nil {
@@ -116,7 +117,7 @@ func (s service) CancelTask(ctx context.Context, req *pb.CancelTaskRequest) (*pb
 	if req.GetTaskId() == "" {
 		return nil, task.Errorf(task.CodeInvalid, "task_id is empty")
 	}
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	t, err := s.opts.Mover.Cancel(ctx, req.GetTaskId(), who.String(), req.GetReason())
 	if err != nil {
 		return nil, err
@@ -129,7 +130,7 @@ func (s service) RetryTask(ctx context.Context, req *pb.RetryTaskRequest) (*pb.R
 	if req.GetTaskId() == "" {
 		return nil, task.Errorf(task.CodeInvalid, "task_id is empty")
 	}
-	who, _ := PeerFrom(ctx)
+	who, _ := rpc.PeerFrom(ctx)
 	t, err := s.opts.Mover.Retry(ctx, req.GetTaskId(), who.String())
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (s service) ExplainTask(ctx context.Context, req *pb.ExplainTaskRequest) (*
 // Bounds of a page of a listing.
 const (
 	maxPage      = 10_000
-	maxPageBytes = MaxMessageBytes / 4
+	maxPageBytes = rpc.MaxMessageBytes / 4
 	// readPage is how many tasks are taken from the queue at once: they come with
 	// their specs and leave without.
 	readPage = 500

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/access"
 	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
@@ -175,12 +176,9 @@ func (a *App) newHTTP() (*api.HTTPServer, error) {
 		hosts = append(hosts, a.doors.cert.Hosts()...)
 	}
 	token, browser := access.TokenGuard{Token: a.doors.token, UID: uint32(os.Geteuid())}, access.Guard{Hosts: hosts}
-	return api.NewHTTP(a.server, api.HTTPOptions{
+	return api.NewHTTP(a.server, rpc.HTTPOptions{
 		ConnContext: access.ConnContext,
 		Guard:       func(next http.Handler) http.Handler { return browser.Wrap(token.Wrap(next)) },
-		Peer: func(r *http.Request) (api.Peer, bool) {
-			p, ok := access.PeerFrom(r.Context())
-			return api.Peer{UID: p.UID}, ok
-		},
+		Peer:        rpc.GatePeer,
 	})
 }

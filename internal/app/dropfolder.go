@@ -13,6 +13,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/mounts"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 	"github.com/dspy-agent/dspy-agent/queue"
@@ -45,7 +46,7 @@ func (d dropTasks) Submit(ctx context.Context, subs []dropfolder.Submission) ([]
 		}
 		in[i] = api.Enclosed{Submission: s.Submission, Extra: extra}
 	}
-	accepted, err := d.server.SubmitEnclosed(ctx, api.Peer{UID: uint32(os.Geteuid()), Via: viaDrop}, in)
+	accepted, err := d.server.SubmitEnclosed(ctx, rpc.Peer{UID: uint32(os.Geteuid()), Via: viaDrop}, in)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func (d dropTasks) Order(ctx context.Context, order json.RawMessage) error {
 	if err := protojson.Unmarshal(order, req); err != nil {
 		return task.Errorf(task.CodeInvalid, "the order cannot be read: %w", err)
 	}
-	return d.server.SubmitOrder(ctx, api.Peer{UID: uint32(os.Geteuid()), Via: viaDrop}, req)
+	return d.server.SubmitOrder(ctx, rpc.Peer{UID: uint32(os.Geteuid()), Via: viaDrop}, req)
 }
 
 // PutOrder leaves a submission in the drop folder, for an owner on another host. It is

@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 )
 
 // listen opens the Unix socket of this workspace.
 func (a *App) listen() error {
 	path := runtimedir.SocketPath(a.runtime, a.conf.QueueDir)
-	l, err := api.ListenUnix(path)
+	l, err := rpc.ListenUnix(path)
 	if err != nil {
 		return fmt.Errorf("open the socket: %w", err)
 	}

@@ -8,9 +8,9 @@ import (
 	"net"
 	"time"
 
-	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 	"github.com/dspy-agent/dspy-agent/queue"
 )
@@ -85,7 +85,7 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 	if err := a.newServer(unattendedMover{moverPort{a.engine, a.queue}, o.Nobody}, true); err != nil {
 		return err
 	}
-	conn, lis, err := api.Pair()
+	conn, lis, err := rpc.Pair()
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ var leaves = []string{"internal/directive", "internal/envelope", "internal/failp
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
-var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/docker", "internal/version", "proto/..."})
+var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/docker", "internal/rpc", "internal/version", "proto/..."})
 
 // command is what a command may use. It is a caller like any other, so the
 // client of internal/api is in it, and the parts are not.
@@ -74,14 +74,14 @@ var rules = []rule{
 	{pkg: "internal/worker", may: concat(domain, leaves), tests: anyPart, why: "a worker's own half; what runs tasks, and how the owner is reached, are plugged in"},
 	{pkg: "internal/workers", may: concat(domain, leaves), tests: anyPart, why: "backend; its places are workers"},
 	{pkg: "internal/engine/...", may: concat(domain, leaves, []string{"internal/engine/..."}), tests: anyPart, why: "moves tasks; declares what it needs of the others"},
-	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/access", "internal/api/...", "proto/..."}), tests: anyPart, why: "the only place where the wire meets the domain"},
+	{pkg: "internal/api/...", may: concat(domain, leaves, []string{"internal/access", "internal/api/...", "internal/rpc", "proto/..."}), tests: anyPart, why: "the only place where the orchestrator's wire meets the domain"},
 	{pkg: "internal/dropfolder", may: concat(domain, leaves), tests: anyPart, why: "a door made of files; declares what it needs of the queue"},
 	{pkg: "internal/workflow/...", may: concat(domain, leaves, []string{"internal/workflow/..."}), tests: anyPart, why: "graphs of tasks"},
 	{pkg: "internal/events/...", may: concat(domain, leaves, []string{"internal/events/..."}), tests: anyPart, why: "publishes the event log"},
 	{pkg: "internal/gpuprobe", may: concat(domain, leaves), tests: anyPart, why: "what is known of this machine's GPUs now; keeps gpu-probe running"},
 	{pkg: "internal/gpupool", may: concat(domain, leaves), tests: anyPart, why: "this machine's GPUs as they are given out: what is remembered of them, and the locks; it is shown what gpuprobe sees"},
 	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
-	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/docker", "internal/access", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
+	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/docker", "internal/access", "internal/rpc", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
 	{pkg: "envmgr/probe", why: "leaf: whether a service answers; it knows services by their protocols, and nothing of us"},
 
 	{pkg: "internal/scheduler", may: []string{"internal/task", "gpu"}, why: "pure"},
@@ -91,6 +91,7 @@ var rules = []rule{
 
 	{pkg: "proto/...", may: []string{"proto/..."}, why: "generated: the contract"},
 	{pkg: "internal/access", may: []string{"internal/task"}, why: "who may come in over TCP, for servers and clients of both daemons; it knows none of them"},
+	{pkg: "internal/rpc", may: []string{"internal/access", "internal/host", "internal/runtimedir", "internal/task"}, tests: []string{"proto/..."}, why: "the wire of both daemons, whatever the services on it; it knows none of them"},
 	{pkg: "internal/config", may: []string{"internal/task", "internal/directive", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
 	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/docker", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task", "slurm"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
@@ -140,7 +141,7 @@ var fences = []fence{
 	{module: "github.com/pelletier/go-toml", pkgs: []string{"internal/config", "envmgr/..."}, why: "files of settings are read in one place per binary, with lines in every error"},
 	{module: "github.com/prometheus", pkgs: []string{"internal/metrics"}, tests: true, why: "one place has the names of metrics and decides what may be a label"},
 	{module: "google.golang.org/grpc", pkgs: []string{
-		"proto/...", "internal/access", "internal/api/...", "internal/app", "internal/cli/...", "cmd/...", "envmgr/...",
+		"proto/...", "internal/access", "internal/api/...", "internal/rpc", "internal/app", "internal/cli/...", "cmd/...", "envmgr/...",
 	}, tests: true, why: "the wire ends at the servers and the client"},
 
 	{module: "testing", tests: true, why: "production code does not carry the test flags"},
@@ -331,6 +332,8 @@ func TestRulesBite(t *testing.T) {
 		{from: "internal/api", imp: "internal/access"},
 		{from: "queue", imp: "internal/access", refused: true},
 		{from: "internal/access", imp: "internal/api", refused: true},
+		{from: "internal/api", imp: "internal/rpc"},
+		{from: "internal/rpc", imp: "internal/api", refused: true},
 		{from: "internal/config", imp: "queue", refused: true},
 	} {
 		r, ok := ruleFor(tc.from)

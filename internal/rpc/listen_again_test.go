@@ -1,4 +1,4 @@
-package api_test
+package rpc_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 )
 
 // TestRemovedSocketComesBack removes the socket alone, and then all that lies in
@@ -22,7 +22,7 @@ func TestRemovedSocketComesBack(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
 	dir := filepath.Join(root, "d")
 	path := filepath.Join(dir, "x.sock")
-	l, err := api.ListenUnix(path)
+	l, err := rpc.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestRemovedSocketComesBack(t *testing.T) {
 			case <-time.After(10 * time.Millisecond):
 			}
 		}
-		if other, err := api.ListenUnix(path); err == nil {
+		if other, err := rpc.ListenUnix(path); err == nil {
 			_ = other.Close()
 			t.Errorf("after %s was removed, a second daemon could listen", gone)
 		}

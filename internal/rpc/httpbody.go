@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"errors"
@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// body reads the whole body of a request. release is to be called when it is no
+// Body reads the whole body of a request. release is to be called when it is no
 // longer used, also after an error.
-func (h *HTTPServer) body(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+func (h *HTTP) Body(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	in := &intake{room: h.room}
 	switch encoding := r.Header.Get("Content-Encoding"); {
 	case encoding != "" && !strings.EqualFold(encoding, "identity"):
-		return nil, in.release, httpErrorf(http.StatusUnsupportedMediaType, "invalid", "the body has Content-Encoding %s; send it as it is", shortened(encoding))
+		return nil, in.release, HTTPErrorf(http.StatusUnsupportedMediaType, "invalid", "the body has Content-Encoding %s; send it as it is", shortened(encoding))
 	case strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/"):
-		return nil, in.release, httpErrorf(http.StatusUnsupportedMediaType, "invalid", "the body is a form; send a JSON object (curl: --json instead of -F)")
+		return nil, in.release, HTTPErrorf(http.StatusUnsupportedMediaType, "invalid", "the body is a form; send a JSON object (curl: --json instead of -F)")
 	case r.ContentLength > h.opts.MaxBody:
 		return nil, in.release, h.tooLarge() // unread: the client may be waiting to be asked for it
 	}
@@ -24,12 +24,12 @@ func (h *HTTPServer) body(w http.ResponseWriter, r *http.Request) (body []byte, 
 	return body, in.release, h.bodyError(err)
 }
 
-func (h *HTTPServer) tooLarge() error {
-	return httpErrorf(http.StatusRequestEntityTooLarge, "too_large",
+func (h *HTTP) tooLarge() error {
+	return HTTPErrorf(http.StatusRequestEntityTooLarge, "too_large",
 		"the body is larger than %d bytes; put long data into a file, and its path into the payload", h.opts.MaxBody)
 }
 
-func (h *HTTPServer) bodyError(err error) error {
+func (h *HTTP) bodyError(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -40,13 +40,13 @@ func (h *HTTPServer) bodyError(err error) error {
 		return h.tooLarge()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return httpErrorf(http.StatusRequestTimeout, "timeout", "the body did not come within %s", h.opts.ReadTimeout)
+		return HTTPErrorf(http.StatusRequestTimeout, "timeout", "the body did not come within %s", h.opts.ReadTimeout)
 	}
-	return httpErrorf(http.StatusBadRequest, "invalid", "the body broke off: %v", err)
+	return HTTPErrorf(http.StatusBadRequest, "invalid", "the body broke off: %v", err)
 }
 
 // errNoRoom sends a request away while others fill the memory for bodies.
-var errNoRoom = httpErrorf(http.StatusServiceUnavailable, "unavailable", "too much is being sent at this moment; try again in a moment")
+var errNoRoom = HTTPErrorf(http.StatusServiceUnavailable, "unavailable", "too much is being sent at this moment; try again in a moment")
 
 // intake holds a body, and the room that it takes. Room is taken for what has
 // come, not for what was announced, so that a client that sends slowly keeps

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -45,9 +45,9 @@ const removedKey = "removed"
 // nobody here knows.
 var ErrNothingDone = errors.New("the server has done nothing")
 
-// toStatus turns an error of a handler into what travels. The message of an
+// ToStatus turns an error of a handler into what travels. The message of an
 // internal error travels as well: whoever may connect owns the daemon and its log.
-func toStatus(err error) error {
+func ToStatus(err error) error {
 	var coded *task.Error
 	switch {
 	case err == nil:
@@ -69,7 +69,7 @@ func isStatus(err error) bool {
 }
 
 func codedStatus(code task.Code, cause error) error {
-	st := status.New(grpcCode(code), text(cause.Error()))
+	st := status.New(grpcCode(code), Text(cause.Error()))
 	info := &errdetails.ErrorInfo{Reason: strings.ToUpper(code.String()), Domain: errorDomain}
 	switch {
 	case errors.Is(cause, task.ErrOutcomeUnknown):
@@ -92,11 +92,11 @@ func grpcCode(code task.Code) codes.Code {
 	return codes.Internal
 }
 
-// fromStatus turns what came over the wire back into an error of the domain: a
+// FromStatus turns what came over the wire back into an error of the domain: a
 // *task.Error with the code that the server gave, or, when the caller's own
 // context ended the call, an error that is context.Canceled or
 // context.DeadlineExceeded.
-func fromStatus(err error) error {
+func FromStatus(err error) error {
 	if err == nil || !isStatus(err) {
 		return err
 	}
@@ -153,8 +153,8 @@ func codeOf(st *status.Status) (code task.Code, ours bool) {
 	return task.CodeInternal, false
 }
 
-// codeNamed returns the code with that name.
-func codeNamed(name string) task.Code {
+// CodeNamed returns the code with that name.
+func CodeNamed(name string) task.Code {
 	for _, line := range codeTable {
 		if strings.EqualFold(line.code.String(), name) {
 			return line.code

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"fmt"
@@ -8,20 +8,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// text makes a string fit for the wire, whose strings are UTF-8. What comes from
+// Text makes a string fit for the wire, whose strings are UTF-8. What comes from
 // programs, file names and other machines need not be.
-func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
-func texts(list []string) []string {
-	if len(list) == 0 {
-		return nil
-	}
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = text(s)
-	}
-	return out
-}
+func Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // firstBadText names the first field of a message that holds a string which is
 // not UTF-8; "" when there is none.

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func TestEveryCodeMakesTheRoundTrip(t *testing.T) {
 	}
 	seen := map[codes.Code]bool{}
 	for _, code := range allCodes {
-		sent := toStatus(task.Errorf(code, "the %s error", code))
+		sent := ToStatus(task.Errorf(code, "the %s error", code))
 		if got := status.Code(sent); seen[got] || got == codes.OK {
 			t.Errorf("%s travels as %s, which is taken", code, got)
 		} else {
@@ -32,13 +32,13 @@ func TestEveryCodeMakesTheRoundTrip(t *testing.T) {
 		// The code must survive without our detail too: other clients see only this.
 		plain := status.Error(status.Code(sent), "the text")
 		for name, err := range map[string]error{"ours": sent, "plain": plain, "wrapped": fmt.Errorf("submit: %w", sent)} {
-			if got := task.CodeOf(fromStatus(err)); got != code {
+			if got := task.CodeOf(FromStatus(err)); got != code {
 				t.Errorf("%s (%s) came back as %s", code, name, got)
 			}
 		}
 		var back *task.Error
-		if !errors.As(fromStatus(sent), &back) || back.Message != "the "+code.String()+" error" {
-			t.Errorf("%s came back as %v", code, fromStatus(sent))
+		if !errors.As(FromStatus(sent), &back) || back.Message != "the "+code.String()+" error" {
+			t.Errorf("%s came back as %v", code, FromStatus(sent))
 		}
 	}
 }
@@ -49,13 +49,13 @@ func TestWhatBecameOfIt(t *testing.T) {
 		err           error
 		nothing, open bool
 	}{
-		"refused":             {toStatus(task.Errorf(task.CodeUnavailable, "stopping")), true, false},
-		"a write that failed": {toStatus(&task.Error{Code: task.CodeUnavailable, Message: "sync", Err: task.ErrOutcomeUnknown}), false, true},
+		"refused":             {ToStatus(task.Errorf(task.CodeUnavailable, "stopping")), true, false},
+		"a write that failed": {ToStatus(&task.Error{Code: task.CodeUnavailable, Message: "sync", Err: task.ErrOutcomeUnknown}), false, true},
 		"a connection":        {status.Error(codes.Unavailable, "transport is closing"), false, false},
-		"a removed task":      {toStatus(&task.Error{Code: task.CodeNotFound, Message: "removed", Err: task.ErrRemoved}), false, false},
-		"a mistake":           {toStatus(task.Errorf(task.CodeInvalid, "no")), false, false},
+		"a removed task":      {ToStatus(&task.Error{Code: task.CodeNotFound, Message: "removed", Err: task.ErrRemoved}), false, false},
+		"a mistake":           {ToStatus(task.Errorf(task.CodeInvalid, "no")), false, false},
 	} {
-		back := fromStatus(c.err)
+		back := FromStatus(c.err)
 		if errors.Is(back, ErrNothingDone) != c.nothing || errors.Is(back, task.ErrOutcomeUnknown) != c.open {
 			t.Errorf("%s came back as %#v", name, back)
 		}
@@ -86,17 +86,17 @@ func TestToStatus(t *testing.T) {
 		"broken text":     {errors.New("\xff\xfe"), codes.Internal},
 		"coded, by a ctx": {task.Errorf(task.CodeUnavailable, "stopping: %w", context.Canceled), codes.Unavailable},
 	} {
-		if got := status.Code(toStatus(tc.err)); got != tc.want {
+		if got := status.Code(ToStatus(tc.err)); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
 }
 
 func TestContextErrorsComeBackAsThemselves(t *testing.T) {
-	if err := fromStatus(status.Error(codes.Canceled, "x")); !errors.Is(err, context.Canceled) {
+	if err := FromStatus(status.Error(codes.Canceled, "x")); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if err := fromStatus(status.Error(codes.DeadlineExceeded, "x")); !errors.Is(err, context.DeadlineExceeded) {
+	if err := FromStatus(status.Error(codes.DeadlineExceeded, "x")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,6 +1,7 @@
-package api
+package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -34,38 +35,38 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // counted counts every request by path and status, and makes of a panic the
 // failure of one request.
-func (h *HTTPServer) counted(next http.Handler) http.Handler {
+func (h *HTTP) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: w}
 		_, pattern := h.mux.Handler(r)
 		defer func() {
 			p := recover()
 			if p == nil {
-				h.Server.opts.Metrics.HTTP(pathText(pattern), orDefault(rec.code, http.StatusOK))
+				h.server.opts.Meter.HTTP(pathText(pattern), cmp.Or(rec.code, http.StatusOK))
 				return
 			}
 			h.panicked(rec, r, p)
-			h.Server.opts.Metrics.HTTP(pathText(pattern), http.StatusInternalServerError)
+			h.server.opts.Meter.HTTP(pathText(pattern), http.StatusInternalServerError)
 			panic(http.ErrAbortHandler) // the connection may be in any state: close it
 		}()
 		next.ServeHTTP(rec, r)
 	})
 }
 
-func (h *HTTPServer) panicked(rec *recorder, r *http.Request, p any) {
+func (h *HTTP) panicked(rec *recorder, r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		return
 	}
 	h.log.Error("an HTTP request panicked", "method", r.Method, "path", shortened(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 	if rec.code == 0 {
-		h.refuse(rec, r, httpErrorf(http.StatusInternalServerError, "internal", "this request met a fault of the orchestrator; its log has more"), false)
+		h.refuse(rec, r, HTTPErrorf(http.StatusInternalServerError, "internal", "this request met a fault of %s; its log has more", h.server.opts.Program), false)
 		_ = http.NewResponseController(rec).Flush() // before the connection is closed
 	}
 }
 
 // bounded gives a request one of the places for those that are worked on, or
 // sends it away at once: a line of waiting ones would only grow.
-func (h *HTTPServer) bounded(next http.Handler) http.Handler {
+func (h *HTTP) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case h.slots <- struct{}{}:
@@ -79,11 +80,11 @@ func (h *HTTPServer) bounded(next http.Handler) http.Handler {
 }
 
 // named lets nobody in of whom it is not known who it is.
-func (h *HTTPServer) named(next http.Handler) http.Handler {
+func (h *HTTP) named(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, ok := h.opts.Peer(r)
 		if !ok {
-			h.refuse(w, r, httpErrorf(http.StatusForbidden, "forbidden", "it is not known who sends this request, so it is refused"), false)
+			h.refuse(w, r, HTTPErrorf(http.StatusForbidden, "forbidden", "it is not known who sends this request, so it is refused"), false)
 			return
 		}
 		who.Via = "http"

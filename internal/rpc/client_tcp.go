@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -57,7 +57,7 @@ func (r *tcpRoute) connect(ctx context.Context, t Target) (net.Conn, error) {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, &task.Error{
 			Code:    task.CodeUnavailable,
-			Message: "nobody listens at " + r.addr + ", which ORCHESTRATOR_GRPC_ADDR names; " + noDaemonText(t.Workspace),
+			Message: "nobody listens at " + r.addr + ", which " + t.Wording.AddrFrom + " names; " + t.Wording.Absent,
 			Err:     errors.Join(ErrNoDaemon, err),
 		}
 	}

@@ -1,9 +1,10 @@
-package api
+package rpc
 
 import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os/user"
 	"strconv"
 
@@ -49,6 +50,12 @@ func PeerFrom(ctx context.Context) (Peer, bool) {
 		who, ok := access.PeerFrom(ctx)
 		return Peer{UID: who.UID, Via: viaTCP}, ok
 	}
+}
+
+// GatePeer is HTTPOptions.Peer where listeners are behind an access.Gate.
+func GatePeer(r *http.Request) (who Peer, ok bool) {
+	p, ok := access.PeerFrom(r.Context())
+	return Peer{UID: p.UID}, ok
 }
 
 // viaTCP is the door for programs that speak gRPC over TCP.

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"errors"
@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // pairPatience stands for no time limit where gRPC wants one.
@@ -88,6 +86,3 @@ func (l *pairListener) Close() (err error) {
 
 // Addr is that of a socket without a name.
 func (l *pairListener) Addr() net.Addr { return l.addr }
-
-// errPairEnded is for a call after the only connection there can be has ended.
-var errPairEnded = task.Errorf(task.CodeUnavailable, "the queue was closed")

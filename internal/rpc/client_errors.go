@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 // unary gives the caller the domain's errors.
 func (d *socketDialer) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if err := checkRequest(req); err != nil {
+	if err := d.checkRequest(req); err != nil {
 		return err
 	}
 	ctx, leave := d.attend(ctx)
@@ -37,13 +37,13 @@ func (d *socketDialer) stream(ctx context.Context, desc *grpc.StreamDesc, cc *gr
 }
 
 // checkRequest refuses what gRPC would refuse with a text about itself.
-func checkRequest(req any) error {
+func (d *socketDialer) checkRequest(req any) error {
 	m, ok := req.(proto.Message)
 	if !ok {
 		return nil
 	}
 	if n := proto.Size(m); n > MaxMessageBytes {
-		return task.Errorf(task.CodeExhausted, "the request is %d bytes long; at most %d are allowed: send fewer tasks at once", n, MaxMessageBytes)
+		return task.Errorf(task.CodeExhausted, "the request is %d bytes long; at most %d are allowed: %s", n, MaxMessageBytes, d.target.Wording.TooLarge)
 	}
 	if field := firstBadText(m.ProtoReflect(), ""); field != "" {
 		return task.Errorf(task.CodeInvalid, "%s has bytes that are not UTF-8 text", field)
@@ -69,7 +69,7 @@ func (d *socketDialer) translate(cause, err error) error {
 		// gRPC's own words tell of frames and transports.
 		return &task.Error{Code: task.CodeUnavailable, Message: "the connection to the daemon broke: it was stopped or killed", Err: err}
 	}
-	return fromStatus(err)
+	return FromStatus(err)
 }
 
 type translatedStream struct {
@@ -92,7 +92,7 @@ func (s translatedStream) RecvMsg(m any) error {
 
 // SendMsg sends a message.
 func (s translatedStream) SendMsg(m any) error {
-	if err := checkRequest(m); err != nil {
+	if err := s.dialer.checkRequest(m); err != nil {
 		return err
 	}
 	err := s.ClientStream.SendMsg(m)

@@ -1,11 +1,10 @@
-package api
+package rpc
 
 import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/orchestrator/v1"
 )
 
@@ -13,8 +12,8 @@ import (
 // arrives as what it was, and that its memory is not copied for each stream.
 func TestCodecPassesOnWhatIsEncoded(t *testing.T) {
 	t.Parallel()
-	want := resultTo(endingOfFinal(task.Final{ID: "a", State: task.Succeeded}), 7)
-	ready, err := encode(want)
+	want := &pb.TaskResult{TaskId: "a", Result: map[string]string{"exit_code": "0"}}
+	ready, err := Encode(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +22,7 @@ func TestCodecPassesOnWhatIsEncoded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, again := m.(encoded); again && &wire[0].ReadOnlyData()[0] != &ready[0] {
+		if _, again := m.(Encoded); again && &wire[0].ReadOnlyData()[0] != &ready[0] {
 			t.Error("what was encoded is copied")
 		}
 		got := new(pb.TaskResult)

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-
-	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// guard knows since when a stream waits for its reader to take what was sent.
-type guard struct {
+// Guard knows since when a stream waits for its reader to take what was sent.
+type Guard struct {
 	now   func() time.Time
 	began time.Time
 	// since is how long after began the stream began to wait; 0 = it does not wait. Both
@@ -20,42 +18,37 @@ type guard struct {
 	since atomic.Int64
 }
 
-func newGuard(now func() time.Time) *guard { return &guard{now: now, began: now()} }
+func newGuard(now func() time.Time) *Guard { return &Guard{now: now, began: now()} }
 
-// send sends one message, and waits while the reader's window is full.
-func send[T any](g *guard, out interface{ Send(*T) error }, m *T) error {
+// Send sends one message, and waits while the reader's window is full.
+func Send[T any](g *Guard, out interface{ Send(*T) error }, m *T) error {
 	return g.watch(func() error { return out.Send(m) })
 }
 
-// sendEncoded is send for a message that was encoded before.
-func sendEncoded(g *guard, out grpc.ServerStream, m encoded) error {
+// SendEncoded is Send for a message that was encoded before.
+func SendEncoded(g *Guard, out grpc.ServerStream, m Encoded) error {
 	return g.watch(func() error { return out.SendMsg(m) })
 }
 
-func (g *guard) watch(send func() error) error {
+func (g *Guard) watch(send func() error) error {
 	g.since.Store(max(1, int64(g.now().Sub(g.began))))
 	defer g.since.Store(0)
 	return send()
 }
 
-func (g *guard) stalled(limit time.Duration) bool {
+func (g *Guard) stalled(limit time.Duration) bool {
 	since := g.since.Load()
 	return since != 0 && g.now().Sub(g.began)-time.Duration(since) >= limit
 }
 
-// errSlowReader ends a stream whose reader takes nothing. What it has not read
-// is still in the event log or in the output, and is sent when it comes back.
-var errSlowReader = task.Errorf(task.CodeExhausted,
-	"this stream was cut off, because its reader took nothing for too long; connect again, and resume behind the last index or offset that you read")
-
-// guarded runs a stream, and cuts it off when a message waits for its reader
+// Guarded runs a stream, and cuts it off when a message waits for its reader
 // longer than Options.SendTimeout: it holds memory, and whoever reads so slowly
 // is mostly not there any more.
 //
 // A send that waits cannot be ended but by ending its stream. So the stream runs
 // in a goroutine of its own, which a cut-off leaves behind for as long as gRPC
 // takes to end the send; Serve waits for it.
-func (s *Server) guarded(ctx context.Context, run func(*guard) error) error {
+func (s *Server) Guarded(ctx context.Context, run func(*Guard) error) error {
 	g := newGuard(s.opts.Now)
 	done := make(chan error, 1)
 	s.streams.Go(func() { done <- s.survive(func() error { return run(g) }) })
@@ -70,7 +63,7 @@ func (s *Server) guarded(ctx context.Context, run func(*guard) error) error {
 				method, _ := grpc.Method(ctx)
 				who, _ := PeerFrom(ctx)
 				s.log.Warn("slow reader cut off", "method", method, "peer", who.String(), "after", s.opts.SendTimeout)
-				return errSlowReader
+				return s.opts.SlowReader
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -54,7 +54,7 @@ func TestSilentServer(t *testing.T) {
 	}
 	defer lis.Close()
 	began := time.Now()
-	_, err = Dial(t.Context(), Target{Socket: socket, Workspace: "/w"})
+	_, err = Dial(t.Context(), Target{Socket: socket})
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}

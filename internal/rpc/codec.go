@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"google.golang.org/grpc/encoding"
@@ -7,12 +7,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// encoded is a message as it goes over the wire. It goes out any number of times
+// Encoded is a message as it goes over the wire. It goes out any number of times
 // and is never changed.
-type encoded []byte
+type Encoded []byte
 
-// encode does for a message that many streams send what gRPC would do for each.
-func encode(m proto.Message) (encoded, error) { return proto.Marshal(m) }
+// Encode does for a message that many streams send what gRPC would do for each.
+func Encode(m proto.Message) (Encoded, error) { return proto.Marshal(m) }
 
 // codec is gRPC's own for protobuf, but that it passes on what was encoded before.
 // See docs/adr/0021-encoded-once.md.
@@ -23,7 +23,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2(protobuf.Name)} }
 // Marshal returns the message as it goes over the wire. What was encoded before is
 // not copied: gRPC reads it, and leaves its memory to the garbage collector.
 func (c codec) Marshal(m any) (mem.BufferSlice, error) {
-	if ready, ok := m.(encoded); ok {
+	if ready, ok := m.(Encoded); ok {
 		return mem.BufferSlice{mem.SliceBuffer(ready)}, nil
 	}
 	return c.CodecV2.Marshal(m)

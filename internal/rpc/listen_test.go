@@ -1,4 +1,4 @@
-package api_test
+package rpc_test
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dspy-agent/dspy-agent/internal/api"
+	"github.com/dspy-agent/dspy-agent/internal/rpc"
 	"github.com/dspy-agent/dspy-agent/internal/runtimedir"
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 func TestListenUnix(t *testing.T) {
 	path := filepath.Join(shortDir(t), "new", "s")
-	lis, err := api.ListenUnix(path)
+	lis, err := rpc.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestListenUnix(t *testing.T) {
 			t.Errorf("%s: %v, %v; want mode %o", name, info.Mode(), err, want)
 		}
 	}
-	_, err = api.ListenUnix(path)
+	_, err = rpc.ListenUnix(path)
 	wantCode(t, err, task.CodeConflict)
 	if err := lis.Close(); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestListenUnix(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
 	}
-	again, err := api.ListenUnix(path)
+	again, err := rpc.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestOneOfManyReplacesTheStaleSocket(t *testing.T) {
 	)
 	for range 16 {
 		wg.Go(func() {
-			lis, err := api.ListenUnix(path)
+			lis, err := rpc.ListenUnix(path)
 			if err != nil {
 				if task.CodeOf(err) != task.CodeConflict {
 					t.Error(err)
@@ -101,7 +101,7 @@ func TestListenUnixRefuses(t *testing.T) {
 	path := filepath.Join(dir, "s")
 
 	t.Run("a long path", func(t *testing.T) {
-		_, err := api.ListenUnix(filepath.Join(dir, strings.Repeat("x", 108)))
+		_, err := rpc.ListenUnix(filepath.Join(dir, strings.Repeat("x", 108)))
 		wantCode(t, err, task.CodeInvalid)
 	})
 	t.Run("a file", func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestListenUnixRefuses(t *testing.T) {
 		if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := api.ListenUnix(file)
+		_, err := rpc.ListenUnix(file)
 		wantCode(t, err, task.CodeConflict)
 		if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
 			t.Errorf("the file is %q, %v", b, err)
@@ -120,7 +120,7 @@ func TestListenUnixRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = api.ListenUnix(path)
+		_, err = rpc.ListenUnix(path)
 		wantCode(t, err, task.CodeConflict)
 		if err := other.Close(); err != nil {
 			t.Fatal(err)
@@ -130,7 +130,7 @@ func TestListenUnixRefuses(t *testing.T) {
 		if err := os.Symlink(filepath.Join(dir, "file"), filepath.Join(dir, "l.lock")); err != nil {
 			t.Fatal(err)
 		}
-		if lis, err := api.ListenUnix(filepath.Join(dir, "l")); err == nil {
+		if lis, err := rpc.ListenUnix(filepath.Join(dir, "l")); err == nil {
 			t.Error("it was followed", lis.Close())
 		}
 	})
@@ -145,7 +145,7 @@ func TestListenUnixRefuses(t *testing.T) {
 		if err := unix.Flock(int(lock.Fd()), unix.LOCK_SH); err != nil {
 			t.Fatal(err)
 		}
-		_, err = api.ListenUnix(stale)
+		_, err = rpc.ListenUnix(stale)
 		wantCode(t, err, task.CodeConflict)
 		if _, err := os.Lstat(stale); err != nil {
 			t.Errorf("it was removed without the lock: %v", err)
@@ -155,7 +155,7 @@ func TestListenUnixRefuses(t *testing.T) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if lis, err := api.ListenUnix(path); !errors.Is(err, runtimedir.ErrUnsafe) {
+		if lis, err := rpc.ListenUnix(path); !errors.Is(err, runtimedir.ErrUnsafe) {
 			t.Errorf("got %v, %v", lis, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package api
+package rpc
 
 import (
 	"context"
@@ -13,16 +13,16 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// ErrSilent is the cause of the error of a call to an orchestrator that is there
+// ErrSilent is the cause of the error of a call to a server that is there
 // and does not answer. The kernel takes connections in the name of a process that
 // is stopped (SIGSTOP) or hangs, so that only the silence tells.
 var ErrSilent = errors.New("the daemon does not answer")
 
-// ErrSuspended is the ErrSilent of an orchestrator that is stopped: no patience
+// ErrSuspended is the ErrSilent of a server that is stopped: no patience
 // helps, and a signal to end would not reach it either.
 var ErrSuspended = fmt.Errorf("%w: it is stopped", ErrSilent)
 
-// answerPatience is how long an orchestrator may take to greet, and how often is
+// answerPatience is how long a server may take to greet, and how often is
 // looked, while a call is under way, whether it has been stopped. A call itself
 // may take as long as it needs: a disk can be slow.
 const answerPatience = 4 * time.Second
@@ -42,7 +42,7 @@ func (d *socketDialer) greet(ctx context.Context, cc *grpc.ClientConn) error {
 				return last
 			}
 			if pid := d.server(); isStopped(processState(pid)) {
-				return silence(pid)
+				return d.silence(pid)
 			}
 			if d.tcp != nil {
 				return task.Errorf(task.CodeUnavailable,
@@ -55,14 +55,14 @@ func (d *socketDialer) greet(ctx context.Context, cc *grpc.ClientConn) error {
 			}
 		}
 		if errors.Is(context.Cause(late), ErrSilent) {
-			return silence(d.server())
+			return d.silence(d.server())
 		}
 		return fmt.Errorf("connect to the daemon: %w", ctx.Err())
 	}
 }
 
 // attend returns a context for one call. It ends with the caller's, when the
-// Client is closed, and when the orchestrator is found to be stopped: its cause is
+// Client is closed, and when the server is found to be stopped: its cause is
 // then an ErrSilent. leave ends it when the call has.
 func (d *socketDialer) attend(ctx context.Context) (_ context.Context, leave func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -79,7 +79,7 @@ func (d *socketDialer) attend(ctx context.Context) (_ context.Context, leave fun
 			case <-look.C:
 			}
 			if pid := d.server(); isStopped(processState(pid)) {
-				cancel(silence(pid))
+				cancel(d.silence(pid))
 				return
 			}
 		}
@@ -89,13 +89,13 @@ func (d *socketDialer) attend(ctx context.Context) (_ context.Context, leave fun
 
 // silence says why a process does not answer, as far as the kernel knows, and
 // what to do about it.
-func silence(pid int32) error {
+func (d *socketDialer) silence(pid int32) error {
 	who := "the daemon"
 	if pid > 0 {
 		who = fmt.Sprintf("the daemon (pid %d)", pid)
 	}
 	state, cause := processState(pid), ErrSilent
-	why := fmt.Sprintf("it is busy or hangs; its log may say more. If it stays so, kill -9 %d ends it, and start begins another: running tasks go on", pid)
+	why := fmt.Sprintf("it is busy or hangs; its log may say more. If it stays so, kill -9 %d ends it, and %s", pid, d.target.Wording.Killed)
 	switch {
 	case state == 't':
 		cause = ErrSuspended

@@ -1,7 +1,8 @@
-package api
+package rpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,9 +13,9 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// problem is the body of every answer that is not a success, after RFC 9457. The
+// Problem is the body of every answer that is not a success, after RFC 9457. The
 // key error is what clients read that are older than that.
-type problem struct {
+type Problem struct {
 	OK     *bool  `json:"ok,omitempty"`
 	Error  string `json:"error"`
 	Type   string `json:"type"`
@@ -45,11 +46,12 @@ type httpError struct {
 // Error returns the detail.
 func (e *httpError) Error() string { return e.detail }
 
-func httpErrorf(status int, code, format string, args ...any) error {
+// HTTPErrorf makes a refusal with a status that no task.Code has.
+func HTTPErrorf(status int, code, format string, args ...any) error {
 	return &httpError{status: status, code: code, detail: fmt.Sprintf(format, args...)}
 }
 
-var errBusy = httpErrorf(http.StatusServiceUnavailable, "unavailable", "too many requests are being worked on; try again in a moment")
+var errBusy = HTTPErrorf(http.StatusServiceUnavailable, "unavailable", "too many requests are being worked on; try again in a moment")
 
 // errGivenUp answers a client that has closed its connection, which is no fault of
 // ours. One that has closed its writing side alone still reads it.
@@ -58,9 +60,9 @@ var errGivenUp = &httpError{
 	detail: "the connection was closed before the answer was there, and nothing was done; send it again, and wait for the answer",
 }
 
-// problemOf describes an error.
-func problemOf(err error) problem {
-	p := problem{Type: "about:blank", Detail: text(err.Error())}
+// ProblemOf describes an error.
+func ProblemOf(err error) Problem {
+	p := Problem{Type: "about:blank", Detail: Text(err.Error())}
 	own, ok := errors.AsType[*httpError](err)
 	if !ok && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		own, ok = errGivenUp, true
@@ -70,7 +72,7 @@ func problemOf(err error) problem {
 		p.Status, p.Code = own.status, own.code
 	} else {
 		code := task.CodeOf(err)
-		p.Status, p.Code = orDefault(httpTable[code], http.StatusInternalServerError), code.String()
+		p.Status, p.Code = cmp.Or(httpTable[code], http.StatusInternalServerError), code.String()
 	}
 	p.Title, p.Error = http.StatusText(p.Status), p.Detail
 	return p
@@ -80,8 +82,8 @@ func problemOf(err error) problem {
 const retryAfter = 1
 
 // refuse answers with a problem; old says that it has to say "ok": false.
-func (h *HTTPServer) refuse(w http.ResponseWriter, r *http.Request, err error, old bool) {
-	p := problemOf(err)
+func (h *HTTP) refuse(w http.ResponseWriter, r *http.Request, err error, old bool) {
+	p := ProblemOf(err)
 	if old {
 		p.OK = new(bool)
 	}
@@ -93,15 +95,15 @@ func (h *HTTPServer) refuse(w http.ResponseWriter, r *http.Request, err error, o
 			h.log.Error("call failed", "method", r.Method+" "+shortened(r.URL.Path), "error", err)
 		}
 	}
-	writeJSON(w, p.Status, "application/problem+json", p)
+	WriteJSON(w, p.Status, "application/problem+json", p)
 }
 
-// writeJSON sends a whole answer. Nobody is to keep it, or to take it for
+// WriteJSON sends a whole answer. Nobody is to keep it, or to take it for
 // something else than what it says it is.
-func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+func WriteJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	var b bytes.Buffer
 	if err := json.NewEncoder(&b).Encode(v); err != nil {
-		panic(fmt.Sprintf("api: an answer cannot be written as JSON: %v", err)) // it is made of ours alone
+		panic(fmt.Sprintf("rpc: an answer cannot be written as JSON: %v", err)) // it is made of ours alone
 	}
 	header := w.Header()
 	header.Set("Content-Type", contentType)
@@ -112,7 +114,8 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	_, _ = w.Write(b.Bytes()) // when the client has gone there is nobody to tell
 }
 
-func answerOK(w http.ResponseWriter, v any) error {
-	writeJSON(w, http.StatusOK, "application/json", v)
+// AnswerOK sends what was asked for.
+func AnswerOK(w http.ResponseWriter, v any) error {
+	WriteJSON(w, http.StatusOK, "application/json", v)
 	return nil
 }
