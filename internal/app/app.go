@@ -17,6 +17,7 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/config"
 	"github.com/dspy-agent/dspy-agent/internal/container"
+	"github.com/dspy-agent/dspy-agent/internal/doors"
 	"github.com/dspy-agent/dspy-agent/internal/dropfolder"
 	"github.com/dspy-agent/dspy-agent/internal/engine"
 	"github.com/dspy-agent/dspy-agent/internal/gpupool"
@@ -75,7 +76,7 @@ type App struct {
 	server     *api.Server
 	http       *api.HTTPServer
 	folder     *dropfolder.Folder
-	doors      doors
+	doors      doors.Doors
 	listeners  []net.Listener
 	sockets    []string
 }
@@ -224,7 +225,7 @@ func (a *App) newServer(mover api.Mover, pair bool) (err error) {
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats, Images: a.images, PruneImages: a.imagePruner(),
-		Class: a.class, AdmitContainer: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.token,
+		Class: a.class, AdmitContainer: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.Token,
 		GPUs: a.gpuPort(), Jobs: newJobs(a.conf), Workers: owner, WorkerOf: workerOf,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 		Missing: a.engine.Missing,
@@ -268,9 +269,9 @@ func (a *App) serve(ctx context.Context, ready func(socket string)) error {
 // cut off.
 func (a *App) serveDoors(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.server.Serve(ctx, append(a.listeners, a.doors.grpc.listeners...)...) })
-	if len(a.doors.http.listeners) > 0 {
-		g.Go(func() error { return a.http.Serve(ctx, a.doors.http.listeners...) })
+	g.Go(func() error { return a.server.Serve(ctx, append(a.listeners, a.doors.GRPC.Listeners...)...) })
+	if len(a.doors.HTTP.Listeners) > 0 {
+		g.Go(func() error { return a.http.Serve(ctx, a.doors.HTTP.Listeners...) })
 	}
 	return g.Wait()
 }

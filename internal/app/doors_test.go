@@ -42,7 +42,7 @@ func TestHTTPAtAnotherLoopbackAddress(t *testing.T) {
 	o := testOptions(t)
 	o.Config.GRPCListen, o.Config.HTTPListen = "", "127.0.0.2:0"
 	a := daemon(t, o)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.doors.http.addr+"/metrics", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.doors.HTTP.Addr+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestHTTPAtAnotherLoopbackAddress(t *testing.T) {
 	_ = resp.Body.Close()
 	http.DefaultClient.CloseIdleConnections()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("got %s from %s", resp.Status, a.doors.http.addr)
+		t.Errorf("got %s from %s", resp.Status, a.doors.HTTP.Addr)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	a := daemon(t, o)
 	// answered keeps the connection, on which nothing but a header was sent.
 	answered := func() error {
-		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", a.doors.http.addr)
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", a.doors.HTTP.Addr)
 		if err != nil {
 			return err
 		}

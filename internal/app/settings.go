@@ -85,7 +85,7 @@ func (a *App) info() api.Info {
 		Healthy: true,
 		Services: map[string]string{
 			"queue": "ok", "process": "ok",
-			"grpc": a.doors.grpc.status, "http": a.doors.http.status,
+			"grpc": a.doors.GRPC.Status(), "http": a.doors.HTTP.Status(),
 			"docker": "ok", "slurm": "ok", "workers": "ok", "gpu": a.gpuStatus(), "env-manager": notYet, "kafka": notYet,
 		},
 		Role: string(a.role()), Version: version.String(), Workspace: a.conf.Workspace, PID: os.Getpid(), StartedAt: a.started,

@@ -78,7 +78,6 @@ func (u *Unattended) build(ctx context.Context, o UnattendedOptions) (err error)
 		return busy(err)
 	}
 	a.down.push("queue", func(context.Context) error { return a.queue.Close() })
-	a.doors.grpc.status, a.doors.http.status = "off", "off"
 	if err := u.moveOrObserve(o.Write, o.Nobody); err != nil {
 		return err
 	}

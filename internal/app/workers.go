@@ -63,18 +63,18 @@ func (a *App) leaseOwner() (lease.Owner, func(string) (string, bool)) {
 
 // workerDoor is where workers of other hosts connect: the door for gRPC, if it has TLS.
 func (a *App) workerDoor() (d workers.Door, ok bool) {
-	door := a.doors.grpc
-	if a.doors.cert == nil || len(door.listeners) == 0 {
+	door := a.doors.GRPC
+	if a.doors.Cert == nil || len(door.Listeners) == 0 {
 		return d, false
 	}
-	host, port, err := net.SplitHostPort(door.addr)
+	host, port, err := net.SplitHostPort(door.Addr)
 	if err != nil {
 		return d, false
 	}
-	if host = reachable(host, door.wanted, a.doors.cert.Hosts()); host == "" {
+	if host = reachable(host, door.Wanted.Addr, a.doors.Cert.Hosts()); host == "" {
 		return d, false
 	}
-	return workers.Door{Addr: net.JoinHostPort(host, port), Cert: a.doors.cert.PEM()}, true
+	return workers.Door{Addr: net.JoinHostPort(host, port), Cert: a.doors.Cert.PEM()}, true
 }
 
 // reachable chooses the name under which other hosts reach a door: the configured one, if

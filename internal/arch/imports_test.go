@@ -39,7 +39,7 @@ var leaves = []string{"internal/directive", "internal/envelope", "internal/failp
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
-var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/docker", "internal/rpc", "internal/version", "proto/..."})
+var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/docker", "internal/doors", "internal/rpc", "internal/version", "proto/..."})
 
 // command is what a command may use. It is a caller like any other, so the
 // client of internal/api is in it, and the parts are not.
@@ -81,7 +81,7 @@ var rules = []rule{
 	{pkg: "internal/gpuprobe", may: concat(domain, leaves), tests: anyPart, why: "what is known of this machine's GPUs now; keeps gpu-probe running"},
 	{pkg: "internal/gpupool", may: concat(domain, leaves), tests: anyPart, why: "this machine's GPUs as they are given out: what is remembered of them, and the locks; it is shown what gpuprobe sees"},
 	{pkg: "internal/metrics", may: domain, tests: anyPart, why: "all numbers of the process; it is told them, and asks for nothing but counts"},
-	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/docker", "internal/access", "internal/rpc", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
+	{pkg: "envmgr/...", may: concat(domain, leaves, []string{"envmgr/...", "internal/docker", "internal/access", "internal/doors", "internal/rpc", "proto/..."}), tests: anyPart, why: "the second daemon: supervises services and serves its own contract"},
 	{pkg: "envmgr/probe", why: "leaf: whether a service answers; it knows services by their protocols, and nothing of us"},
 
 	{pkg: "internal/scheduler", may: []string{"internal/task", "gpu"}, why: "pure"},
@@ -91,6 +91,7 @@ var rules = []rule{
 
 	{pkg: "proto/...", may: []string{"proto/..."}, why: "generated: the contract"},
 	{pkg: "internal/access", may: []string{"internal/task"}, why: "who may come in over TCP, for servers and clients of both daemons; it knows none of them"},
+	{pkg: "internal/doors", may: []string{"internal/access", "internal/task"}, tests: []string{"internal/rpc"}, why: "opens the TCP doors of both daemons; it knows none of them"},
 	{pkg: "internal/rpc", may: []string{"internal/access", "internal/host", "internal/runtimedir", "internal/task"}, tests: []string{"proto/..."}, why: "the wire of both daemons, whatever the services on it; it knows none of them"},
 	{pkg: "internal/config", may: []string{"internal/task", "internal/directive", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
 	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/docker", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task", "slurm"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
@@ -334,6 +335,9 @@ func TestRulesBite(t *testing.T) {
 		{from: "internal/access", imp: "internal/api", refused: true},
 		{from: "internal/api", imp: "internal/rpc"},
 		{from: "internal/rpc", imp: "internal/api", refused: true},
+		{from: "internal/app", imp: "internal/doors"},
+		{from: "internal/api", imp: "internal/doors", refused: true},
+		{from: "internal/doors", imp: "internal/config", refused: true},
 		{from: "internal/config", imp: "queue", refused: true},
 	} {
 		r, ok := ruleFor(tc.from)
