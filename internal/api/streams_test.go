@@ -303,7 +303,14 @@ func TestAReaderThatTakesNothingIsCutOff(t *testing.T) {
 	}
 	again := f.events(&pb.StreamEventsRequest{AfterIndex: last})
 	for last < n*rounds {
-		e := recv(t, again)
+		e, err := again.Recv()
+		if status.Code(err) == codes.ResourceExhausted { // this machine is so slow that it was cut off, too
+			again = f.events(&pb.StreamEventsRequest{AfterIndex: last})
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		if e.GetIndex() != last+1 {
 			t.Fatalf("index %d came after %d", e.GetIndex(), last)
 		}
