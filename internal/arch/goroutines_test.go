@@ -33,7 +33,7 @@ var waiters = map[string]string{
 	"internal/gpuprobe":           "Run waits for the one that reads what the probe says",
 	"internal/process/...":        "Watch for the daemon's side; in the supervisor, its own Run",
 	"internal/worker":             "Run waits for its loops and for the runner's watch",
-	"internal/workers":            "Watch waits for the one that hears calls through files, and that for those that it answers",
+	"internal/workers":            "Watch waits for the one that hears calls through files, and that for those that it answers; and for the one that asks Slurm",
 	"internal/workflow/...":       "Run waits for its followers",
 	"internal/rpc":                "the server's Serve waits for listeners and streams, the client's Close for those that attend calls",
 	"internal/runtimedir":         "Listener.Close waits for the one that looks after its socket",

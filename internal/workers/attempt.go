@@ -24,6 +24,13 @@ type attempt struct {
 	history []task.Change
 }
 
+// begun says whether it is known to have begun: since we are here, or before. The mutex
+// is held.
+func (a *attempt) begun() bool {
+	s := a.task.State()
+	return len(a.history) > 0 || s != task.Assigned && s != task.Stopping
+}
+
 // tell reports what was not reported yet. The same may come from the worker, from its
 // supervisor's journal, and again after a lost answer.
 func (b *Backend) tell(a *attempt, changes ...task.Change) {

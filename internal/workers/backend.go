@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/lease"
@@ -34,6 +36,8 @@ type Backend struct {
 	room              scheduler.Room
 	news              chan struct{} // closed when something changed that a call may wait for
 	poke              chan struct{} // of capacity 1: Watch has something to do
+	askedJobs         time.Time     // when Slurm was asked about jobs; of Watch's goroutine
+	asking            atomic.Bool   // it is being asked
 }
 
 var _ lease.Owner = (*Backend)(nil)

@@ -35,7 +35,7 @@ func (b *Backend) caller(id string) (*member, error) {
 	}
 	m.heard, m.called = b.opts.Now(), true
 	if m.silent {
-		m.silent, m.remains = false, nil
+		m.silent = false
 		b.opts.Logger.Info("a worker is heard again", "worker", id)
 	}
 	return m, nil
@@ -247,7 +247,7 @@ func (b *Backend) returned(m *member, reports []lease.Report) {
 	back := map[uint64][]task.Ref{}
 	b.mu.Lock()
 	for _, r := range reports {
-		if a := m.has[r.Ref]; r.Returned && a != nil && a.lease == r.Lease && !a.ended && len(a.history) == 0 {
+		if a := m.has[r.Ref]; r.Returned && a != nil && a.lease == r.Lease && !a.ended && !a.begun() {
 			back[r.Lease] = append(back[r.Lease], r.Ref)
 		}
 	}
@@ -256,8 +256,11 @@ func (b *Backend) returned(m *member, reports []lease.Report) {
 }
 
 // takeBack notes that the worker has attempts no more, which it will not begin, and lets
-// them wait.
+// them wait, in the order in which they came.
 func (b *Backend) takeBack(m *member, back map[uint64][]task.Ref) {
+	if len(back) == 0 {
+		return
+	}
 	for number, refs := range back {
 		m.ledger.Lock()
 		err := m.folder.TakeBack(number, refs)
@@ -266,12 +269,19 @@ func (b *Backend) takeBack(m *member, back map[uint64][]task.Ref) {
 			// The claims, and the numbers of later leases, say as much.
 			b.opts.Logger.Warn("cannot note that a worker has given tasks back", "worker", m.id(), "error", err)
 		}
-		b.mu.Lock()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var freed []*attempt
+	for number, refs := range back {
 		for _, ref := range refs {
 			if a := m.has[ref]; a != nil && a.lease == number && !a.ended {
-				b.free(a)
+				freed = append(freed, a)
 			}
 		}
-		b.mu.Unlock()
+	}
+	slices.SortFunc(freed, func(x, y *attempt) int { return cmp.Compare(y.ref.Seq, x.ref.Seq) }) // each goes before the last
+	for _, a := range freed {
+		b.free(a)
 	}
 }

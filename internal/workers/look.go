@@ -3,17 +3,14 @@ package workers
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
-// askJobsEvery is how often at most Slurm is asked about the job of a worker that is not
-// heard.
-const askJobsEvery = 10 * time.Second
-
 // lookAround looks after workers that are not heard.
-func (b *Backend) lookAround(ctx context.Context) {
+func (b *Backend) lookAround(ctx context.Context, calls *sync.WaitGroup) {
 	b.mu.Lock()
 	b.meetAll()
 	var quiet []*member
@@ -21,13 +18,16 @@ func (b *Backend) lookAround(ctx context.Context) {
 		b.keepSecret(m)
 		if b.missing(m) {
 			quiet = append(quiet, m)
+		} else {
+			m.remains = nil // should it fall silent again, its supervisor is listened to from then on
 		}
 	}
 	b.measure()
 	b.giveUpStranded()
 	b.mu.Unlock()
+	b.askJobs(ctx, calls, quiet)
 	for _, m := range quiet {
-		b.lookAfter(ctx, m)
+		b.lookAfter(m)
 	}
 }
 
@@ -44,18 +44,19 @@ func (b *Backend) missing(m *member) bool {
 }
 
 // dead says that the worker's process is known to have ended: it was one of this host, or
-// of an earlier boot of it.
+// of an earlier boot of it. Hosts that were made from one image share the machine's id, and
+// have names of their own.
 func (b *Backend) dead(m *member) bool {
 	w := m.card.Where
 	if w.Boot == b.here.Boot {
 		return w.PIDs == b.here.PIDs && !m.card.Process.Runs()
 	}
-	return w.Machine != "" && w.Machine == b.here.Machine
+	return w.Machine != "" && w.Machine == b.here.Machine && w.Name == b.here.Name
 }
 
 // lookAfter takes back what a worker has not begun, and takes in what its supervisor has
 // written of the rest.
-func (b *Backend) lookAfter(ctx context.Context, m *member) {
+func (b *Backend) lookAfter(m *member) {
 	begun, unclaimed := b.hasOf(m)
 	back := map[uint64][]task.Ref{}
 	for a, number := range unclaimed {
@@ -73,7 +74,7 @@ func (b *Backend) lookAfter(ctx context.Context, m *member) {
 		}
 	}
 	b.takeBack(m, back)
-	b.settle(ctx, m, begun)
+	b.settle(m, begun)
 }
 
 // hasOf returns what a worker has begun, and what it has not as far as is known, with the
@@ -96,28 +97,35 @@ func (b *Backend) hasOf(m *member) (begun []*attempt, unclaimed map[*attempt]uin
 
 // settle takes in what the supervisor of a worker has written, and ends what has no end
 // there once none can come.
-func (b *Backend) settle(ctx context.Context, m *member, begun []*attempt) {
+func (b *Backend) settle(m *member, begun []*attempt) {
 	if m.remains == nil {
 		r, err := b.opts.Remains(m.folder.Spool())
 		if err != nil {
-			b.opts.Logger.Warn("cannot read what a worker has left", "worker", m.id(), "error", err)
+			b.opts.Logger.Warn("cannot read what a worker has left; will try again", "worker", m.id(), "error", err)
 			return
 		}
 		m.remains = r
 	}
-	over := !m.remains.Lives() && b.gone(ctx, m) // before the look: what is written before its end is seen by it
-	m.remains.Look()
+	r := m.remains
+	over := !r.Lives() && b.gone(m) // before the look: what is written before its end is seen by it
+	if err := r.Look(); err != nil {
+		b.opts.Logger.Warn("cannot read all that a worker has left, so what has no end there has to wait; will try again", "worker", m.id(), "error", err)
+		over = false
+	}
+	over = over && !r.Lives() // nor does one that was only found by it
 	back := map[uint64][]task.Ref{}
 	b.mu.Lock()
 	for _, a := range begun {
-		changes, started := m.remains.Of(a.ref)
+		changes, started := r.Of(a.ref)
 		b.tell(a, changes...)
 		switch {
 		case a.ended || !over:
 		case a.stop:
 			b.end(a, task.EventStopped, task.NoFailure, "")
-		case started || len(a.history) > 0:
-			b.end(a, task.EventVanished, task.Vanished, fmt.Sprintf("the worker that ran it on %s is gone%s, and how it ended was not seen", m.card.Where.Name, jobWords(m.card.Job)))
+		case started || a.begun():
+			b.end(a, task.EventVanished, task.Vanished, m.goneText()+", and how it ended was not seen")
+		case !r.Whole():
+			b.end(a, task.EventVanished, task.Vanished, m.goneText()+", and what its supervisor wrote down is damaged or was removed, so that nobody knows whether it began")
 		default:
 			back[a.lease] = append(back[a.lease], a.ref)
 		}
@@ -130,6 +138,11 @@ func (b *Backend) settle(ctx context.Context, m *member, begun []*attempt) {
 	}
 }
 
+// goneText is what an attempt is told whose worker is gone.
+func (m *member) goneText() string {
+	return fmt.Sprintf("the worker that ran it on %s is gone%s", m.card.Where.Name, jobWords(m.card.Job))
+}
+
 func jobWords(job string) string {
 	if job == "" {
 		return ""
@@ -138,21 +151,10 @@ func jobWords(job string) string {
 }
 
 // gone says that nothing of the worker can work any more, its supervisor apart.
-func (b *Backend) gone(ctx context.Context, m *member) bool {
-	switch {
-	case m.left, b.dead(m), m.jobGone:
-		return true
-	case m.card.Job == "" || b.opts.Jobs == nil || b.opts.Now().Sub(m.asked) < askJobsEvery:
-		return false
-	}
-	m.asked = b.opts.Now()
-	works, err := b.opts.Jobs(ctx, []string{m.card.Job})
-	if err != nil {
-		b.opts.Logger.Warn("slurm does not say whether the job of a worker still runs", "worker", m.id(), "job", m.card.Job, "error", err)
-		return false
-	}
-	m.jobGone = !works[m.card.Job]
-	return m.jobGone
+func (b *Backend) gone(m *member) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return m.left || m.jobGone || b.dead(m)
 }
 
 // dismiss removes the folder of a worker that is gone and has nothing.

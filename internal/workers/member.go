@@ -25,10 +25,10 @@ type member struct {
 	leave  bool   // it is to end
 
 	secret           secret
-	ledger, replying sync.Mutex // held while its files are written; never with the backend's
-	remains          Remains    // opened when it was not heard
-	asked            time.Time  // when Slurm was asked about its job
-	jobGone          bool
+	ledger, replying sync.Mutex  // held while its files are written; never with the backend's
+	remains          Remains     // opened when it was not heard; of Watch's goroutine
+	asked            time.Time   // when Slurm was asked about its job; of Watch's goroutine
+	jobGone          bool        // Slurm has said that its job is over
 	inbox            lease.Inbox // calls through files; of the goroutine that answers them
 }
 

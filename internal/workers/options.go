@@ -21,7 +21,8 @@ type Options struct {
 	// Remains opens what the process supervisor of a worker has written, below dir.
 	// Required.
 	Remains func(dir string) (Remains, error)
-	// Jobs says which of these Slurm jobs may still work. Nil = nobody knows, and all may.
+	// Jobs says which of these Slurm jobs may still work, and may take long to answer. Nil =
+	// nobody knows, and all may.
 	Jobs func(ctx context.Context, jobs []string) (map[string]bool, error)
 	// Door is where workers of other hosts may connect; nil, or ok = false: nowhere.
 	Door func() (d Door, ok bool)
@@ -47,11 +48,14 @@ const (
 
 // Remains is what the process supervisor of a worker has written down.
 type Remains interface {
-	// Look reads it anew.
-	Look()
+	// Look reads it anew. An error says that some of it cannot be read now.
+	Look() error
+	// Whole says whether the last Look showed all that was ever written.
+	Whole() bool
 	// Of tells what is known of an attempt: all events so far, and whether it has begun.
 	Of(ref task.Ref) (changes []task.Change, begun bool)
-	// Lives says whether the supervisor may still write.
+	// Lives says whether the supervisor may still write, as far as the last Look shows who
+	// it is. Before a first Look it may.
 	Lives() bool
 }
 

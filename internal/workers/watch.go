@@ -51,7 +51,7 @@ func (b *Backend) Watch(ctx context.Context, active []task.Task, sink func([]tas
 			return nil
 		case <-b.poke:
 		case <-look.C:
-			b.lookAround(ctx)
+			b.lookAround(ctx, &wg)
 		}
 	}
 }
