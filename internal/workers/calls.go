@@ -45,46 +45,62 @@ func (b *Backend) caller(id string) (*member, error) {
 func (b *Backend) Lease(ctx context.Context, w lease.Want) (lease.Grant, error) {
 	late := time.NewTimer(min(w.Wait, longestWait))
 	defer late.Stop()
-	mine := uint64(0)
+	number := uint64(0) // of this call
 	for over := false; ; {
-		b.mu.Lock()
-		m, err := b.caller(w.Worker)
-		if err != nil {
-			b.mu.Unlock()
+		l, err := b.look(w, &number)
+		switch {
+		case err != nil:
 			return lease.Grant{}, err
-		}
-		if mine == 0 {
-			m.asking++
-			mine = m.asking
-			b.changed() // one that still waits has nobody to answer
-		}
-		if m.asking != mine {
-			b.mu.Unlock()
-			return lease.Grant{}, nil
-		}
-		if again := m.lost(w.Seen); len(again.Tasks) > 0 {
-			b.mu.Unlock()
-			return again, nil
-		}
-		m.hold = min(max(w.Hold, 0), mostAtOnce)
-		b.measure()
-		picked, number := b.pick(m, min(w.Room, mostAtOnce))
-		news := b.news
-		b.mu.Unlock()
-		if len(picked) > 0 {
-			return b.give(m, number, picked)
-		}
-		if over {
-			return lease.Grant{}, nil
+		case len(l.picked) > 0:
+			return b.give(l.m, l.lease, l.picked)
+		case len(l.again.Tasks) > 0 || l.followed || over:
+			return l.again, nil
 		}
 		select {
-		case <-news:
+		case <-l.news:
 		case <-late.C:
 			over = true
 		case <-ctx.Done():
 			return lease.Grant{}, ctx.Err()
 		}
 	}
+}
+
+// look is what a call of Lease sees.
+type look struct {
+	m        *member
+	followed bool        // by a later call, so that nobody hears the answer
+	again    lease.Grant // what was granted before, and did not arrive
+	picked   []*attempt  // else what is to be granted, under this number
+	lease    uint64
+	news     <-chan struct{} // else when to look again
+}
+
+func (b *Backend) look(w lease.Want, number *uint64) (l look, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, err := b.caller(w.Worker)
+	if err != nil {
+		return l, err
+	}
+	if *number == 0 {
+		m.asking++
+		*number = m.asking
+		b.changed() // one that still waits has nobody to answer
+	}
+	l.m, l.followed, l.news = m, m.asking != *number, b.news
+	if l.followed {
+		return l, nil
+	}
+	if l.again = m.lost(w.Seen); len(l.again.Tasks) > 0 {
+		return l, nil
+	}
+	m.hold = min(max(w.Hold, 0), mostAtOnce)
+	b.measure()
+	if m.giving == 0 { // else a later grant could arrive first, and would hide that one
+		l.picked, l.lease = b.pick(m, min(w.Room, mostAtOnce))
+	}
+	return l, nil
 }
 
 // lost is the first of the grants that the worker has not seen, without what has begun or
@@ -112,10 +128,14 @@ func (b *Backend) pick(m *member, room int) (picked []*attempt, number uint64) {
 	if room <= 0 || m.left || m.leave || len(b.line) == 0 {
 		return nil, 0
 	}
-	now := b.opts.Now()
+	now, size, full := b.opts.Now(), 0, false
 	b.line = slices.DeleteFunc(b.line, func(a *attempt) bool {
-		if len(picked) >= room || !a.whole || a.stop || a.ended || !m.fits(a.task, now) {
+		if full || len(picked) >= room || !a.whole || a.stop || a.ended || !m.fits(a.task, now) {
 			return a.ended
+		}
+		size += lease.TaskBytes(a.task)
+		if full = len(picked) > 0 && size > lease.MaxBatchBytes; full {
+			return false // it comes with the next call
 		}
 		picked = append(picked, a)
 		return true
@@ -124,6 +144,7 @@ func (b *Backend) pick(m *member, room int) (picked []*attempt, number uint64) {
 		return nil, 0
 	}
 	b.last = max(b.last+1, uint64(max(0, now.UnixNano())))
+	m.giving++
 	for _, a := range picked {
 		a.holder, a.lease, a.giving = m, b.last, true
 		m.has[a.ref] = a
@@ -145,6 +166,8 @@ func (b *Backend) give(m *member, number uint64, picked []*attempt) (lease.Grant
 	m.ledger.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	m.giving--
+	b.changed()
 	if err != nil {
 		for _, a := range slices.Backward(picked) {
 			b.free(a)

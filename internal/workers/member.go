@@ -18,6 +18,7 @@ type member struct {
 	called bool      // it has called since we are here
 	hold   int       // how many attempts it wants to have
 	asking uint64    // counts its calls of Lease: only the newest is answered with something
+	giving int       // grants that are being written into its ledger
 	left   bool      // it has said that it ended
 	silent bool      // it is not heard, or is known to be gone
 
