@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +67,7 @@ func (o LeaseOwner) Complete(ctx context.Context, worker string, reports []lease
 
 // FileConn is a connection through the files of a worker's folder. Run reads the answers.
 type FileConn struct {
-	folder lease.Folder
+	files *lease.Outbox
 
 	mu      sync.Mutex
 	last    uint64
@@ -74,7 +76,7 @@ type FileConn struct {
 
 // NewFileConn makes one. The folder has to be there.
 func NewFileConn(f lease.Folder) *FileConn {
-	return &FileConn{folder: f, waiting: map[uint64]chan lease.Reply{}}
+	return &FileConn{files: lease.NewOutbox(f), waiting: map[uint64]chan lease.Reply{}}
 }
 
 // Pauses between two looks for answers: while somebody waits for one, and else.
@@ -85,10 +87,8 @@ const (
 
 // Run hands answers to those who wait for them, until ctx ends.
 func (c *FileConn) Run(ctx context.Context) error {
-	var offset int64
 	for {
-		replies, next, err := c.folder.Replies(offset)
-		offset = next
+		replies, err := c.files.Replies()
 		c.deliver(replies)
 		pause := readOften
 		if err != nil || !c.awaited() {
@@ -136,8 +136,8 @@ func (c *FileConn) Invoke(ctx context.Context, method string, args, reply any, _
 	c.mu.Lock()
 	c.last++
 	id := c.last
+	err = c.files.Ask(lease.Call{ID: id, Waiting: slices.Sorted(maps.Keys(c.waiting)), Method: method, Body: body})
 	c.waiting[id] = answer
-	err = c.folder.AskFor(lease.Call{ID: id, Method: method, Body: body})
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()

@@ -2,23 +2,21 @@ package lease
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"hash/crc32"
-	"io"
-	"io/fs"
-	"os"
+	"maps"
+	"slices"
+	"sync"
 )
 
 // Calls travel through two files where there is no connection: the worker adds what it
-// asks to one, and the owner the answers to the other. Each has one writer, which never
-// changes what it has written. A reader sees whole frames only.
+// asks to one, and the owner the answers to the other. A call says which earlier ones are
+// still waited for; the rest of both files nobody needs.
 
 // Call is a question, and Reply its answer, which may come after those to later ones.
 type Call struct {
-	ID     uint64
-	Method string
-	Body   []byte
+	ID      uint64 // grows with each call
+	Waiting []uint64
+	Method  string
+	Body    []byte
 }
 
 // Reply is the answer to a Call.
@@ -28,144 +26,188 @@ type Reply struct {
 	Body   []byte
 }
 
-const (
-	frameHead = 8
-	maxFrame  = 64 << 20
-)
+// most is how many earlier calls are named, and how long the name of a method is.
+const most = 255
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// appendFrame adds one frame: length, checksum, content.
-func appendFrame(path string, content []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	b := make([]byte, frameHead, frameHead+len(content))
-	binary.LittleEndian.PutUint32(b, uint32(len(content)))
-	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(content, castagnoli))
-	if _, err := f.Write(append(b, content...)); err != nil {
-		return fmt.Errorf("write a call: %w", err)
-	}
-	return nil
-}
-
-// readFrames reads whole frames from offset on, and returns where the next one begins. A
-// part of a frame is left for the next time, and so is one whose content has not arrived.
-func readFrames(path string, offset int64) (frames [][]byte, next int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, offset, err
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	info, err := f.Stat()
-	if err != nil || info.Size() <= offset {
-		return nil, offset, err
-	}
-	for {
-		var head [frameHead]byte
-		if _, err := f.ReadAt(head[:], offset); err != nil {
-			return frames, offset, ignoreEOF(err)
-		}
-		n := binary.LittleEndian.Uint32(head[:])
-		if n > maxFrame {
-			return frames, offset, fmt.Errorf("%s: damaged at %d", path, offset)
-		}
-		content := make([]byte, n)
-		if _, err := f.ReadAt(content, offset+frameHead); err != nil {
-			return frames, offset, ignoreEOF(err)
-		}
-		if crc32.Checksum(content, castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
-			return frames, offset, nil
-		}
-		frames, offset = append(frames, content), offset+frameHead+int64(n)
-	}
-}
-
-func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
-}
-
-// AskFor adds a call.
-func (f Folder) AskFor(c Call) error {
+func (c Call) marshal() []byte {
+	waiting := c.Waiting[max(0, len(c.Waiting)-most):]
+	method := c.Method[:min(len(c.Method), most)]
 	b := binary.LittleEndian.AppendUint64(nil, c.ID)
-	b = append(append(b, byte(len(c.Method))), c.Method...)
-	return appendFrame(f.Ask(), append(b, c.Body...))
-}
-
-func parseCall(b []byte) (Call, bool) {
-	if len(b) < 9 || len(b) < 9+int(b[8]) {
-		return Call{}, false
+	b = append(b, byte(len(waiting)))
+	for _, id := range waiting {
+		b = binary.LittleEndian.AppendUint64(b, id)
 	}
-	n := 9 + int(b[8])
-	return Call{ID: binary.LittleEndian.Uint64(b), Method: string(b[9:n]), Body: b[n:]}, true
+	b = append(append(b, byte(len(method))), method...)
+	return append(b, c.Body...)
 }
 
-// Reply adds an answer.
-func (f Folder) Reply(r Reply) error {
-	b := binary.LittleEndian.AppendUint64(nil, r.ID)
+func parseCall(b []byte) (c Call, ok bool) {
+	if len(b) < 9 {
+		return c, false
+	}
+	c.ID = binary.LittleEndian.Uint64(b)
+	n, b := int(b[8]), b[9:]
+	if len(b) < 8*n+1 {
+		return c, false
+	}
+	for i := range n {
+		c.Waiting = append(c.Waiting, binary.LittleEndian.Uint64(b[8*i:]))
+	}
+	n, b = int(b[8*n]), b[8*n+1:]
+	if len(b) < n {
+		return c, false
+	}
+	c.Method, c.Body = string(b[:n]), b[n:]
+	return c, true
+}
+
+func (r Reply) marshal() []byte {
 	failed := byte(0)
 	if r.Failed {
 		failed = 1
 	}
-	return appendFrame(f.Answer(), append(append(b, failed), r.Body...))
+	b := append(binary.LittleEndian.AppendUint64(nil, r.ID), failed)
+	return append(b, r.Body...)
 }
 
-// Replies reads answers from offset on.
-func (f Folder) Replies(offset int64) (replies []Reply, next int64, err error) {
-	frames, next, err := readFrames(f.Answer(), offset)
-	for _, b := range frames {
-		if len(b) >= 9 {
-			replies = append(replies, Reply{ID: binary.LittleEndian.Uint64(b), Failed: b[8] == 1, Body: b[9:]})
+func parseReply(b []byte) (r Reply, ok bool) {
+	if len(b) < 9 {
+		return r, false
+	}
+	return Reply{ID: binary.LittleEndian.Uint64(b), Failed: b[8] == 1, Body: b[9:]}, true
+}
+
+// Outbox is the worker's end of the files. Ask and Replies may be used at the same time,
+// each by one at a time.
+type Outbox struct {
+	ask    frameWriter
+	answer frameReader
+	open   map[uint64][]byte // the calls that were waited for at the last one
+}
+
+// NewOutbox makes it. The folder has to be there.
+func NewOutbox(f Folder) *Outbox {
+	return &Outbox{ask: frameWriter{path: f.Ask()}, answer: frameReader{path: f.Answer()}, open: map[uint64][]byte{}}
+}
+
+// Ask adds a call.
+func (o *Outbox) Ask(c Call) error {
+	b := c.marshal()
+	for id := range o.open {
+		if !slices.Contains(c.Waiting, id) {
+			delete(o.open, id)
 		}
 	}
-	return replies, next, err
+	if err := o.write(b); err != nil {
+		return err
+	}
+	o.open[c.ID] = b
+	return nil
 }
 
-// Inbox is the owner's end of the files.
+func (o *Outbox) write(b []byte) error {
+	if !o.ask.long() {
+		return o.ask.add(b)
+	}
+	var frames [][]byte
+	for _, id := range slices.Sorted(maps.Keys(o.open)) {
+		frames = append(frames, o.open[id])
+	}
+	return o.ask.anew(append(frames, b))
+}
+
+// Replies returns those that are new. One may come again.
+func (o *Outbox) Replies() (replies []Reply, err error) {
+	frames, err := o.answer.read()
+	for _, b := range frames {
+		if r, ok := parseReply(b); ok {
+			replies = append(replies, r)
+		}
+	}
+	return replies, err
+}
+
+// Inbox is the owner's end of the files. Calls and Reply may be used at the same time.
 type Inbox struct {
-	Ask, Answer string
-	offset      int64
-	begun       bool
+	ask   frameReader
+	begun bool // the file of calls was read; of one caller of Calls at a time
+
+	mu     sync.Mutex
+	newest Call // without what it asks
+
+	writing sync.Mutex
+	answer  frameWriter
 }
 
-// Calls returns those that are new. What was asked before an owner that has answered
-// already was followed by this one is passed over: the worker asks again.
-func (i *Inbox) Calls() ([]Call, error) {
-	if !i.begun {
-		answered, err := size(i.Answer)
-		if err != nil {
+// NewInbox makes it.
+func NewInbox(f Folder) *Inbox {
+	return &Inbox{ask: frameReader{path: f.Ask()}, answer: frameWriter{path: f.Answer()}}
+}
+
+// Calls returns those that are new. After an owner that was there before, these are those
+// that the worker still waits for.
+func (i *Inbox) Calls() (calls []Call, err error) {
+	var answered map[uint64]bool
+	first := !i.begun
+	if first {
+		if answered, err = i.takeOver(); err != nil {
 			return nil, err
 		}
-		if answered > 0 {
-			if i.offset, err = size(i.Ask); err != nil {
-				return nil, err
-			}
-		}
-		i.begun = true
 	}
-	frames, next, err := readFrames(i.Ask, i.offset)
-	i.offset = next
-	var calls []Call
+	frames, err := i.ask.read()
+	i.begun = i.ask.file != nil
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	for _, b := range frames {
-		if c, ok := parseCall(b); ok {
-			calls = append(calls, c)
+		if c, ok := parseCall(b); ok && c.ID > i.newest.ID { // a new file has old ones, too
+			calls, i.newest = append(calls, c), Call{ID: c.ID, Waiting: c.Waiting}
 		}
+	}
+	if first {
+		calls = slices.DeleteFunc(calls, func(c Call) bool { return answered[c.ID] || !i.awaited(c.ID) })
 	}
 	return calls, err
 }
 
-func size(path string) (int64, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
+// takeOver makes the file of answers fit to be added to, and returns what was answered.
+func (i *Inbox) takeOver() (answered map[uint64]bool, err error) {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	frames, err := i.answer.begin()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return info.Size(), nil
+	answered = map[uint64]bool{}
+	for _, b := range frames {
+		if r, ok := parseReply(b); ok {
+			answered[r.ID] = true
+		}
+	}
+	return answered, nil
+}
+
+// awaited says whether the worker waits for the reply to a call, as far as it has said. The
+// mutex is held.
+func (i *Inbox) awaited(id uint64) bool {
+	return id >= i.newest.ID || slices.Contains(i.newest.Waiting, id)
+}
+
+// Reply adds an answer.
+func (i *Inbox) Reply(r Reply) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	if !i.answer.long() {
+		return i.answer.add(r.marshal())
+	}
+	old, err := (&frameReader{path: i.answer.path}).read()
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	frames := slices.DeleteFunc(old, func(b []byte) bool {
+		r, ok := parseReply(b)
+		return !ok || !i.awaited(r.ID)
+	})
+	i.mu.Unlock()
+	return i.answer.anew(append(frames, r.marshal()))
 }

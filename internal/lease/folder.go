@@ -168,8 +168,19 @@ func (f Folder) Claim(r task.Ref, lease uint64) (bool, error) {
 }
 
 // Void is made by the owner, before it gives an attempt on. false says that the worker
-// has begun it, or is about to.
+// has begun it, or is about to. Where somebody has removed the folder no claim can be made,
+// which is as good.
 func (f Folder) Void(r task.Ref, lease uint64) (bool, error) {
+	ok, err := f.void(r, lease)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(f.path(claimsDir)); errors.Is(err, fs.ErrNotExist) {
+			return true, nil
+		}
+	}
+	return ok, err
+}
+
+func (f Folder) void(r task.Ref, lease uint64) (bool, error) {
 	if _, err := os.Lstat(f.path(voidFile)); errors.Is(err, fs.ErrNotExist) {
 		if err := f.put(voidFile, []byte("void\n")); err != nil {
 			return false, err

@@ -3,7 +3,6 @@ package lease_test
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -86,38 +85,52 @@ func TestLedgerSurvivesATornLine(t *testing.T) {
 	}
 }
 
-// TestCallsThroughFiles: each call is seen once, whole, and by a later owner not again.
-func TestCallsThroughFiles(t *testing.T) {
-	t.Parallel()
+// TestLedgerIsBegunAnew: what the worker has no more is left out, and the number of the last
+// lease is not forgotten.
+func TestLedgerIsBegunAnew(t *testing.T) {
+	defer lease.SetAnewAt(100)()
 	f := folder(t)
-	in := lease.Inbox{Ask: f.Ask(), Answer: f.Answer()}
-	for id := uint64(1); id <= 3; id++ {
-		if err := f.AskFor(lease.Call{ID: id, Method: "M", Body: []byte(strings.Repeat("x", int(id)*100))}); err != nil {
-			t.Fatal(err)
+	a, b, c := task.Ref{Seq: 1, Attempt: 1}, task.Ref{Seq: 2, Attempt: 3}, task.Ref{Seq: 3, Attempt: 1}
+	var refs []task.Ref
+	for seq := range task.Seq(30) {
+		refs = append(refs, task.Ref{Seq: 10 + seq, Attempt: 1})
+	}
+	must(t, f.Give(5, []task.Ref{a, b}))
+	if f.LedgerIsLong() {
+		t.Error("it is not long")
+	}
+	must(t, f.Give(6, refs))
+	if !f.LedgerIsLong() {
+		t.Error("it is long")
+	}
+	must(t, f.Rewrite(map[task.Ref]uint64{a: 5, refs[0]: 6}, 7))
+	has, last, err := f.Ledger()
+	must(t, err)
+	if f.LedgerIsLong() || len(has) != 2 || has[a] != 5 || has[refs[0]] != 6 || last != 7 {
+		t.Fatalf("%v, last %d", has, last)
+	}
+	must(t, f.TakeBack(5, []task.Ref{a}))
+	must(t, f.Give(8, []task.Ref{c}))
+	has, last, err = f.Ledger()
+	must(t, err)
+	if len(has) != 2 || has[c] != 8 || has[refs[0]] != 6 || last != 8 {
+		t.Fatalf("%v, last %d", has, last)
+	}
+}
+
+// TestVoidWithoutAFolder: somebody has removed it, or has begun to; nobody can claim
+// anything, and what was not claimed can be given on.
+func TestVoidWithoutAFolder(t *testing.T) {
+	t.Parallel()
+	ref := task.Ref{Seq: 1, Attempt: 1}
+	for _, gone := range []string{"", "claims"} {
+		f := folder(t)
+		must(t, os.RemoveAll(filepath.Join(f.Dir, gone)))
+		if ok, err := f.Void(ref, 7); !ok || err != nil {
+			t.Errorf("without %q: %t, %v", gone, ok, err)
 		}
-	}
-	calls, err := in.Calls()
-	if err != nil || len(calls) != 3 || calls[2].ID != 3 || calls[2].Method != "M" || len(calls[2].Body) != 300 {
-		t.Fatalf("%v, %v", calls, err)
-	}
-	if err := f.Reply(lease.Reply{ID: 1, Failed: true, Body: []byte("no")}); err != nil {
-		t.Fatal(err)
-	}
-	replies, next, err := f.Replies(0)
-	if err != nil || len(replies) != 1 || !replies[0].Failed || string(replies[0].Body) != "no" {
-		t.Fatalf("%v, %v", replies, err)
-	}
-	if again, _, err := f.Replies(next); err != nil || len(again) != 0 {
-		t.Fatalf("%v, %v", again, err)
-	}
-	later := lease.Inbox{Ask: f.Ask(), Answer: f.Answer()}
-	if calls, err := later.Calls(); err != nil || len(calls) != 0 {
-		t.Fatalf("an owner that came later was asked %v, %v", calls, err)
-	}
-	if err := f.AskFor(lease.Call{ID: 4, Method: "M"}); err != nil {
-		t.Fatal(err)
-	}
-	if calls, err := later.Calls(); err != nil || len(calls) != 1 || calls[0].ID != 4 {
-		t.Fatalf("%v, %v", calls, err)
+		if ok, err := f.Claim(ref, 7); ok || err != nil {
+			t.Errorf("without %q: claimed %t, %v", gone, ok, err)
+		}
 	}
 }

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
 )
@@ -24,13 +28,50 @@ func (f Folder) Give(lease uint64, refs []task.Ref) error { return f.note(given,
 // TakeBack notes that attempts are the worker's no more.
 func (f Folder) TakeBack(lease uint64, refs []task.Ref) error { return f.note(tookBk, lease, refs) }
 
-func (f Folder) note(what string, lease uint64, refs []task.Ref) (err error) {
-	b := append([]byte(what), ' ')
-	b = strconv.AppendUint(b, lease, 10)
+// LedgerIsLong says that the ledger has grown so that it is to be begun anew.
+func (f Folder) LedgerIsLong() bool {
+	info, err := os.Stat(f.path(ledgerFile))
+	return err == nil && info.Size() >= ledgerAnewAt
+}
+
+// ledgerAnewAt is how large it grows until then. A variable for tests.
+var ledgerAnewAt int64 = 1 << 20
+
+// Rewrite begins the ledger anew, with what the worker has, by attempt, and the highest
+// number of a lease. It is on disk when it returns.
+func (f Folder) Rewrite(has map[task.Ref]uint64, last uint64) error {
+	byLease := map[uint64][]task.Ref{last: nil}
+	for ref, lease := range has {
+		byLease[lease] = append(byLease[lease], ref)
+	}
+	var b []byte
+	for _, lease := range slices.Sorted(maps.Keys(byLease)) {
+		b = appendLine(b, given, lease, byLease[lease])
+	}
+	if err := f.put(ledgerFile, b); err != nil {
+		return err
+	}
+	d, err := os.Open(f.Dir) // what is added from now on must not be lost with the name
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) {
+		err = nil // a file system that has no such thing
+	}
+	return errors.Join(err, d.Close())
+}
+
+func appendLine(b []byte, what string, lease uint64, refs []task.Ref) []byte {
+	b = strconv.AppendUint(append(append(b, what...), ' '), lease, 10)
 	for _, r := range refs {
 		b = strconv.AppendUint(append(b, ' '), uint64(r.Seq), 10)
 		b = strconv.AppendInt(append(b, '-'), int64(r.Attempt), 10)
 	}
+	return append(b, '\n')
+}
+
+func (f Folder) note(what string, lease uint64, refs []task.Ref) (err error) {
 	// The file is not made here: where the folder is gone, so is the worker.
 	file, err := os.OpenFile(f.path(ledgerFile), os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -41,7 +82,7 @@ func (f Folder) note(what string, lease uint64, refs []task.Ref) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := file.Write(append(b, '\n')); err != nil {
+	if _, err := file.Write(appendLine(nil, what, lease, refs)); err != nil {
 		return errors.Join(fmt.Errorf("note a lease: %w", err), file.Truncate(size))
 	}
 	if err := file.Sync(); err != nil {

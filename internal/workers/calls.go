@@ -161,6 +161,9 @@ func (b *Backend) give(m *member, number uint64, picked []*attempt) (lease.Grant
 	m.ledger.Lock()
 	err := b.opts.Confirm()
 	if err == nil {
+		err = b.shorten(m)
+	}
+	if err == nil {
 		err = m.folder.Give(number, refs)
 	}
 	m.ledger.Unlock()
@@ -183,6 +186,23 @@ func (b *Backend) give(m *member, number uint64, picked []*attempt) (lease.Grant
 	}
 	b.ring()
 	return g, nil
+}
+
+// shorten begins the ledger of a worker anew where it has grown long: with what the worker
+// has, and what is not being written down just now. Its mutex is held.
+func (b *Backend) shorten(m *member) error {
+	if !m.folder.LedgerIsLong() {
+		return nil
+	}
+	b.mu.Lock()
+	has, last := map[task.Ref]uint64{}, b.last
+	for ref, a := range m.has {
+		if !a.giving {
+			has[ref] = a.lease
+		}
+	}
+	b.mu.Unlock()
+	return m.folder.Rewrite(has, last)
 }
 
 // Extend returns a worker's orders.

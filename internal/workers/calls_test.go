@@ -64,7 +64,7 @@ func TestGrantIsNotOvertaken(t *testing.T) {
 		ask := func() chan lease.Grant {
 			out := make(chan lease.Grant, 1)
 			go func() {
-				g, _ := f.Lease(t.Context(), lease.Want{Worker: w.ID(), Room: 1, Hold: 2, Wait: longestWait}) //nolint:errcheck // no grant then
+				g, _ := f.Lease(t.Context(), lease.Want{Worker: w.ID(), Room: 1, Hold: 2, Wait: longestWait}) // an error brings none
 				out <- g
 			}()
 			for asked++; f.asking(w) != asked; { // it may wait for a mutex then, so that nothing else tells
@@ -114,6 +114,36 @@ func TestGrantNotWrittenDown(t *testing.T) {
 		confirmed = nil
 		if g := f.lease(w, 2, 0); len(g.Tasks) != 2 || g.Tasks[0].Seq != 1 {
 			t.Errorf("%+v", g)
+		}
+	})
+}
+
+// TestLongLedger: a ledger that has grown long is begun anew with what the worker has.
+func TestLongLedger(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{})
+		defer f.watch()()
+		f.launch(f.placed(3)...)
+		w := f.worker("some", lease.Card{})
+		synctest.Wait()
+		first := f.lease(w, 1, 0)
+		f.claim(w, first)
+		ref := first.Tasks[0].Ref()
+		var over []task.Ref
+		for seq := range task.Seq(200_000) {
+			over = append(over, task.Ref{Seq: 100 + seq, Attempt: 1})
+		}
+		if err := w.Give(1, over); err != nil || !w.LedgerIsLong() {
+			t.Fatal(err)
+		}
+		second := f.lease(w, 1, first.Lease)
+		if w.LedgerIsLong() {
+			t.Error("it is as long as before")
+		}
+		has, last, err := w.Ledger()
+		if err != nil || len(has) != 2 || has[ref] != first.Lease || has[second.Tasks[0].Ref()] != second.Lease || last != second.Lease {
+			t.Errorf("it has %v, last %d, %v", has, last, err)
 		}
 	})
 }

@@ -201,6 +201,9 @@ func TestWithoutItsFolder(t *testing.T) {
 	if ok, err := f.Claim(ref, 7); ok || err != nil {
 		t.Errorf("claimed: %t, %v", ok, err)
 	}
+	if ok, err := f.Void(ref, 7); !ok || err != nil {
+		t.Errorf("nobody can claim it, and it cannot be given on: %t, %v", ok, err)
+	}
 	if err := f.Give(8, []task.Ref{ref}); err == nil {
 		t.Error("a lease was written where nobody is")
 	}

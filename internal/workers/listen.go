@@ -55,9 +55,7 @@ func (b *Backend) hear(ctx context.Context, answering *sync.WaitGroup) (some boo
 			answering.Go(func() {
 				r := b.opts.Answer(ctx, only{b, m.id()}, c)
 				r.ID = c.ID
-				m.replying.Lock()
-				defer m.replying.Unlock()
-				if err := m.folder.Reply(r); err != nil {
+				if err := m.inbox.Reply(r); err != nil {
 					b.opts.Logger.Warn("cannot answer a worker; it asks again", "worker", m.id(), "error", err)
 				}
 			})

@@ -216,3 +216,52 @@ func TestReturnedInOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestFolderRemoved: a user's word that the worker is gone. What it had not begun is given
+// on, what it had begun is lost, and it is forgotten.
+func TestFolderRemoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{})
+		defer f.watch()()
+		f.launch(f.placed(3)...)
+		w := f.worker("gone", lease.Card{Where: far("n1")})
+		synctest.Wait()
+		g := f.lease(w, 3, 0)
+		ref := g.Tasks[0].Ref()
+		f.claim(w, lease.Grant{Lease: g.Lease, Tasks: g.Tasks[:2]})
+		if _, err := f.Complete(t.Context(), w.ID(), []lease.Report{{Ref: ref, Lease: g.Lease, Changes: began(ref)}}); err != nil {
+			t.Fatal(err)
+		}
+		f.remains.set(func(r *fakeRemains) { r.lives = true })
+		other := f.worker("other", lease.Card{})
+		for range 20 { // then the second is found claimed
+			if _, err := f.Lease(t.Context(), lease.Want{Worker: other.ID(), Hold: 3}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		f.remains.set(func(r *fakeRemains) { r.lives, r.broken = false, true })
+		if err := w.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if a, b := f.of(1).State(), f.of(2).State(); a != task.Lost || b != task.Lost {
+			t.Errorf("what it had begun is %v and %v", a, b)
+		}
+		if g := f.lease(other, 3, 0); len(g.Tasks) != 1 || g.Tasks[0].Seq != 3 {
+			t.Errorf("%+v is given on", g)
+		}
+		if err := f.Forget(t.Context(), []task.Ref{{Seq: 1, Attempt: 1}, {Seq: 2, Attempt: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		f.Backend.mu.Lock()
+		defer f.Backend.mu.Unlock()
+		if f.members[w.ID()] != nil {
+			t.Error("the worker is still there")
+		}
+	})
+}

@@ -25,12 +25,12 @@ type member struct {
 	serial uint64 // of its orders
 	leave  bool   // it is to end
 
-	secret           secret
-	ledger, replying sync.Mutex  // held while its files are written; never with the backend's
-	remains          Remains     // opened when it was not heard; of Watch's goroutine
-	asked            time.Time   // when Slurm was asked about its job; of Watch's goroutine
-	jobGone          bool        // Slurm has said that its job is over
-	inbox            lease.Inbox // calls through files; of the goroutine that answers them
+	secret  secret
+	ledger  sync.Mutex   // held while its ledger is written; never begun to wait for with the backend's held
+	remains Remains      // opened when it was not heard; of Watch's goroutine
+	asked   time.Time    // when Slurm was asked about its job; of Watch's goroutine
+	jobGone bool         // Slurm has said that its job is over
+	inbox   *lease.Inbox // calls through files; Calls of the goroutine that answers them
 }
 
 func (m *member) id() string { return m.folder.ID() }

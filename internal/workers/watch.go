@@ -147,8 +147,7 @@ func (b *Backend) meet(id string) {
 		b.opts.Logger.Warn("cannot read the card of a worker", "worker", id, "error", err)
 		return
 	}
-	m := &member{folder: f, card: c, has: map[task.Ref]*attempt{}, heard: b.opts.Now(), left: f.HasLeft(), serial: 1}
-	m.inbox = lease.Inbox{Ask: f.Ask(), Answer: f.Answer()}
+	m := &member{folder: f, card: c, has: map[task.Ref]*attempt{}, heard: b.opts.Now(), left: f.HasLeft(), serial: 1, inbox: lease.NewInbox(f)}
 	b.members[id] = m
 	b.keepSecret(m)
 	b.opts.Logger.Info("a worker", "worker", id, "host", c.Where.Name, "job", c.Job, "cpus", c.CPUMilli/1000, "gpus", c.GPUs, "until", c.Until)
