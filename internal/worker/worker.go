@@ -41,12 +41,20 @@ type worker struct {
 	heard   time.Time
 	busy    time.Time // when it had something last
 	sum     Summary
-	refused bool // the owner does not know it any more
+	refused bool      // the owner does not know it any more
+	failed  time.Time // when something could not be claimed last
 
 	work   chan struct{} // of capacity 1: something may begin
 	wish   chan struct{} // of capacity 1: there may be room for more
 	report chan struct{} // of capacity 1: something is to be reported
 	moved  chan struct{} // of capacity 1: what Run waits for may have come
+}
+
+func newWorker(o Options) *worker {
+	return &worker{
+		Options: o, all: map[task.Ref]*held{}, room: newRoom(o), heard: o.Now(), busy: o.Now(),
+		work: make(chan struct{}, 1), wish: make(chan struct{}, 1), report: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+	}
 }
 
 // Run works until ctx ends, its time is over, the owner wants it to end, or nothing has
@@ -55,10 +63,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if err := o.fill(); err != nil {
 		return Summary{}, err
 	}
-	w := &worker{
-		Options: o, all: map[task.Ref]*held{}, room: newRoom(o), heard: o.Now(), busy: o.Now(),
-		work: make(chan struct{}, 1), wish: make(chan struct{}, 1), report: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-	}
+	w := newWorker(o)
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -180,8 +185,8 @@ func (w *worker) windUp(ctx context.Context) {
 		last = w.Until
 	}
 	w.await(last, w.idle)
-	if !w.idle() {
-		w.Logger.Warn("the worker ends with tasks that are not reported; the queue's owner finds them in its folder", "tasks", len(w.all))
+	if n := w.has(); n > 0 {
+		w.Logger.Warn("the worker ends with tasks that are not reported; the queue's owner finds them in its folder", "tasks", n)
 		return
 	}
 	if err := w.Folder.Leave(); err != nil {
@@ -189,22 +194,32 @@ func (w *worker) windUp(ctx context.Context) {
 	}
 }
 
-// endAt is when what runs is made to end.
+// warning is how long before the end of a job its SIGTERM may be what --signal=B:TERM@60 asks
+// for, which Slurm may send a minute early. One that comes before that ends the job now.
+const warning = 2 * time.Minute
+
+// endAt is when what runs is made to end: as late as there is time for it where the time is
+// over, or Slurm has said that it soon will be, and soon where somebody ends this worker.
 func (w *worker) endAt() time.Time {
+	w.mu.Lock()
+	asked := w.asked
+	w.mu.Unlock()
 	now := w.Now()
-	at := now.Add(w.Grace)
-	if !w.Until.IsZero() {
-		if before := w.Until.Add(-w.Margin); before.Sub(now) < 5*time.Minute {
-			at = before // Slurm's warning, or our own clock: the time until then is ours
-		}
+	switch {
+	case w.Until.IsZero(), asked && !w.InJob, w.Until.Sub(now) > max(warning, w.drain()):
+		return now.Add(w.Grace)
+	default:
+		return w.Until.Add(-w.Margin)
 	}
-	return at
 }
 
-func (w *worker) idle() bool {
+func (w *worker) idle() bool { return w.has() == 0 }
+
+// has is how many attempts it has.
+func (w *worker) has() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.all) == 0
+	return len(w.all)
 }
 
 // await returns when done says so, or at the given time.
@@ -239,8 +254,11 @@ func (w *worker) take(g lease.Grant) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range g.Tasks {
-		if w.all[t.Ref()] != nil {
-			continue
+		if old := w.all[t.Ref()]; old != nil {
+			if !old.back || old.lease >= g.Lease {
+				continue // the grant came twice
+			}
+			w.remove(old) // the owner has it back, and gives it to us again
 		}
 		h := &held{task: t, lease: g.Lease}
 		w.all[t.Ref()] = h

@@ -26,7 +26,7 @@ type member struct {
 	leave  bool   // it is to end
 
 	secret  secret
-	ledger  sync.Mutex   // held while its ledger is written; never begun to wait for with the backend's held
+	ledger  sync.Mutex   // held while its ledger is written; taken before the backend's
 	remains Remains      // opened when it was not heard; of Watch's goroutine
 	asked   time.Time    // when Slurm was asked about its job; of Watch's goroutine
 	jobGone bool         // Slurm has said that its job is over
