@@ -47,7 +47,7 @@ func (o LeaseOwner) Lease(ctx context.Context, w lease.Want) (lease.Grant, error
 func (o LeaseOwner) Extend(ctx context.Context, h lease.Hold) (lease.Orders, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.Wait+answerWithin)
 	defer cancel()
-	m, err := o.client.ExtendLease(ctx, &pb.ExtendLeaseRequest{Worker: h.Worker, Seen: h.Seen, WaitMs: h.Wait.Milliseconds()})
+	m, err := o.client.ExtendLease(ctx, &pb.ExtendLeaseRequest{Worker: h.Worker, Seen: h.Seen, WaitMs: h.Wait.Milliseconds(), Leased: h.Leased, Waiting: refsTo(h.Waiting)})
 	if err != nil {
 		return lease.Orders{}, err
 	}

@@ -85,7 +85,7 @@ func leaseTasks(ctx context.Context, owner lease.Owner, req *pb.LeaseTasksReques
 }
 
 func extendLease(ctx context.Context, owner lease.Owner, req *pb.ExtendLeaseRequest) (*pb.ExtendLeaseResponse, error) {
-	o, err := owner.Extend(ctx, lease.Hold{Worker: req.GetWorker(), Seen: req.GetSeen(), Wait: waitOf(req.GetWaitMs())})
+	o, err := owner.Extend(ctx, lease.Hold{Worker: req.GetWorker(), Seen: req.GetSeen(), Wait: waitOf(req.GetWaitMs()), Leased: req.GetLeased(), Waiting: refsFrom(req.GetWaiting())})
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,10 @@ type Hold struct {
 	Worker string
 	Seen   uint64
 	Wait   time.Duration
+	// Waiting is what it has, and has not begun, of what was granted until Leased. 0 = it does
+	// not say. What else the owner takes for that is given on after a while.
+	Leased  uint64
+	Waiting []task.Ref
 }
 
 // Orders are what a worker is to do. They are all that hold now; Serial grows with each

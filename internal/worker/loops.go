@@ -73,7 +73,6 @@ func (w *worker) wants() (room, hold int) {
 // leaseLoop asks for attempts while there is room.
 func (w *worker) leaseLoop(ctx context.Context) {
 	var pause time.Duration
-	var seen uint64
 	look := time.NewTicker(window)
 	defer look.Stop()
 	for ctx.Err() == nil {
@@ -86,7 +85,7 @@ func (w *worker) leaseLoop(ctx context.Context) {
 			}
 			continue
 		}
-		g, err := w.Owner.Lease(ctx, lease.Want{Worker: w.Folder.ID(), Room: room, Hold: hold, Wait: callWait, Seen: seen})
+		g, err := w.Owner.Lease(ctx, lease.Want{Worker: w.Folder.ID(), Room: room, Hold: hold, Wait: callWait, Seen: w.last()})
 		w.heardNow(err)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -97,7 +96,7 @@ func (w *worker) leaseLoop(ctx context.Context) {
 			}
 			continue
 		}
-		pause, seen = 0, max(seen, g.Lease)
+		pause = 0
 		w.take(g)
 	}
 }
@@ -107,7 +106,7 @@ func (w *worker) orderLoop(ctx context.Context) {
 	var pause time.Duration
 	var seen uint64
 	for ctx.Err() == nil {
-		o, err := w.Owner.Extend(ctx, lease.Hold{Worker: w.Folder.ID(), Seen: seen, Wait: callWait})
+		o, err := w.Owner.Extend(ctx, w.hold(seen))
 		w.heardNow(err)
 		if err != nil {
 			if !again(ctx, &pause) {
@@ -118,6 +117,24 @@ func (w *worker) orderLoop(ctx context.Context) {
 		pause, seen = 0, o.Serial
 		w.obey(ctx, o)
 	}
+}
+
+// last is the number of the last grant.
+func (w *worker) last() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leased
+}
+
+// hold says what is here and has not begun.
+func (w *worker) hold(seen uint64) lease.Hold {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := lease.Hold{Worker: w.Folder.ID(), Seen: seen, Wait: callWait, Leased: w.leased}
+	for _, q := range w.queue {
+		h.Waiting = append(h.Waiting, q.task.Ref())
+	}
+	return h
 }
 
 func (w *worker) obey(ctx context.Context, o lease.Orders) {

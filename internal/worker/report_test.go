@@ -154,3 +154,23 @@ func TestGivenOn(t *testing.T) {
 		t.Errorf("%d are left, %d of the CPUs are in use", len(w.all), w.room.usedCPU)
 	}
 }
+
+// TestHold: the owner is told what is here and has not begun.
+func TestHold(t *testing.T) {
+	t.Parallel()
+	o, _, _ := options(t, 1)
+	w := idleWorker(t, o)
+	if h := w.hold(3); h.Seen != 3 || h.Leased != 0 || len(h.Waiting) != 0 {
+		t.Errorf("%+v", h)
+	}
+	k := plain(t, 1, 3)
+	w.take(lease.Grant{Lease: 7, Tasks: k})
+	w.claim()
+	if h := w.hold(3); h.Leased != 7 || !slices.Equal(h.Waiting, []task.Ref{k[1].Ref(), k[2].Ref()}) {
+		t.Errorf("%+v", h)
+	}
+	w.stopLeasing("it was asked to end")
+	if h := w.hold(3); h.Leased != 7 || len(h.Waiting) != 0 {
+		t.Errorf("%+v", h)
+	}
+}

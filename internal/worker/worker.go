@@ -42,6 +42,7 @@ type worker struct {
 	busy    time.Time // when it had something last
 	sum     Summary
 	refused bool      // the owner does not know it any more
+	leased  uint64    // number of the last grant
 	failed  time.Time // when something could not be claimed last
 
 	work   chan struct{} // of capacity 1: something may begin
@@ -253,6 +254,7 @@ func (w *worker) cutOff(ctx context.Context) {
 func (w *worker) take(g lease.Grant) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.leased = max(w.leased, g.Lease)
 	for _, t := range g.Tasks {
 		if old := w.all[t.Ref()]; old != nil {
 			if !old.back || old.lease >= g.Lease {

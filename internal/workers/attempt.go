@@ -19,6 +19,8 @@ type attempt struct {
 	claimed bool // its worker has begun it, or is about to
 	giving  bool // it is being written into the holder's ledger
 
+	missed time.Time // since when its holder, which lives, does not have it; zero = it has
+
 	stop    bool
 	ended   bool
 	history []task.Change
@@ -62,7 +64,7 @@ func (b *Backend) free(a *attempt) {
 	if a.holder != nil {
 		delete(a.holder.has, a.ref)
 	}
-	a.holder, a.lease, a.claimed, a.giving, a.since = nil, 0, false, false, b.opts.Now()
+	a.holder, a.lease, a.claimed, a.giving, a.since, a.missed = nil, 0, false, false, b.opts.Now(), time.Time{}
 	b.line = append([]*attempt{a}, b.line...)
 	b.changed()
 	b.ring()

@@ -207,6 +207,9 @@ func (b *Backend) shorten(m *member) error {
 
 // Extend returns a worker's orders.
 func (b *Backend) Extend(ctx context.Context, h lease.Hold) (lease.Orders, error) {
+	if err := b.compare(h); err != nil {
+		return lease.Orders{}, err
+	}
 	late := time.NewTimer(min(h.Wait, longestWait))
 	defer late.Stop()
 	for over := false; ; {

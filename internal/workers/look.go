@@ -58,6 +58,11 @@ func (b *Backend) dead(m *member) bool {
 // written of the rest.
 func (b *Backend) lookAfter(m *member) {
 	begun, unclaimed := b.hasOf(m)
+	b.settle(m, append(begun, b.reclaim(m, unclaimed)...))
+}
+
+// reclaim takes back what the worker has not claimed, and returns what it has.
+func (b *Backend) reclaim(m *member, unclaimed map[*attempt]uint64) (claimed []*attempt) {
 	back := map[uint64][]task.Ref{}
 	for a, number := range unclaimed {
 		void, err := m.folder.Void(a.ref, number)
@@ -68,13 +73,15 @@ func (b *Backend) lookAfter(m *member) {
 			back[number] = append(back[number], a.ref)
 		default:
 			b.mu.Lock()
-			a.claimed = true
+			if a.holder == m && a.lease == number { // else it came back meanwhile
+				a.claimed = true
+				claimed = append(claimed, a)
+			}
 			b.mu.Unlock()
-			begun = append(begun, a)
 		}
 	}
 	b.takeBack(m, back)
-	b.settle(m, begun)
+	return claimed
 }
 
 // hasOf returns what a worker has begun, and what it has not as far as is known, with the

@@ -5449,6 +5449,8 @@ type ExtendLeaseRequest struct {
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
 	Seen          uint64                 `protobuf:"varint,2,opt,name=seen,proto3" json:"seen,omitempty"` // serial of the orders it has
 	WaitMs        int64                  `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Leased        uint64                 `protobuf:"varint,4,opt,name=leased,proto3" json:"leased,omitempty"`  // the number of the last lease that it got; 0: it does not say
+	Waiting       []*AttemptRef          `protobuf:"bytes,5,rep,name=waiting,proto3" json:"waiting,omitempty"` // what it has of all leases until then and has not begun
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5502,6 +5504,20 @@ func (x *ExtendLeaseRequest) GetWaitMs() int64 {
 		return x.WaitMs
 	}
 	return 0
+}
+
+func (x *ExtendLeaseRequest) GetLeased() uint64 {
+	if x != nil {
+		return x.Leased
+	}
+	return 0
+}
+
+func (x *ExtendLeaseRequest) GetWaiting() []*AttemptRef {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
 }
 
 type ExtendLeaseResponse struct {
@@ -6379,11 +6395,13 @@ const file_orchestrator_v1_orchestrator_proto_rawDesc = "" +
 	"\n" +
 	"AttemptRef\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\x05R\aattempt\"Y\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\xa8\x01\n" +
 	"\x12ExtendLeaseRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x04R\x04seen\x12\x17\n" +
-	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"t\n" +
+	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\x12\x16\n" +
+	"\x06leased\x18\x04 \x01(\x04R\x06leased\x125\n" +
+	"\awaiting\x18\x05 \x03(\v2\x1b.orchestrator.v1.AttemptRefR\awaiting\"t\n" +
 	"\x13ExtendLeaseResponse\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\x04R\x06serial\x12/\n" +
 	"\x04stop\x18\x02 \x03(\v2\x1b.orchestrator.v1.AttemptRefR\x04stop\x12\x14\n" +
@@ -6610,80 +6628,81 @@ var file_orchestrator_v1_orchestrator_proto_depIdxs = []int32{
 	66, // 40: orchestrator.v1.ResumeGPUResponse.gpu:type_name -> orchestrator.v1.GPUStatus
 	75, // 41: orchestrator.v1.LeaseTasksResponse.tasks:type_name -> orchestrator.v1.LeasedTask
 	74, // 42: orchestrator.v1.LeaseTasksResponse.environments:type_name -> orchestrator.v1.LeasedEnvironment
-	76, // 43: orchestrator.v1.ExtendLeaseResponse.stop:type_name -> orchestrator.v1.AttemptRef
-	80, // 44: orchestrator.v1.CompleteTaskRequest.reports:type_name -> orchestrator.v1.AttemptReport
-	76, // 45: orchestrator.v1.AttemptReport.attempt:type_name -> orchestrator.v1.AttemptRef
-	81, // 46: orchestrator.v1.AttemptReport.events:type_name -> orchestrator.v1.AttemptEvent
-	76, // 47: orchestrator.v1.CompleteTaskResponse.settled:type_name -> orchestrator.v1.AttemptRef
-	0,  // 48: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
-	11, // 49: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
-	13, // 50: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
-	15, // 51: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
-	17, // 52: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
-	19, // 53: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
-	21, // 54: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
-	23, // 55: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
-	25, // 56: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
-	6,  // 57: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
-	8,  // 58: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
-	28, // 59: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
-	33, // 60: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
-	35, // 61: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
-	37, // 62: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
-	38, // 63: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
-	40, // 64: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
-	42, // 65: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
-	44, // 66: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
-	46, // 67: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
-	48, // 68: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
-	50, // 69: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
-	52, // 70: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
-	58, // 71: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
-	61, // 72: orchestrator.v1.OrchestratorService.PruneImages:input_type -> orchestrator.v1.PruneImagesRequest
-	56, // 73: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
-	64, // 74: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
-	68, // 75: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
-	70, // 76: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
-	72, // 77: orchestrator.v1.OrchestratorService.LeaseTasks:input_type -> orchestrator.v1.LeaseTasksRequest
-	77, // 78: orchestrator.v1.OrchestratorService.ExtendLease:input_type -> orchestrator.v1.ExtendLeaseRequest
-	79, // 79: orchestrator.v1.OrchestratorService.CompleteTask:input_type -> orchestrator.v1.CompleteTaskRequest
-	5,  // 80: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
-	12, // 81: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
-	14, // 82: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
-	16, // 83: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
-	18, // 84: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
-	20, // 85: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
-	22, // 86: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
-	24, // 87: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
-	26, // 88: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
-	7,  // 89: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
-	9,  // 90: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
-	29, // 91: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
-	34, // 92: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
-	36, // 93: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
-	29, // 94: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
-	39, // 95: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
-	41, // 96: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
-	43, // 97: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
-	45, // 98: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
-	47, // 99: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
-	49, // 100: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
-	51, // 101: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
-	53, // 102: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
-	59, // 103: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
-	62, // 104: orchestrator.v1.OrchestratorService.PruneImages:output_type -> orchestrator.v1.PruneImagesResponse
-	57, // 105: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
-	65, // 106: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
-	69, // 107: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
-	71, // 108: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
-	73, // 109: orchestrator.v1.OrchestratorService.LeaseTasks:output_type -> orchestrator.v1.LeaseTasksResponse
-	78, // 110: orchestrator.v1.OrchestratorService.ExtendLease:output_type -> orchestrator.v1.ExtendLeaseResponse
-	82, // 111: orchestrator.v1.OrchestratorService.CompleteTask:output_type -> orchestrator.v1.CompleteTaskResponse
-	80, // [80:112] is the sub-list for method output_type
-	48, // [48:80] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	76, // 43: orchestrator.v1.ExtendLeaseRequest.waiting:type_name -> orchestrator.v1.AttemptRef
+	76, // 44: orchestrator.v1.ExtendLeaseResponse.stop:type_name -> orchestrator.v1.AttemptRef
+	80, // 45: orchestrator.v1.CompleteTaskRequest.reports:type_name -> orchestrator.v1.AttemptReport
+	76, // 46: orchestrator.v1.AttemptReport.attempt:type_name -> orchestrator.v1.AttemptRef
+	81, // 47: orchestrator.v1.AttemptReport.events:type_name -> orchestrator.v1.AttemptEvent
+	76, // 48: orchestrator.v1.CompleteTaskResponse.settled:type_name -> orchestrator.v1.AttemptRef
+	0,  // 49: orchestrator.v1.OrchestratorService.SubmitTask:input_type -> orchestrator.v1.SubmitTaskRequest
+	11, // 50: orchestrator.v1.OrchestratorService.StreamTaskResults:input_type -> orchestrator.v1.StreamTaskResultsRequest
+	13, // 51: orchestrator.v1.OrchestratorService.GetTaskStatus:input_type -> orchestrator.v1.GetTaskStatusRequest
+	15, // 52: orchestrator.v1.OrchestratorService.CreateWorkflow:input_type -> orchestrator.v1.CreateWorkflowRequest
+	17, // 53: orchestrator.v1.OrchestratorService.StartWorkflowRun:input_type -> orchestrator.v1.StartWorkflowRunRequest
+	19, // 54: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:input_type -> orchestrator.v1.StreamWorkflowStatusRequest
+	21, // 55: orchestrator.v1.OrchestratorService.GetMetrics:input_type -> orchestrator.v1.GetMetricsRequest
+	23, // 56: orchestrator.v1.OrchestratorService.StreamEvents:input_type -> orchestrator.v1.StreamEventsRequest
+	25, // 57: orchestrator.v1.OrchestratorService.Health:input_type -> orchestrator.v1.HealthRequest
+	6,  // 58: orchestrator.v1.OrchestratorService.SubmitTasks:input_type -> orchestrator.v1.SubmitTasksRequest
+	8,  // 59: orchestrator.v1.OrchestratorService.SubmitTaskStream:input_type -> orchestrator.v1.SubmitTaskStreamRequest
+	28, // 60: orchestrator.v1.OrchestratorService.GetTask:input_type -> orchestrator.v1.GetTaskRequest
+	33, // 61: orchestrator.v1.OrchestratorService.GetTasks:input_type -> orchestrator.v1.GetTasksRequest
+	35, // 62: orchestrator.v1.OrchestratorService.ListTasks:input_type -> orchestrator.v1.ListTasksRequest
+	37, // 63: orchestrator.v1.OrchestratorService.WaitTask:input_type -> orchestrator.v1.WaitTaskRequest
+	38, // 64: orchestrator.v1.OrchestratorService.CancelTask:input_type -> orchestrator.v1.CancelTaskRequest
+	40, // 65: orchestrator.v1.OrchestratorService.RetryTask:input_type -> orchestrator.v1.RetryTaskRequest
+	42, // 66: orchestrator.v1.OrchestratorService.ReleaseTask:input_type -> orchestrator.v1.ReleaseTaskRequest
+	44, // 67: orchestrator.v1.OrchestratorService.ExplainTask:input_type -> orchestrator.v1.ExplainTaskRequest
+	46, // 68: orchestrator.v1.OrchestratorService.StreamLogs:input_type -> orchestrator.v1.StreamLogsRequest
+	48, // 69: orchestrator.v1.OrchestratorService.PauseClass:input_type -> orchestrator.v1.PauseClassRequest
+	50, // 70: orchestrator.v1.OrchestratorService.ResumeClass:input_type -> orchestrator.v1.ResumeClassRequest
+	52, // 71: orchestrator.v1.OrchestratorService.GetQueueStats:input_type -> orchestrator.v1.GetQueueStatsRequest
+	58, // 72: orchestrator.v1.OrchestratorService.ListImages:input_type -> orchestrator.v1.ListImagesRequest
+	61, // 73: orchestrator.v1.OrchestratorService.PruneImages:input_type -> orchestrator.v1.PruneImagesRequest
+	56, // 74: orchestrator.v1.OrchestratorService.BackupQueue:input_type -> orchestrator.v1.BackupQueueRequest
+	64, // 75: orchestrator.v1.OrchestratorService.ListGPUs:input_type -> orchestrator.v1.ListGPUsRequest
+	68, // 76: orchestrator.v1.OrchestratorService.DrainGPU:input_type -> orchestrator.v1.DrainGPURequest
+	70, // 77: orchestrator.v1.OrchestratorService.ResumeGPU:input_type -> orchestrator.v1.ResumeGPURequest
+	72, // 78: orchestrator.v1.OrchestratorService.LeaseTasks:input_type -> orchestrator.v1.LeaseTasksRequest
+	77, // 79: orchestrator.v1.OrchestratorService.ExtendLease:input_type -> orchestrator.v1.ExtendLeaseRequest
+	79, // 80: orchestrator.v1.OrchestratorService.CompleteTask:input_type -> orchestrator.v1.CompleteTaskRequest
+	5,  // 81: orchestrator.v1.OrchestratorService.SubmitTask:output_type -> orchestrator.v1.SubmitTaskResponse
+	12, // 82: orchestrator.v1.OrchestratorService.StreamTaskResults:output_type -> orchestrator.v1.TaskResult
+	14, // 83: orchestrator.v1.OrchestratorService.GetTaskStatus:output_type -> orchestrator.v1.GetTaskStatusResponse
+	16, // 84: orchestrator.v1.OrchestratorService.CreateWorkflow:output_type -> orchestrator.v1.CreateWorkflowResponse
+	18, // 85: orchestrator.v1.OrchestratorService.StartWorkflowRun:output_type -> orchestrator.v1.StartWorkflowRunResponse
+	20, // 86: orchestrator.v1.OrchestratorService.StreamWorkflowStatus:output_type -> orchestrator.v1.WorkflowStatusUpdate
+	22, // 87: orchestrator.v1.OrchestratorService.GetMetrics:output_type -> orchestrator.v1.MetricsResponse
+	24, // 88: orchestrator.v1.OrchestratorService.StreamEvents:output_type -> orchestrator.v1.SystemEvent
+	26, // 89: orchestrator.v1.OrchestratorService.Health:output_type -> orchestrator.v1.HealthResponse
+	7,  // 90: orchestrator.v1.OrchestratorService.SubmitTasks:output_type -> orchestrator.v1.SubmitTasksResponse
+	9,  // 91: orchestrator.v1.OrchestratorService.SubmitTaskStream:output_type -> orchestrator.v1.SubmitTaskStreamResponse
+	29, // 92: orchestrator.v1.OrchestratorService.GetTask:output_type -> orchestrator.v1.TaskInfo
+	34, // 93: orchestrator.v1.OrchestratorService.GetTasks:output_type -> orchestrator.v1.GetTasksResponse
+	36, // 94: orchestrator.v1.OrchestratorService.ListTasks:output_type -> orchestrator.v1.ListTasksResponse
+	29, // 95: orchestrator.v1.OrchestratorService.WaitTask:output_type -> orchestrator.v1.TaskInfo
+	39, // 96: orchestrator.v1.OrchestratorService.CancelTask:output_type -> orchestrator.v1.CancelTaskResponse
+	41, // 97: orchestrator.v1.OrchestratorService.RetryTask:output_type -> orchestrator.v1.RetryTaskResponse
+	43, // 98: orchestrator.v1.OrchestratorService.ReleaseTask:output_type -> orchestrator.v1.ReleaseTaskResponse
+	45, // 99: orchestrator.v1.OrchestratorService.ExplainTask:output_type -> orchestrator.v1.ExplainTaskResponse
+	47, // 100: orchestrator.v1.OrchestratorService.StreamLogs:output_type -> orchestrator.v1.LogChunk
+	49, // 101: orchestrator.v1.OrchestratorService.PauseClass:output_type -> orchestrator.v1.PauseClassResponse
+	51, // 102: orchestrator.v1.OrchestratorService.ResumeClass:output_type -> orchestrator.v1.ResumeClassResponse
+	53, // 103: orchestrator.v1.OrchestratorService.GetQueueStats:output_type -> orchestrator.v1.QueueStats
+	59, // 104: orchestrator.v1.OrchestratorService.ListImages:output_type -> orchestrator.v1.ListImagesResponse
+	62, // 105: orchestrator.v1.OrchestratorService.PruneImages:output_type -> orchestrator.v1.PruneImagesResponse
+	57, // 106: orchestrator.v1.OrchestratorService.BackupQueue:output_type -> orchestrator.v1.BackupQueueChunk
+	65, // 107: orchestrator.v1.OrchestratorService.ListGPUs:output_type -> orchestrator.v1.ListGPUsResponse
+	69, // 108: orchestrator.v1.OrchestratorService.DrainGPU:output_type -> orchestrator.v1.DrainGPUResponse
+	71, // 109: orchestrator.v1.OrchestratorService.ResumeGPU:output_type -> orchestrator.v1.ResumeGPUResponse
+	73, // 110: orchestrator.v1.OrchestratorService.LeaseTasks:output_type -> orchestrator.v1.LeaseTasksResponse
+	78, // 111: orchestrator.v1.OrchestratorService.ExtendLease:output_type -> orchestrator.v1.ExtendLeaseResponse
+	82, // 112: orchestrator.v1.OrchestratorService.CompleteTask:output_type -> orchestrator.v1.CompleteTaskResponse
+	81, // [81:113] is the sub-list for method output_type
+	49, // [49:81] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_orchestrator_v1_orchestrator_proto_init() }
