@@ -60,8 +60,8 @@ func (s *session) worker(c *cli.Context) error {
 			}
 		}
 	}
-	if given := c.String("gpus"); given != "" {
-		o.GPUs = strings.Split(given, ",")
+	if o.GPUs, err = gpuList(c.String("gpus")); err != nil {
+		return err
 	}
 	o.Started = func(w app.WorkerInfo) { s.err.printf("%s\n", workerLine(w)) }
 	report, err := app.Worker(c.Context, o)
@@ -69,6 +69,23 @@ func (s *session) worker(c *cli.Context) error {
 		return err
 	}
 	return s.tellWorked(c, report)
+}
+
+// gpuList reads the GPUs that a worker gives out, each to one task at a time.
+func gpuList(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	list := strings.Split(text, ",")
+	for i, gpu := range list {
+		switch {
+		case gpu == "" || strings.TrimSpace(gpu) != gpu:
+			return nil, usagef("--gpus: %q has a GPU without a name; it is a list such as 0,1", text)
+		case slices.Contains(list[:i], gpu):
+			return nil, usagef("--gpus: %q has GPU %s twice, and two tasks would get it", text, gpu)
+		}
+	}
+	return list, nil
 }
 
 // workerLine says what a worker has.

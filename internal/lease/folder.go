@@ -110,6 +110,16 @@ func (f Folder) Card() (Card, error) {
 	return c, nil
 }
 
+// Unmade says whether the folder is what a worker has left that ended while it made it, or
+// what is left of one that was being removed: it has no card, and nothing has come for long.
+func (f Folder) Unmade(now time.Time) bool {
+	info, err := os.Lstat(f.Dir)
+	return err == nil && info.IsDir() && !f.There() && now.Sub(info.ModTime()) > unmadeAfter
+}
+
+// unmadeAfter is far longer than a folder takes to be made.
+const unmadeAfter = time.Hour
+
 // Leave notes that the worker has ended in order.
 func (f Folder) Leave() error { return f.put(leftFile, nil) }
 

@@ -141,7 +141,8 @@ func (b *Backend) meet(id string) {
 	f := lease.FolderOf(b.opts.Dir, id)
 	c, err := f.Card()
 	if errors.Is(err, fs.ErrNotExist) {
-		return // it is not ready
+		b.sweep(f) // unless it is about to be made
+		return
 	}
 	if err != nil {
 		b.opts.Logger.Warn("cannot read the card of a worker", "worker", id, "error", err)
@@ -151,6 +152,18 @@ func (b *Backend) meet(id string) {
 	b.members[id] = m
 	b.keepSecret(m)
 	b.opts.Logger.Info("a worker", "worker", id, "host", c.Where.Name, "job", c.Job, "cpus", c.CPUMilli/1000, "gpus", c.GPUs, "until", c.Until)
+}
+
+// sweep removes what is left of a folder that never became one.
+func (b *Backend) sweep(f lease.Folder) {
+	if !f.Unmade(b.opts.Now()) {
+		return
+	}
+	if err := f.Remove(); err != nil {
+		b.opts.Logger.Warn("cannot remove what is left of a worker's folder; will try again", "dir", f.Dir, "error", err)
+		return
+	}
+	b.opts.Logger.Info("removed what was left of a worker's folder", "dir", f.Dir)
 }
 
 // stopSome ends what is to end and has not begun, and has workers end the rest.
