@@ -15,9 +15,11 @@
 //   - What a worker has begun ends once, by its own word or by what its process
 //     supervisor has written down, whichever comes first. It is lost only when neither
 //     can come any more.
+//   - What a worker that lives does not have, and has not begun, is given on: whatever goes
+//     wrong with a grant on its way, none stays where nobody does anything about it.
 //
 // # After a crash
 //
-// Watch reads cards and ledgers, and goes on where each worker stands. A call that was
-// not answered is repeated by its worker.
+// Watch reads cards and ledgers, and goes on where each worker stands. A call through files
+// that was not answered is answered then; others are repeated by their workers.
 package workers

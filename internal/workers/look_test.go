@@ -265,3 +265,46 @@ func TestFolderRemoved(t *testing.T) {
 		}
 	})
 }
+
+// TestStranded: what no worker that is there could take is given back to the engine after a
+// while, and nothing else.
+func TestStranded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{})
+		defer f.watch()()
+		small := f.placed(1)[0]
+		large := f.placed(1)[0]
+		large.Spec.Resources = task.Resources{CPUMilli: 8000}
+		w := f.worker("small", lease.Card{CPUMilli: 1000})
+		call := func() {
+			if _, err := f.Lease(t.Context(), lease.Want{Worker: w.ID(), Hold: 4}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		call()
+		f.launch(small, large)
+		for range int(DefaultStranded/time.Second) - 1 {
+			time.Sleep(time.Second)
+			call()
+		}
+		if n := f.Waiting(); n != 2 {
+			t.Errorf("%d wait", n)
+		}
+		for range 3 {
+			time.Sleep(time.Second)
+			call()
+		}
+		if s := f.of(large.Seq); s.State() != task.Pending && s.State() != task.Failed || f.Waiting() != 1 {
+			t.Errorf("what none could take is %v, and %d wait", s.State(), f.Waiting())
+		}
+		if s := f.of(small.Seq).State(); s != task.Assigned {
+			t.Errorf("what one could take is %v", s)
+		}
+		time.Sleep(DefaultUnheard + DefaultStranded + 3*time.Second) // the worker is heard no more
+		if n := f.Waiting(); n != 0 {
+			t.Errorf("%d wait, and there is no worker", n)
+		}
+	})
+}
