@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/host"
 	"github.com/dspy-agent/dspy-agent/internal/task"
+	"github.com/dspy-agent/dspy-agent/internal/taskfiles"
 )
 
 // Remains is what a supervisor that is not ours to ask has written into a spool: that of
@@ -93,18 +94,22 @@ func (r *Remains) spool(dir string) *foreignSpool {
 }
 
 // Of tells what the journals say about an attempt: all events so far, and whether it has
-// begun.
-func (r *Remains) Of(ref task.Ref) (changes []task.Change, begun bool) {
+// begun. An error says that it has ended, and that its result cannot be read now; for how
+// long that is borne is decided here.
+func (r *Remains) Of(ref task.Ref) (changes []task.Change, begun bool, err error) {
 	for _, f := range r.spools {
 		fact := f.facts[ref]
 		if fact == nil || !fact.begun() {
 			continue
 		}
 		o := f.card.origin()
-		changes, _ = r.b.changes(nil, &o, fact.report(ref), toldNothing)
-		return changes, true
+		changes, told := r.b.changes(nil, &o, fact.report(ref), toldNothing)
+		if fact.end != nil && told != toldEnd {
+			err = fmt.Errorf("attempt %d of task %d has ended: %w", ref.Attempt, ref.Seq, taskfiles.ErrUnread)
+		}
+		return changes, true, err
 	}
-	return nil, false
+	return nil, false, nil
 }
 
 // Lives says whether a supervisor may still write, of those that the last look showed:

@@ -8,7 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspy-agent/dspy-agent/internal/host"
+	"github.com/dspy-agent/dspy-agent/internal/process/supervisorpb"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // remainsOf opens what is left in a spool.
@@ -84,7 +88,7 @@ func TestRemainsAreWhole(t *testing.T) {
 		t.Error("nobody has looked")
 	}
 	must(t, r.Look())
-	if _, begun := r.Of(attemptOne(3)); !r.Whole() || !begun {
+	if _, begun, _ := r.Of(attemptOne(3)); !r.Whole() || !begun {
 		t.Errorf("whole %t, begun %t", r.Whole(), begun)
 	}
 	b, err := os.ReadFile(journal)
@@ -106,7 +110,7 @@ func TestRemainsAreWhole(t *testing.T) {
 	}
 	must(t, os.Remove(journal))
 	must(t, r.Look())
-	if _, begun := r.Of(attemptOne(3)); r.Whole() || !begun {
+	if _, begun, _ := r.Of(attemptOne(3)); r.Whole() || !begun {
 		t.Errorf("without a journal: whole %t, begun %t", r.Whole(), begun)
 	}
 	empty := remainsOf(t, t.TempDir())
@@ -118,5 +122,32 @@ func TestRemainsAreWhole(t *testing.T) {
 	must(t, gone.Look())
 	if gone.Whole() {
 		t.Error("the folder was removed")
+	}
+}
+
+// TestRemainsUnread: an attempt whose result cannot be read now has ended, and is not said to
+// have ended otherwise.
+func TestRemainsUnread(t *testing.T) {
+	below := t.TempDir()
+	j, _, err := openJournal(filepath.Join(below, "0123456789ab-11111111"), "boot")
+	must(t, err)
+	j.add(name(1), &supervisorpb.Claim{})
+	j.add(name(1), &supervisorpb.Started{At: 1, Pid: 7})
+	j.add(name(1), &supervisorpb.End{Kind: supervisorpb.End_KIND_EXITED, At: 2})
+	must(t, j.commit())
+	j.close()
+	r := remainsOf(t, below)
+	must(t, r.Look())
+	result := r.b.layout.ResultPath(attemptOne(1))
+	must(t, os.MkdirAll(filepath.Dir(result), 0o700))
+	must(t, os.WriteFile(result, []byte("{}"), 0o600))
+	failOpening(t, ".result.json", unix.ESTALE, 1)
+	changes, begun, err := r.Of(attemptOne(1))
+	if !begun || err == nil || len(changes) == 0 || changes[len(changes)-1].Event.Kind.Ends() {
+		t.Errorf("%+v, begun %t, %v", changes, begun, err)
+	}
+	changes, begun, err = r.Of(attemptOne(1))
+	if !begun || err != nil || len(changes) == 0 || changes[len(changes)-1].Event.Kind != task.EventExited {
+		t.Errorf("%+v, begun %t, %v", changes, begun, err)
 	}
 }

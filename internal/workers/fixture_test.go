@@ -23,6 +23,7 @@ type fakeRemains struct {
 	lives  bool
 	broken bool  // it is not whole
 	err    error // of Look
+	unread error // of results
 	facts  map[task.Ref][]task.Change
 	onLook func()
 }
@@ -54,11 +55,11 @@ func (r *fakeRemains) Lives() bool {
 	return r.lives
 }
 
-func (r *fakeRemains) Of(ref task.Ref) ([]task.Change, bool) {
+func (r *fakeRemains) Of(ref task.Ref) ([]task.Change, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	changes, ok := r.facts[ref]
-	return changes, ok
+	return changes, ok, r.unread
 }
 
 // fixture is a backend, and what it reports.

@@ -123,10 +123,10 @@ func (b *Backend) settle(m *member, begun []*attempt) {
 	back := map[uint64][]task.Ref{}
 	b.mu.Lock()
 	for _, a := range begun {
-		changes, started := r.Of(a.ref)
+		changes, started, err := r.Of(a.ref)
 		b.tell(a, changes...)
 		switch {
-		case a.ended || !over:
+		case a.ended || !over || err != nil:
 		case a.stop:
 			b.end(a, task.EventStopped, task.NoFailure, "")
 		case started || a.begun():

@@ -130,7 +130,11 @@ func TestRemainsOfAWorker(t *testing.T) {
 	}{
 		"all was read":     {remains: func(*fakeRemains) {}, want: task.Assigned, waits: true},
 		"it cannot be now": {remains: func(r *fakeRemains) { r.err = errors.New("stale file handle") }, want: task.Assigned},
-		"it is damaged":    {remains: func(r *fakeRemains) { r.broken = true }, want: task.Lost},
+		"its end cannot be": {remains: func(r *fakeRemains) {
+			ref := task.Ref{Seq: 1, Attempt: 1}
+			r.facts[ref], r.unread = began(ref), errors.New("stale file handle")
+		}, want: task.Running},
+		"it is damaged": {remains: func(r *fakeRemains) { r.broken = true }, want: task.Lost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -52,8 +52,9 @@ type Remains interface {
 	Look() error
 	// Whole says whether the last Look showed all that was ever written.
 	Whole() bool
-	// Of tells what is known of an attempt: all events so far, and whether it has begun.
-	Of(ref task.Ref) (changes []task.Change, begun bool)
+	// Of tells what is known of an attempt: all events so far, and whether it has begun. An
+	// error says that it has ended, and that how is to be read only later.
+	Of(ref task.Ref) (changes []task.Change, begun bool, err error)
 	// Lives says whether the supervisor may still write, as far as the last Look shows who
 	// it is. Before a first Look it may.
 	Lives() bool
