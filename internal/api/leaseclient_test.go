@@ -41,7 +41,14 @@ func hear(ctx context.Context, f lease.Folder, owner lease.Owner) {
 	in := lease.NewInbox(f)
 	var answering sync.WaitGroup
 	defer answering.Wait()
-	for ctx.Err() == nil {
+	look := time.NewTicker(25 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
 		calls, _ := in.Calls() // there is nothing else to read
 		for _, c := range calls {
 			answering.Go(func() {
@@ -51,7 +58,6 @@ func hear(ctx context.Context, f lease.Folder, owner lease.Owner) {
 				}
 			})
 		}
-		time.Sleep(25 * time.Millisecond)
 	}
 }
 

@@ -19,8 +19,13 @@ func TestWorkerGPUs(t *testing.T) {
 	for text, want := range map[string]string{
 		"0,": "without a name", ",": "without a name", "0, 1": "without a name", "0,0": "GPU 0 twice", "1,0,1": "GPU 1 twice",
 	} {
-		if got, err := gpuList(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %q, %v", text, got, err)
+		got, err := gpuList(text)
+		if err == nil {
+			t.Errorf("%q: %q", text, got)
+			continue
+		}
+		if msg := err.Error(); !strings.Contains(msg, want) {
+			t.Errorf("%q: %s", text, msg)
 		}
 	}
 	env := testEnv(t)
