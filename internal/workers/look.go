@@ -1,6 +1,7 @@
 package workers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -120,20 +121,13 @@ func (b *Backend) settle(m *member, begun []*attempt) {
 		over = false
 	}
 	over = over && !r.Lives() // nor does one that was only found by it
+	if m.broken = cmp.Or(m.broken, b.opts.Now()); !over || r.Whole() {
+		m.broken = time.Time{}
+	}
 	back := map[uint64][]task.Ref{}
 	b.mu.Lock()
 	for _, a := range begun {
-		changes, started, err := r.Of(a.ref)
-		b.tell(a, changes...)
-		switch {
-		case a.ended || !over || err != nil:
-		case a.stop:
-			b.end(a, task.EventStopped, task.NoFailure, "")
-		case started || a.begun():
-			b.end(a, task.EventVanished, task.Vanished, m.goneText()+", and how it ended was not seen")
-		case !r.Whole():
-			b.end(a, task.EventVanished, task.Vanished, m.goneText()+", and what its supervisor wrote down is damaged or was removed, so that nobody knows whether it began")
-		default:
+		if a.holder == m && b.settleOne(a, over) { // else it was given back meanwhile
 			back[a.lease] = append(back[a.lease], a.ref)
 		}
 	}
@@ -143,6 +137,30 @@ func (b *Backend) settle(m *member, begun []*attempt) {
 	if over && empty {
 		b.dismiss(m)
 	}
+}
+
+// brokenFor is how long what a supervisor has written is not whole until it counts as
+// damaged: a file server may have had it in parts.
+const brokenFor = time.Minute
+
+// settleOne takes in what is known of an attempt, and says whether it is free. The mutex is
+// held.
+func (b *Backend) settleOne(a *attempt, over bool) (free bool) {
+	m := a.holder
+	changes, started, err := m.remains.Of(a.ref)
+	b.tell(a, changes...)
+	switch {
+	case a.ended || !over || err != nil:
+	case a.stop:
+		b.end(a, task.EventStopped, task.NoFailure, "")
+	case started || a.begun():
+		b.end(a, task.EventVanished, task.Vanished, m.goneText()+", and how it ended was not seen")
+	case m.broken.IsZero():
+		return true
+	case b.opts.Now().Sub(m.broken) >= brokenFor:
+		b.end(a, task.EventVanished, task.Vanished, m.goneText()+", and what its supervisor wrote down is damaged or was removed, so that nobody knows whether it began")
+	}
+	return false
 }
 
 // goneText is what an attempt is told whose worker is gone.

@@ -139,7 +139,7 @@ func TestRemainsOfAWorker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t, Options{})
+				f := newFixture(t, Options{Stranded: time.Hour})
 				defer f.watch()()
 				f.launch(f.placed(1)...)
 				w := f.worker("gone", lease.Card{})
@@ -149,7 +149,12 @@ func TestRemainsOfAWorker(t *testing.T) {
 				if err := w.Leave(); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(3 * time.Second)
+				time.Sleep(brokenFor)
+				synctest.Wait()
+				if s := f.of(1).State(); s == task.Lost {
+					t.Error("it is lost at once")
+				}
+				time.Sleep(5 * time.Second)
 				synctest.Wait()
 				if s := f.of(1).State(); s != c.want {
 					t.Errorf("it is %v", s)
@@ -249,7 +254,10 @@ func TestFolderRemoved(t *testing.T) {
 		if err := w.Remove(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(3 * time.Second)
+		for range brokenFor/time.Second + 5 {
+			f.extend(other)
+			time.Sleep(time.Second)
+		}
 		synctest.Wait()
 		if a, b := f.of(1).State(), f.of(2).State(); a != task.Lost || b != task.Lost {
 			t.Errorf("what it had begun is %v and %v", a, b)

@@ -28,6 +28,7 @@ type member struct {
 	secret  secret
 	ledger  sync.Mutex   // held while its ledger is written; taken before the backend's
 	remains Remains      // opened when it was not heard; of Watch's goroutine
+	broken  time.Time    // since when those are not whole, though all is over; of Watch's goroutine
 	asked   time.Time    // when Slurm was asked about its job; of Watch's goroutine
 	jobGone bool         // Slurm has said that its job is over
 	inbox   *lease.Inbox // calls through files; Calls of the goroutine that answers them
