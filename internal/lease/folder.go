@@ -192,11 +192,25 @@ func (f Folder) Void(r task.Ref, lease uint64) (bool, error) {
 
 func (f Folder) void(r task.Ref, lease uint64) (bool, error) {
 	if _, err := os.Lstat(f.path(voidFile)); errors.Is(err, fs.ErrNotExist) {
-		if err := f.put(voidFile, []byte("void\n")); err != nil {
+		if err := f.makeVoid(); err != nil {
 			return false, err
 		}
 	}
 	return f.link(voidFile, r, lease)
+}
+
+// makeVoid makes the file that the owner's claims are links to. One that is there stays:
+// an owner that is being followed may have claimed by it at this moment.
+func (f Folder) makeVoid() error {
+	tmp, err := os.CreateTemp(f.Dir, voidFile+".*.new")
+	if err != nil {
+		return err
+	}
+	err = os.Link(tmp.Name(), f.path(voidFile))
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
 }
 
 // link makes a claim. On NFS an answer that was lost looks like a refusal, so whose a
