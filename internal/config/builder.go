@@ -17,6 +17,7 @@ type builder struct {
 func newBuilder(b base) *builder {
 	c := Default(b.workspace)
 	c.Types = map[string]TaskType{}
+	c.Services = map[string]Service{}
 	c.sources = map[string]Source{}
 	return &builder{conf: c, base: b}
 }
@@ -45,7 +46,7 @@ func assign[R any](b *builder, f field[R], r *R, key, name string, v value, from
 
 // file takes in the configuration file.
 func (b *builder) file(path string, data []byte) {
-	d := parse(path, data)
+	d := parse(path, data, "")
 	b.problems = append(b.problems, d.problems...)
 	for _, t := range d.tables {
 		if len(b.problems) >= maxProblems {
@@ -54,12 +55,24 @@ func (b *builder) file(path string, data []byte) {
 		b.table(t, Source{Kind: FromFile, Name: path, Line: t.line})
 	}
 	for _, l := range d.leaves {
-		if len(b.problems) >= maxProblems {
-			b.problems = append(b.problems, Problem{File: path, Line: l.line, Text: "and maybe more; this is where the reader gave up"})
+		if b.full(path, l.line) {
 			break
 		}
 		b.leaf(l, Source{Kind: FromFile, Name: path, Line: l.line})
 	}
+}
+
+// full says whether there are more problems than people want to read, and where the
+// reader gave up.
+func (b *builder) full(path string, line int) bool {
+	const more = "and maybe more; this is where the reader gave up"
+	if len(b.problems) < maxProblems {
+		return false
+	}
+	if !slices.ContainsFunc(b.problems, func(p Problem) bool { return p.Text == more }) {
+		b.problems = append(b.problems, Problem{File: path, Line: line, Text: more})
+	}
+	return true
 }
 
 // table takes in a header, which may be all that is said about a class.
@@ -72,6 +85,8 @@ func (b *builder) table(p place, from Source) {
 		b.taskType(p.path[1], from)
 	case len(p.path) == 3 && p.path[0] == tableTypes && p.path[2] == keyEnv:
 		b.taskType(p.path[1], from)
+	case len(p.path) == 2 && p.path[0] == tableServices, len(p.path) == 3 && p.path[0] == tableServices && p.path[2] == keyEnv:
+		b.service(p.path[1], from)
 	default:
 		b.unknownTable(p, from)
 	}
@@ -83,6 +98,8 @@ func (b *builder) leaf(l leaf, from Source) {
 		b.classKey(l, from)
 	case l.path[0] == tableTypes && (len(l.path) == 3 || len(l.path) == 4 && l.path[2] == keyEnv):
 		b.typeKey(l, from)
+	case l.path[0] == tableServices && (len(l.path) == 3 || len(l.path) == 4 && l.path[2] == keyEnv):
+		b.serviceKey(l, from)
 	default:
 		b.configKey(l, from)
 	}
@@ -186,11 +203,16 @@ func (b *builder) typeKey(l leaf, from Source) {
 // environment takes in the variables.
 func (b *builder) environment(lookup func(string) string) {
 	for _, f := range configFields {
-		for _, name := range f.Env {
-			if v := lookup(name); v != "" && f.Key != keyConfig {
-				assign(b, f, &b.conf, f.Key, name, value{text: v}, Source{Kind: FromEnvironment, Name: name})
-				break
-			}
+		b.variables(f, lookup)
+	}
+}
+
+// variables takes in those of one setting.
+func (b *builder) variables(f field[Config], lookup func(string) string) {
+	for _, name := range f.Env {
+		if v := lookup(name); v != "" && f.Key != keyConfig {
+			assign(b, f, &b.conf, f.Key, name, value{text: v}, Source{Kind: FromEnvironment, Name: name})
+			break
 		}
 	}
 }

@@ -53,13 +53,17 @@ type Config struct {
 	Slurm      Slurm
 	Workers    Workers
 	Limits     Limits
+	DockerHost string // "" = Docker's own default
+
+	EnvManager     EnvManager
+	EnvManagerAddr string // where env-manager is dialled; "" = nowhere
+	// Services is what is said about supporting services, those that are built in and others.
+	Services map[string]Service
 
 	// The rest is read from the environment for parts of a later release.
 
-	EnvManagerAddr string // where env-manager is dialled
-	Workflows      Workflows
-	Kafka          Kafka
-	DockerHost     string // "" = Docker's own default
+	Workflows Workflows
+	Kafka     Kafka
 
 	home     string            // "" = not known
 	sources  map[string]Source // by key; what is not there is a default
@@ -203,6 +207,7 @@ type Kafka struct {
 // place where a default is written.
 func Default(workspace string) Config {
 	const day = 24 * time.Hour
+	const envManagerAddr = "127.0.0.1:50100"
 	return Config{
 		Workspace:  workspace,
 		QueueDir:   filepath.Join(workspace, "logs", "env_queue"),
@@ -228,7 +233,11 @@ func Default(workspace string) Config {
 		Limits:     Limits{MaxConnections: 512},
 		GPU:        GPU{Pool: PoolAuto, Sharers: gpu.DefaultSharers, Visible: VisibleIndex},
 
-		EnvManagerAddr: "127.0.0.1:50100",
+		EnvManager: EnvManager{
+			GRPCAddr: envManagerAddr, HTTPAddr: "127.0.0.1:50101",
+			MaxStarts: 5, HealthTimeout: time.Minute, HealthAttempts: 30, Network: "dspy-agent",
+		},
+		EnvManagerAddr: envManagerAddr,
 		Workflows:      Workflows{StoreDir: filepath.Join(workspace, "data", "workflows"), RunDir: filepath.Join(workspace, "data", "workflow_runs")},
 		Kafka:          Kafka{EventTopic: "agent.events"},
 	}

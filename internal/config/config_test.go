@@ -16,6 +16,7 @@ import (
 // world is what a configuration is loaded from.
 type world struct {
 	file  string // text of the default file; "" = there is none
+	own   string // text of the file of ENV_MANAGER_CONFIG; "" = there is none
 	env   map[string]string
 	flags map[string]string
 }
@@ -32,9 +33,18 @@ func (w world) load(t *testing.T) (config.Config, string, error) {
 			t.Fatal(err)
 		}
 	}
+	own := filepath.Join(home, "own.toml")
+	if w.own != "" {
+		if err := os.WriteFile(own, []byte(w.own), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c, err := config.Load(config.Given{Cwd: "/", Found: "/w", Flags: w.flags, Lookup: func(k string) string {
 		if k == "HOME" {
 			return home
+		}
+		if k == "ENV_MANAGER_CONFIG" && w.own != "" {
+			return own
 		}
 		return w.env[k]
 	}})
@@ -160,8 +170,8 @@ func TestEveryKey(t *testing.T) {
 			t.Errorf("%s is not documented well enough: %+v", s.Key, s)
 		}
 		text := strings.Trim(s.Example, `"`)
-		if s.Key == "config" || s.Key == "workspace" {
-			continue // the flags that lead to the rest; see TestConfigFile, TestLoad
+		if s.Key == "config" || s.Key == "workspace" || s.Key == "env_manager.config" {
+			continue // what leads to the rest; see TestConfigFile, TestLoad, TestEnvManagerFile
 		}
 		if s.Outside == "" {
 			checkSet(t, world{file: fileWith(s)}, s, config.FromFile)
@@ -198,6 +208,8 @@ func fileWith(s config.Setting) string {
 		return "\nclasses.name." + s.Key[13:] + " = " + s.Example
 	case len(s.Key) > 6 && s.Key[:6] == "types.":
 		return "types.NAME.command = \"x\"\n" + s.Key + " = " + s.Example
+	case strings.HasPrefix(s.Key, "services."):
+		return strings.Replace(s.Key, "NAME", "name", 1) + " = " + s.Example
 	}
 	return s.Key + " = " + s.Example
 }
@@ -213,8 +225,13 @@ func checkSet(t *testing.T, w world, s config.Setting, kind config.SourceKind) {
 	switch {
 	case key == "types.NAME.env":
 		key = "types.NAME.env.OMP_NUM_THREADS"
-	case len(key) > 8 && key[:8] == "classes.":
-		key = "classes.name." + key[13:]
+	case key == "services.NAME.env":
+		key = "services.name.env.TZ"
+	case key == "services.NAME.environment":
+		key = "services.name.env.ALLOW_EMPTY_PASSWORD"
+		s.Example = `"(hidden)"`
+	case len(key) > 8 && key[:8] == "classes.", strings.HasPrefix(key, "services."):
+		key = strings.Replace(key, "NAME", "name", 1)
 	}
 	i := slices.IndexFunc(c.Values(), func(v config.Value) bool { return v.Key == key })
 	if i < 0 {
@@ -226,6 +243,8 @@ func checkSet(t *testing.T, w world, s config.Setting, kind config.SourceKind) {
 	switch {
 	case key == "types.NAME.env.OMP_NUM_THREADS":
 		want = `"2"`
+	case key == "services.name.env.TZ":
+		want = `"UTC"`
 	case s.Type == "path" && len(want) > 2 && want[1] == '~':
 		want = `"` + filepath.Join(filepath.Dir(filepath.Dir(path)), want[3:len(want)-1]) + `"`
 	}

@@ -102,6 +102,7 @@ func (b *builder) complainedAbout(prefix string) bool {
 
 // finish fills in what follows from the rest.
 func (b *builder) finish() Config {
+	b.followAddress()
 	b.conf.home = b.base.home
 	b.conf.Classes = named(maps.Clone(b.conf.Classes))
 	return b.conf

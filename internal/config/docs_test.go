@@ -37,7 +37,8 @@ const docsHead = `# Configuration
 This file is rendered from the table of settings by ` + "`go test ./internal/config -run TestDocs -update`" + `.
 
 Nothing has to be configured. What is given counts in this order: a flag, then the environment, then the file, then the
-default. ` + "`dspy-agent config show`" + ` prints what holds and where each value came from.
+default. (env-manager has one more file, further down, which counts before the other.) ` + "`dspy-agent config show`" + ` prints
+what holds and where each value came from.
 
 ` + "```" + `
 dspy-agent config init           writes ~/.dspy-agent/config.toml, with every key and its default as comments
@@ -80,6 +81,7 @@ func renderDocs() string {
 			}
 		}
 	}
+	docEnvManagerFile(&b)
 	b.WriteString("\n## A file with everything\n\nThis is what `dspy-agent config init` writes.\n\n```toml\n" + config.Reference() + "```\n")
 	return b.String()
 }
@@ -117,6 +119,31 @@ var docIntros = map[string]string{
 		"their tables stays as it is. Any other name (small letters, digits and _) makes a new class with the defaults below.",
 	"types.NAME": "## [types.NAME]\n\nA task type is a program that a payload can name, as in `{\"type\": \"rl_sweep\"}`, instead of bringing a command. The payload goes\n" +
 		"to the program.",
+	"env_manager": "## [env_manager]\n\nenv-manager keeps the supporting services (Redis, Kafka ...) as containers. What is said here counts when it is started.",
+	"services.NAME": "## [services.NAME]\n\nA supporting service. redis, reddb, zookeeper, kafka, ollama, prometheus, infermesh-node-a, infermesh-node-b and infermesh-router\n" +
+		"are built in: in their tables, what is left out stays as it is. A key that is given takes the place of what is built in, a list that of the\n" +
+		"whole list; only variables are replaced one by one. Any other name (small letters, digits, `_`, `.` and `-`) makes a new service with the defaults\n" +
+		"below, which needs an image. One that others depend on can be disabled only together with them.",
+}
+
+// docEnvManagerFile describes the file of ENV_MANAGER_CONFIG.
+func docEnvManagerFile(b *strings.Builder) {
+	b.WriteString("\n## The file of ENV_MANAGER_CONFIG\n\n" +
+		"env-manager has a file of its own, with keys of its own, which many have already: the one that `ENV_MANAGER_CONFIG` or\n" +
+		"`env_manager.config` names. It is read after the configuration file and before the environment, so what it says wins over\n" +
+		"the former and not over the latter. The same rules hold for it: unknown keys are refused, each mistake has its line, and nobody\n" +
+		"else may be able to write it. `dspy-agent config check` looks at both. All its keys are optional.\n\n" +
+		"| key there | type | sets | example |\n|---|---|---|---|\n")
+	for _, k := range config.EnvManagerFileKeys() {
+		typ := k.Type
+		if strings.HasSuffix(k.Name, "_secs") {
+			typ += " of seconds"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | `%s` | `%s` |\n", k.Name, typ, k.Key, k.Example)
+	}
+	b.WriteString("\nWhat it says about services stands in `[[service_overrides]]`, one for each, with `name` and the keys of `[services.NAME]`:\n\n" +
+		"```toml\nmax_concurrent_starts = 3\nhealth_check_timeout_secs = 120\n\n[[service_overrides]]\nname = \"kafka\"\nrequired = true\n" +
+		"environment = [\"KAFKA_HEAP_OPTS=-Xmx512m\"]\n\n[[service_overrides]]\nname = \"ollama\"\nenabled = false\n```\n")
 }
 
 func docSection(b *strings.Builder, table string) {

@@ -26,7 +26,9 @@ type document struct {
 	file   string
 	starts []int // offset of each line
 	parser unstable.Parser
-	table  []string       // the header that the next keys stand below
+	list   string         // the one list of tables that there may be; "" = none
+	items  int            // of that list, so far
+	table  place          // the header that the next keys stand below
 	known  bool           // false below a header that has been complained about
 	seen   map[string]int // line of each key and header
 	count  int            // of headers, keys, and items of lists
@@ -35,6 +37,7 @@ type document struct {
 // place is a path of keys and where it stands.
 type place struct {
 	path []string
+	item int // of the list of tables, from 1; 0 = it is in none
 	line int
 }
 
@@ -45,9 +48,10 @@ type leaf struct {
 }
 
 // parse takes the file apart. It goes on after what it can go on after, so that
-// as much as possible is reported at once.
-func parse(file string, data []byte) *document {
-	d := &document{file: file, known: true, seen: map[string]int{}}
+// as much as possible is reported at once. list is the one list of tables that there may
+// be, at the top.
+func parse(file string, data []byte, list string) *document {
+	d := &document{file: file, list: list, known: true, seen: map[string]int{}}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors write a byte order mark
 	d.starts = lineStarts(data)
 	if at := invalidUTF8(data); at >= 0 {
@@ -94,17 +98,31 @@ func (d *document) expression(e *unstable.Node) int {
 		return d.line(int(e.Raw.Offset))
 	}
 	d.count++
-	p := d.key(e.Key(), nil) // comments are not kept, so it is a header
-	d.table, d.known = p.path, d.shallow(p)
+	p := d.key(e.Key(), place{}) // comments are not kept, so it is a header
+	if d.list != "" && p.path[0] == d.list {
+		if e.Kind == unstable.ArrayTable && len(p.path) == 1 {
+			d.items++
+		}
+		p.item = d.items
+	}
+	d.table, d.known = p, d.shallow(p)
 	switch {
 	case !d.known:
-	case e.Kind == unstable.ArrayTable:
+	case e.Kind == unstable.ArrayTable && (p.item == 0 || len(p.path) > 1):
 		d.known = false
-		d.problem(p.line, keyText(p.path), "[[%s]] is a list of tables, which no setting is; write [%s]", keyText(p.path), keyText(p.path))
+		d.problem(p.line, keyText(p.path), "[[%s]] is a list of tables, which no setting is; write [%s]", keyText(p.path), singular(p.path))
 	case d.once("["+keyText(p.path)+"]", p):
 		d.tables = append(d.tables, p)
 	}
 	return p.line
+}
+
+// singular is the table that is meant where a list of them was written.
+func singular(path []string) string {
+	if path[0] == tableOverrides { // as the file of ENV_MANAGER_CONFIG has it
+		return tableServices + ".NAME"
+	}
+	return keyText(path)
 }
 
 // syntax complains about what is no TOML.
@@ -120,7 +138,7 @@ func (d *document) syntax(err *unstable.ParserError) {
 }
 
 // keyValue takes in one "key = value", an inline table key by key.
-func (d *document) keyValue(n *unstable.Node, table []string) {
+func (d *document) keyValue(n *unstable.Node, table place) {
 	d.count++
 	p := d.key(n.Key(), table)
 	if !d.shallow(p) {
@@ -128,7 +146,10 @@ func (d *document) keyValue(n *unstable.Node, table []string) {
 	}
 	v := n.Value()
 	if v.Kind != unstable.InlineTable {
-		if d.once(keyText(p.path), p) {
+		switch {
+		case !d.once(keyText(p.path), p):
+		case d.inlineList(v, p):
+		default:
 			d.leaves = append(d.leaves, leaf{p, d.value(v)})
 		}
 		return
@@ -138,8 +159,31 @@ func (d *document) keyValue(n *unstable.Node, table []string) {
 	}
 	d.tables = append(d.tables, p)
 	for it := v.Children(); it.Next(); {
-		d.keyValue(it.Node(), p.path)
+		d.keyValue(it.Node(), p)
 	}
+}
+
+// inlineList takes in the list of tables where it is written as key = [{...}, {...}], and
+// says whether this is it.
+func (d *document) inlineList(v *unstable.Node, p place) bool {
+	if v.Kind != unstable.Array || d.list == "" || len(p.path) != 1 || p.path[0] != d.list {
+		return false
+	}
+	for it := v.Children(); it.Next(); {
+		if it.Node().Kind != unstable.InlineTable {
+			return false // the value is complained about where it is read
+		}
+	}
+	for it := v.Children(); it.Next(); {
+		d.count++
+		d.items++
+		p.item = d.items
+		d.tables = append(d.tables, p)
+		for kv := it.Node().Children(); kv.Next(); {
+			d.keyValue(kv.Node(), p)
+		}
+	}
+	return true
 }
 
 // maxCount is more keys and values than any configuration has; the decoder needs
@@ -163,16 +207,17 @@ func (d *document) shallow(p place) bool {
 // once says whether a key or a header is there for the first time, and complains
 // if it is not.
 func (d *document) once(name string, p place) bool {
-	if first, again := d.seen[name]; again {
+	seen := strconv.Itoa(p.item) + " " + name
+	if first, again := d.seen[seen]; again {
 		d.problem(p.line, keyText(p.path), "%s is given twice, in line %d too; keep one of them", name, first)
 		return false
 	}
-	d.seen[name] = p.line
+	d.seen[seen] = p.line
 	return true
 }
 
-func (d *document) key(it unstable.Iterator, table []string) place {
-	p := place{path: slices.Clone(table)}
+func (d *document) key(it unstable.Iterator, table place) place {
+	p := place{path: slices.Clone(table.path), item: table.item}
 	for it.Next() {
 		n := it.Node()
 		if p.line == 0 {

@@ -67,3 +67,31 @@ func writeDuration(d time.Duration) string {
 	}
 	return days + s
 }
+
+// timeout is a length of time within bounds; in a variable a number alone is seconds.
+func timeout(least, most time.Duration) typ[time.Duration] {
+	t := duration(most)
+	t.allowed = fmt.Sprintf(`a duration with its unit, such as "90s" or "2m", from %q to %q`, writeDuration(least), writeDuration(most))
+	t.read = func(v value, b base) (time.Duration, bool) {
+		if n := b.number(v); n.kind == kindInteger && v.kind == kindText {
+			v.text += "s"
+		}
+		d, ok := readDuration(v.text)
+		return d, v.kind == kindText && ok && d >= least && d <= most
+	}
+	return t
+}
+
+// seconds is a length of time as a whole number of seconds.
+func seconds(least, most int) typ[time.Duration] {
+	n := integer(least, most)
+	return typ[time.Duration]{
+		name: n.name, allowed: n.allowed + ", of seconds",
+		read: func(v value, b base) (time.Duration, bool) {
+			got, ok := n.read(v, b)
+			return time.Duration(got) * time.Second, ok
+		},
+		literal: func(d time.Duration) string { return n.literal(int(d / time.Second)) },
+		plain:   func(d time.Duration) any { return int(d / time.Second) },
+	}
+}

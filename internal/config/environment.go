@@ -9,10 +9,9 @@ import (
 )
 
 // otherVariables are those of ours that are no settings: the command line, the
-// Python package, env-manager and the programs of tasks read them.
+// Python package and the programs of tasks read them.
 var otherVariables = []string{
 	"DSPY_AGENT_SERVICE_TIMEOUT", "DSPY_AGENT_CLI_PATH", "DSPY_AGENT_SKIP_START", "DSPY_AGENT_RECONNECT_BACKOFF",
-	"ENV_MANAGER_METRICS_ADDR", "ENV_MANAGER_CONFIG", "ENV_MANAGER_MAX_CONCURRENT", "ENV_MANAGER_HEALTH_TIMEOUT", "ENV_MANAGER_VERBOSE",
 }
 
 // ourPrefixes begin the variables that could be meant for us.

@@ -19,8 +19,9 @@ type Given struct {
 }
 
 // Load returns the effective configuration: a flag wins over the environment,
-// which wins over the file, which wins over the default. Relative paths are
-// resolved against the workspace, never against where a daemon happens to run.
+// which wins over the file of ENV_MANAGER_CONFIG, which wins over the configuration
+// file, which wins over the default. Relative paths are resolved against the workspace,
+// never against where a daemon happens to run.
 //
 // An error is a task.Error with CodeInvalid around an InvalidError, which has
 // everything that is wrong.
@@ -48,6 +49,7 @@ func LoadReadable(g Given) (Config, error) {
 		b.conf.sources[keyWorkspace] = Source{Kind: FromFlag, Name: flagWorkspace}
 	}
 	b.readFile(g.configFile(ws))
+	b.readEnvManagerFile(g.Lookup)
 	b.environment(g.Lookup)
 	if g.WorkspaceFlag != "" { // who names a workspace means its daemon, whatever a shell has exported for programs
 		b.conf.GRPCAddr = ""
@@ -55,7 +57,7 @@ func LoadReadable(g Given) (Config, error) {
 	}
 	b.flags(g.Flags)
 	b.consistent()
-	return b.finish(), invalid(b.problems)
+	return b.finish(), Invalid(b.problems)
 }
 
 // workspace resolves the folder that is meant.
@@ -65,7 +67,7 @@ func (g Given) workspace() (string, error) {
 		ws = filepath.Join(g.Cwd, ws)
 	}
 	if !filepath.IsAbs(ws) {
-		return "", invalid([]Problem{{Key: keyWorkspace, Text: "workspace " + quote(ws) + " is not a path that can be made absolute"}})
+		return "", Invalid([]Problem{{Key: keyWorkspace, Text: "workspace " + quote(ws) + " is not a path that can be made absolute"}})
 	}
 	// The same folder reached by two ways must be one workspace, with one socket.
 	if real, err := filepath.EvalSymlinks(ws); err == nil {
@@ -146,7 +148,7 @@ func FileFor(g Given) (string, error) {
 	}
 	path, _ := g.configFile(ws)
 	if path == "" {
-		return "", invalid([]Problem{{Key: keyConfig, Text: "HOME is not set, so there is no place for a configuration file; name one with --config FILE"}})
+		return "", Invalid([]Problem{{Key: keyConfig, Text: "HOME is not set, so there is no place for a configuration file; name one with --config FILE"}})
 	}
 	return path, nil
 }

@@ -14,10 +14,14 @@ const (
 	durations = `write a duration with its unit, such as "90s", "10m", "1h30m" or "7d", at most "36500d"`
 	sizes     = `write a size with its unit, such as "12GiB" (of 1024) or "500MB" (of 1000)`
 	addresses = `write HOST:PORT such as "127.0.0.1:50052", with a port from 0 (any free one) to 65535, or "none"`
-	tables    = `there are [capacity], [gpu], [retention], [output], [containers], [slurm], [workers], [limits], [access], [classes], [types]`
+	tables    = `there are [capacity], [gpu], [retention], [output], [containers], [slurm], [workers], [limits], [access], [env_manager], [classes], [types], [services]`
+	topKeys   = `queue_dir, log_dir, grpc_addr, http_addr, docker_host, env_manager_addr`
 	known     = `which is no class; there are cpu_short, cpu_long, gpu_short, gpu_long, gpu, gpu_slurm`
+	portForms = `write a list of "HOST:CONTAINER" or "ADDRESS:HOST:CONTAINER", none twice, with /udp behind where it is not TCP, such as ["6390:6379"]; ADDRESS is one of this host's, as in 0.0.0.0 or [::1]`
 	notTOML   = `; texts stand in quotes, as in key = "text"`
 )
+
+const volumeForms = `write a list of "WHAT:TARGET" or "WHAT:TARGET:ro", no TARGET twice, such as ["redis_data:/data"]; WHAT is the name of a volume, or a path that begins with /, ~/ or ./, and TARGET is a path in the container that begins with /`
 
 // TestMistakes has every kind of mistake in a file, with the exact words.
 func TestMistakes(t *testing.T) {
@@ -26,9 +30,9 @@ func TestMistakes(t *testing.T) {
 		// Keys that there are not.
 		{`log_dri = "x"`, `1: there is no key log_dri; did you mean log_dir?`},
 		{`memory = "1GiB"`, `1: there is no key memory; did you mean capacity.memory?`},
-		{`quux = 1`, `1: there is no key quux; above the first [table] there are queue_dir, log_dir, grpc_addr, http_addr, docker_host`},
+		{`quux = 1`, `1: there is no key quux; above the first [table] there are ` + topKeys},
 		{"[capacity]\nmemroy = 1", `2: there is no key capacity.memroy; did you mean capacity.memory?`},
-		{"[capacity]\ngrpc_addr = \"x\"", `2: there is no key capacity.grpc_addr; did you mean grpc_addr, which stands above the first [table]?`},
+		{"[capacity]\ngrpc_addr = \"x\"", `2: there is no key capacity.grpc_addr; did you mean grpc_addr, which stands above the first [table], or env_manager.grpc_addr?`},
 		{"[capacity]\nquux = 1", `2: there is no key capacity.quux; [capacity] has cpus, memory, nice`},
 		{"[retenton]\na = 1\nb = 2", `1: there is no table [retenton]; did you mean [retention]?`},
 		{"[retenton]", `1: there is no table [retenton]; did you mean [retention]?`},
@@ -37,7 +41,7 @@ func TestMistakes(t *testing.T) {
 		{"[classes.a.b]", `1: there is no table [classes.a.b]; ` + tables},
 		{"[classes.cpu_long]\nlmit = 1", `2: there is no key classes.cpu_long.lmit; did you mean classes.cpu_long.limit?`},
 		{"[types.a]\ncomand = 1\nimage = \"x\"", `2: there is no key types.a.comand; did you mean types.a.command?`},
-		{"\"a\\u001b\" = 1", `1: there is no key "a\u001B"; above the first [table] there are queue_dir, log_dir, grpc_addr, http_addr, docker_host`},
+		{"\"a\\u001b\" = 1", `1: there is no key "a\u001B"; above the first [table] there are ` + topKeys},
 		{"[kafka]\nevent_topic = \"x\"", `2: kafka.event_topic cannot be set in the file: Kafka is not in this release yet`},
 		{`workspace = "x"`, `1: workspace cannot be set in the file: give --workspace, or change to the folder`},
 		{`capacity = 3`, `1: capacity is 3; it is a table: write [capacity], and its keys below`},
@@ -92,6 +96,36 @@ func TestMistakes(t *testing.T) {
 		{"[types.a]\nimage = \"x\"\nenv = { \"A=B\" = \"1\" }", `3: types.a.env."A=B": "A=B" is no name of a variable`},
 		{"[types.a]\nimage = \"x\"\nenv = { DSPY_TASK_ID = \"1\" }", `1: task type a: environment variable DSPY_TASK_ID is set by the scheduler and cannot be given`},
 		{"[types.a]\nimage = \"x\"\nretries = 1001", `3: types.a.retries is 1001; write a whole number from 0 to 1000`},
+
+		// Services.
+		{"[services.Redis]\nimage = \"x\"", `1: service "Redis": the name of a service has small letters, digits, _ . and - only, at most 63, and begins with a letter or digit`},
+		{"[services.redis]\nimgae = \"x\"", `2: there is no key services.redis.imgae; did you mean services.redis.image?`},
+		{"[services.redis]\nquux = \"x\"", `2: there is no key services.redis.quux; [services.redis] has enabled, required, adopt, image, command, entrypoint, ports, volumes, depends_on, user, host_network, health_check_url, start_timeout, stop_timeout, memory, cpus, environment, env`},
+		{"[services.redis.evn]\nA = \"x\"", `1: there is no table [services.redis.evn]; ` + tables},
+		{"[services.redis]\nenabled = \"no\"", `2: services.redis.enabled is "no"; write true or false`},
+		{"[services.redis]\nimage = \"\"", `2: services.redis.image is ""; write the name of an image`},
+		{"[services.redis]\nports = [6379]", `2: services.redis.ports is [6379]; ` + portForms},
+		{"[services.redis]\nports = [\"6379\"]", `2: services.redis.ports is ["6379"]; ` + portForms},
+		{"[services.redis]\nports = [\"localhost:1:2\"]", `2: services.redis.ports is ["localhost:1:2"]; ` + portForms},
+		{"[services.redis]\nports = [\"1:2\", \"1:2/tcp\"]", `2: services.redis.ports is ["1:2", "1:2/tcp"]; ` + portForms},
+		{"[services.redis]\nvolumes = [\"data\"]", `2: services.redis.volumes is ["data"]; ` + volumeForms},
+		{"[services.redis]\nvolumes = [\"a:/x\", \"b:/x\"]", `2: services.redis.volumes is ["a:/x", "b:/x"]; ` + volumeForms},
+		{"[services.redis]\ndepends_on = \"kafka\"", `2: services.redis.depends_on is "kafka"; write a list of names of services, none twice, such as ["zookeeper"]`},
+		{"[services.redis]\ncommand = \"a 'b\"", `2: services.redis.command is "a 'b"; write a list of words such as ["redis-server", "--appendonly", "yes"], or one text with spaces between them`},
+		{"[services.redis]\nhealth_check_url = 6379", `2: services.redis.health_check_url is 6379; write a text`},
+		{"[services.redis]\nenvironment = [\"A=1\", \"B\"]", `2: services.redis.environment is ["B"]; write a list of texts such as ["NAME=VALUE"]`},
+		{"[services.redis]\nenvironment = \"A=1\"", `2: services.redis.environment is "A=1"; write a list of texts such as ["NAME=VALUE"]`},
+		{"[services.redis]\nenvironment = [\"A=1\"]\nenv = { A = \"2\" }", `3: services.redis.env.A: the variable "A" of service redis is given twice, in line 2 too; keep one of them`},
+		{"[services.redis]\nenv = { A = 1 }", `2: services.redis.env.A is 1; write a text, in quotes, since a variable has no other type`},
+		{"[services.redis]\nenv = [\"A=1\"]", `2: services.redis.env is ["A=1"]; it is a table: write [services.redis.env] and NAME = "VALUE" below, or environment = ["NAME=VALUE"]`},
+		{"[[service_overrides]]\nname = \"redis\"", `1: [[service_overrides]] is a list of tables, which no setting is; write [services.NAME]`},
+		{"[[services.redis]]\nimage = \"x\"", `1: [[services.redis]] is a list of tables, which no setting is; write [services.redis]`},
+		{"services = 1", `1: services is 1; it is a table: write [services], and its keys below`},
+		{"[env_manager]\nhealth_timeout = 60", `2: env_manager.health_timeout is 60; write a duration with its unit, such as "90s" or "2m", from "1s" to "24h"`},
+		{"[env_manager]\nhealth_timeout = \"60\"", `2: env_manager.health_timeout is "60"; write a duration with its unit, such as "90s" or "2m", from "1s" to "24h"`},
+		{"[env_manager]\nmax_concurrent_starts = \"5\"", `2: env_manager.max_concurrent_starts is "5"; write a whole number from 0 to 1000`},
+		{"[env_manager]\nverbose = \"true\"", `2: env_manager.verbose is "true"; write true or false`},
+		{"[env_manager]\nmax_concurent_starts = 5", `2: there is no key env_manager.max_concurent_starts; did you mean env_manager.max_concurrent_starts?`},
 
 		// Files that are no TOML, or say things twice.
 		{"log_dir = \"a\"\n[capacity]\n[capacity]", `3: [capacity] is given twice, in line 2 too; keep one of them`},

@@ -53,8 +53,8 @@ func (e *InvalidError) Error() string {
 	return b.String()
 }
 
-// invalid makes the error of some problems; nil of none.
-func invalid(problems []Problem) error {
+// Invalid makes the error of some problems, as Load does; nil of none.
+func Invalid(problems []Problem) error {
 	if len(problems) == 0 {
 		return nil
 	}

@@ -23,6 +23,8 @@ func Reference() string {
 			referClasses(&b)
 		case tableTypes:
 			referTypes(&b)
+		case tableServices:
+			referServices(&b)
 		default:
 			referSection(&b, section.name)
 		}
@@ -77,6 +79,19 @@ func referTypes(b *strings.Builder) {
 	keys = append(keys, envSetting.Key+" = "+envSetting.Example)
 	b.WriteString("#\n# There are none by default. One with every key would be:\n#\n")
 	fmt.Fprintf(b, "#   [%s.rl_sweep]\n", tableTypes)
+	for _, k := range keys {
+		fmt.Fprintf(b, "#   %s\n", k)
+	}
+}
+
+func referServices(b *strings.Builder) {
+	var keys []string
+	for _, s := range serviceSettings() {
+		comment(b, s.Key+": "+s.about())
+		keys = append(keys, s.Key+" = "+s.Example)
+	}
+	b.WriteString("#\n# Nothing is said about any by default. Each key, with an example of its own:\n#\n")
+	fmt.Fprintf(b, "#   [%s.NAME]\n", tableServices)
 	for _, k := range keys {
 		fmt.Fprintf(b, "#   %s\n", k)
 	}

@@ -21,7 +21,7 @@ type Setting struct {
 }
 
 // field is the entry of a setting in the table: the description, and how to
-// reach its value in a record R: the Config, a Class, a TaskType.
+// reach its value in a record R: the Config, a Class, a TaskType, a Service.
 type field[R any] struct {
 	Setting
 	// read sets it to v, or returns how v should have been written.
@@ -56,7 +56,7 @@ func at[R, T any](key string, t typ[T], place func(*R) *T, s Setting) field[R] {
 }
 
 // Settings describes every setting, in the order of the table, for the
-// documentation. Classes and task types are there once, under "NAME".
+// documentation. Classes, task types and services are there once, under "NAME".
 func Settings() []Setting {
 	var out []Setting
 	d := Default("")
@@ -78,13 +78,19 @@ func Settings() []Setting {
 	}
 	s := envSetting
 	s.Key, s.Default = typeKey("NAME", s.Key), "{}"
-	return append(out, s)
+	out = append(out, s)
+	for _, s := range serviceSettings() {
+		s.Key = ServiceKey("NAME", s.Key)
+		out = append(out, s)
+	}
+	return out
 }
 
 // The tables whose names a site chooses.
 const (
-	tableClasses = "classes"
-	tableTypes   = "types"
+	tableClasses  = "classes"
+	tableTypes    = "types"
+	tableServices = "services"
 )
 
 func classKey(name, key string) string { return tableClasses + "." + name + "." + key }

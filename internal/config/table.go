@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/internal/task"
@@ -18,11 +19,12 @@ const (
 
 	envConfig   = "DSPY_AGENT_CONFIG"
 	envGRPCAddr = "ORCHESTRATOR_GRPC_ADDR"
+
+	envDockerHost = "DOCKER_HOST"
 )
 
 // Reasons for Setting.Outside and Setting.Later.
 const (
-	laterServices  = "supporting services are not in this release yet"
 	laterWorkflows = "workflows are not in this release yet"
 	laterKafka     = "Kafka is not in this release yet"
 )
@@ -32,8 +34,11 @@ const (
 const century = 100 * 365 * oneDay
 
 // configFields is the table of all settings that are there once, in the order in
-// which people meet them; classFields and typeFields have the rest.
-var configFields = []field[Config]{
+// which people meet them; classFields, typeFields and serviceFields have the rest.
+var configFields = slices.Concat(queueFields, envManagerFields, laterFields)
+
+// queueFields are the keys of the queue and of its daemon.
+var queueFields = []field[Config]{
 	at(keyWorkspace, path(), func(c *Config) *string { return &c.Workspace }, Setting{
 		Meaning: "the folder whose queue is meant, and that relative paths are resolved against",
 		Flag:    flagWorkspace, Outside: "give --workspace, or change to the folder", Zero: "the current folder", Example: `"/home/ada/project"`,
@@ -215,14 +220,18 @@ var configFields = []field[Config]{
 		Zero:    "~/.dspy-agent/access, if HOME is set", Example: `"/home/ada/secrets"`,
 	}),
 
-	at("env_manager_addr", address(), func(c *Config) *string { return &c.EnvManagerAddr }, Setting{
-		Meaning: "where env-manager is called", Later: laterServices, Outside: laterServices,
-		Env: []string{"ENV_MANAGER_ADDR", "ENV_MANAGER_GRPC_ADDR"}, Example: `"127.0.0.1:50051"`,
-	}),
 	at("docker_host", textual("a text", anyText), func(c *Config) *string { return &c.DockerHost }, Setting{
-		Meaning: "where the container engine is called: unix:///PATH or tcp://HOST:PORT", Env: []string{"DOCKER_HOST"},
+		Meaning: "where the container engine is called: unix:///PATH or tcp://HOST:PORT", Env: []string{envDockerHost},
 		Zero: "unix:///var/run/docker.sock", Example: `"unix:///run/user/1000/podman/podman.sock"`,
 	}),
+	at(keyEnvManagerAddr, address(), func(c *Config) *string { return &c.EnvManagerAddr }, Setting{
+		Meaning: "where env-manager, which keeps the supporting services, is called; where nothing is said here it is where env_manager.grpc_addr has it listen",
+		Env:     []string{"ENV_MANAGER_ADDR", envEnvManagerGRPC}, Example: `"127.0.0.1:50051"`,
+	}),
+}
+
+// laterFields are for parts that are not there yet.
+var laterFields = []field[Config]{
 	at("workflows.store_dir", path(), func(c *Config) *string { return &c.Workflows.StoreDir }, Setting{
 		Meaning: "the folder of workflow definitions", Later: laterWorkflows, Outside: laterWorkflows, Env: []string{"WORKFLOW_STORE_DIR"}, Example: `"/scratch/ada/workflows"`,
 	}),
@@ -251,6 +260,8 @@ var sections = []struct{ name, about string }{
 	{"workers", "Jobs of Slurm that run many short tasks each. All other keys are those of [slurm]."},
 	{"limits", "Bounds that keep a loop in a script from filling the queue."},
 	{"access", "Who may use the TCP addresses, beside the programs of the user whose queue it is."},
+	{tableEnvManager, "How env-manager works, which keeps the supporting services (Redis, Kafka ...) as containers."},
 	{tableClasses, "Classes of tasks, [classes.NAME]. A name that is not here makes a new class, in which what is left out is as in cpu_long; in a class that is here, what is left out stays as it is."},
 	{tableTypes, `Task types, [types.NAME]: programs that a payload can name, as in {"type": "NAME"}, instead of bringing a command.`},
+	{tableServices, "Supporting services, [services.NAME]. In one that is built in, what is left out stays as it is; a name that is not makes a new service."},
 }

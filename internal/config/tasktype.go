@@ -113,8 +113,10 @@ func (c Config) Type(name string) (TaskType, error) {
 func (c Config) TypeNames() []string { return slices.Sorted(maps.Keys(c.Types)) }
 
 // sortEnv puts the variables in the order of their names.
-func (t *TaskType) sortEnv() {
-	slices.SortFunc(t.Env, func(a, b string) int {
+func (t *TaskType) sortEnv() { sortVariables(t.Env) }
+
+func sortVariables(env []string) {
+	slices.SortFunc(env, func(a, b string) int {
 		ka, _, _ := strings.Cut(a, "=")
 		kb, _, _ := strings.Cut(b, "=")
 		return strings.Compare(ka, kb)

@@ -26,7 +26,7 @@ func itself[T any](v T) any { return v }
 func boolean() typ[bool] {
 	return typ[bool]{
 		name: "true or false", allowed: "true or false",
-		read:    func(v value, _ base) (bool, bool) { return v.boolean, v.kind == kindBoolean },
+		read:    func(v value, b base) (bool, bool) { v = b.truth(v); return v.boolean, v.kind == kindBoolean },
 		literal: strconv.FormatBool, plain: itself[bool],
 	}
 }
@@ -35,7 +35,8 @@ func boolean() typ[bool] {
 func integer(least, most int) typ[int] {
 	return typ[int]{
 		name: "whole number", allowed: fmt.Sprintf("a whole number from %d to %d", least, most),
-		read: func(v value, _ base) (int, bool) {
+		read: func(v value, b base) (int, bool) {
+			v = b.number(v)
 			return int(v.integer), v.kind == kindInteger && v.integer >= int64(least) && v.integer <= int64(most)
 		},
 		literal: strconv.Itoa, plain: itself[int],
@@ -241,6 +242,26 @@ func folders() typ[[]string] {
 			}
 			at, ok := b.resolve(item)
 			if !ok || !b.file {
+				return nil, false
+			}
+			v.list[i].text = at
+		}
+		return read(v, b)
+	}
+	return t
+}
+
+// paths is a list of files; relative ones are the workspace's.
+func paths() typ[[]string] {
+	t := list("list of paths", `a list of paths, absolute, below the home ("~/x") or relative to the workspace, none twice`, func(v value) (string, bool) {
+		return v.text, v.kind == kindText && v.text != ""
+	}, quote)
+	read := t.read
+	t.read = func(v value, b base) ([]string, bool) {
+		v.list = slices.Clone(v.list)
+		for i, item := range v.list {
+			at, ok := b.resolve(item)
+			if !ok {
 				return nil, false
 			}
 			v.list[i].text = at

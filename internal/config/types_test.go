@@ -55,7 +55,7 @@ func TestRoundTrips(t *testing.T) {
 			t.Fatalf("%d became %q, and that %d, %v", n, writeSize(n), got, ok)
 		}
 		s := rapid.String().Draw(t, "text")
-		d2 := parse("f", []byte("k = "+quote(s)))
+		d2 := parse("f", []byte("k = "+quote(s)), "")
 		if len(d2.problems) > 0 || d2.leaves[0].val.text != s {
 			t.Fatalf("%q became %s: %v", s, quote(s), d2.problems)
 		}
@@ -83,33 +83,46 @@ func TestWritten(t *testing.T) {
 func FuzzFile(f *testing.F) {
 	f.Add([]byte(Reference()))
 	for _, seed := range []string{
+		"grpc_addr = \":1\"\nhealth_check_timeout_secs = 3", "[[service_overrides]]\nname = \"a\"\nenv = {A = \"1\"}\n[service_overrides.env]\nB = \"2\"",
+		"service_overrides = [{name = \"a\", ports = [\"1:2/udp\"]}, {}, 3]", "service_overrides.name = 1", "[service_overrides]", "[[service_overrides.a]]",
+	} {
+		f.Add([]byte(seed))
+	}
+	for _, seed := range []string{
 		"", "a = 1", "[capacity]\nnice = 3\n[capacity]", "[[a]]\nb = 1", "a = {b = [1, {c = 2}], d.e = \"x\"}", "classes.x.alias_of = \"x\"", "x = 1979-05-27T07:32:00Z",
 		"types.a.command = '''\n[x]'''", "a.b = 1\na = 2", "\"\" = 1", "[types.\"\\u0000\"]", "a = [[[", "classes = 1\n[classes.x]", "types = {a = {env = {}, command = \"x\"}}", "\xef\xbb\xbf#", "#\r\n",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b := newBuilder(base{workspace: "/w", home: "/h"})
-		b.file("f", data)
-		b.consistent()
-		if err := invalid(b.problems); err != nil {
-			for _, p := range b.problems {
-				if p.File != "f" || p.Line < 1 || p.Text == "" {
-					t.Fatalf("%q: %+v", data, p)
-				}
-			}
-			return
-		}
-		c := b.finish()
-		for _, name := range c.ClassNames() {
-			if k, err := c.Class(name); err != nil || len(k.Backends) == 0 {
-				t.Fatalf("%q: class %s is %+v, %v", data, name, k, err)
-			}
-		}
-		for _, v := range c.Values() {
-			if v.Source.Kind == FromFile && (v.Source.Line < 1 || v.Source.Name != "f") {
-				t.Fatalf("%q: %+v", data, v)
-			}
+		for _, read := range []func(*builder, string, []byte){(*builder).file, (*builder).envManagerFile} {
+			fuzzed(t, data, read)
 		}
 	})
+}
+
+func fuzzed(t *testing.T, data []byte, read func(*builder, string, []byte)) {
+	t.Helper()
+	b := newBuilder(base{workspace: "/w", home: "/h"})
+	read(b, "f", data)
+	b.consistent()
+	if err := Invalid(b.problems); err != nil {
+		for _, p := range b.problems {
+			if p.File != "f" || p.Line < 1 || p.Text == "" {
+				t.Fatalf("%q: %+v", data, p)
+			}
+		}
+		return
+	}
+	c := b.finish()
+	for _, name := range c.ClassNames() {
+		if k, err := c.Class(name); err != nil || len(k.Backends) == 0 {
+			t.Fatalf("%q: class %s is %+v, %v", data, name, k, err)
+		}
+	}
+	for _, v := range c.Values() {
+		if v.Source.Kind == FromFile && (v.Source.Line < 1 || v.Source.Name != "f") {
+			t.Fatalf("%q: %+v", data, v)
+		}
+	}
 }

@@ -31,6 +31,8 @@ func keysBelow(table []string) []string {
 			out = append(out, f.Key)
 		}
 		out = append(out, keyEnv)
+	case len(table) == 2 && table[0] == tableServices:
+		return serviceKeys()
 	default:
 		for _, f := range configFields {
 			section, key := splitKey(f.Key)
@@ -57,12 +59,14 @@ func (b *builder) unknownKey(p place, from Source) {
 	switch meant, elsewhere := spelling.Nearest(last, siblings, 2), sameName(last); {
 	case meant != "":
 		b.problem(from, full, "there is no key %s; did you mean %s?", full, keyText(append(slices.Clone(table), meant)))
-	case len(elsewhere) == 1:
-		hint := ""
+	case len(elsewhere) > 0:
 		if !strings.Contains(elsewhere[0], ".") {
-			hint = ", which stands above the first [table]"
+			elsewhere[0] += ", which stands above the first [table]"
+			if len(elsewhere) > 1 {
+				elsewhere[0] += ","
+			}
 		}
-		b.problem(from, full, "there is no key %s; did you mean %s%s?", full, elsewhere[0], hint)
+		b.problem(from, full, "there is no key %s; did you mean %s?", full, strings.Join(elsewhere, " or "))
 	case len(siblings) > 0 && len(table) > 0:
 		b.problem(from, full, "there is no key %s; [%s] has %s", full, keyText(table), strings.Join(siblings, ", "))
 	case len(table) == 0:

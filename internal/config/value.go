@@ -59,3 +59,19 @@ type base struct {
 	home      string // absolute; "" = not known
 	file      bool   // the value stands in the file, where ~/ is the home
 }
+
+// number is a value as the file would have it: variables and flags are texts.
+func (b base) number(v value) value {
+	if n, err := strconv.ParseInt(v.text, 10, 64); err == nil && !b.file && v.kind == kindText {
+		v.kind, v.integer = kindInteger, n
+	}
+	return v
+}
+
+// truth is the same for true and false, which variables also have as 1 and 0.
+func (b base) truth(v value) value {
+	if t, err := strconv.ParseBool(v.text); err == nil && !b.file && v.kind == kindText {
+		v.kind, v.boolean = kindBoolean, t
+	}
+	return v
+}

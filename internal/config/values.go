@@ -29,7 +29,7 @@ func (v Value) Text() string {
 func (v Value) MarshalJSON() ([]byte, error) { return json.Marshal(v.Plain) }
 
 // Values lists what holds, in the order of the table: every setting, every class
-// with its keys, every task type with those that are set. Values of variables
+// with its keys, every task type and service with those that are set. Values of variables
 // that look like secrets by their names are replaced.
 func (c Config) Values() []Value {
 	var out []Value
@@ -52,8 +52,26 @@ func (c Config) Values() []Value {
 			}
 		}
 		for _, kv := range t.Env {
-			out = append(out, c.variable(name, kv))
+			out = append(out, c.variable(tableTypes, name, kv))
 		}
+	}
+	for _, name := range c.ServiceNames() {
+		out = append(out, c.serviceValues(name)...)
+	}
+	return out
+}
+
+// serviceValues lists what was said about a service.
+func (c Config) serviceValues(name string) []Value {
+	var out []Value
+	s := c.Services[name]
+	for _, f := range serviceFields {
+		if key := ServiceKey(name, f.Key); c.IsGiven(key) {
+			out = append(out, effective(c, f, &s, key))
+		}
+	}
+	for _, kv := range s.Env {
+		out = append(out, c.variable(tableServices, name, kv))
 	}
 	return out
 }
@@ -66,10 +84,10 @@ func effective[R any](c Config, f field[R], r *R, key string) Value {
 	return v
 }
 
-// variable is one of a task type's, without what must not be seen.
-func (c Config) variable(typeName, kv string) Value {
+// variable is one of a task type's or service's, without what must not be seen.
+func (c Config) variable(table, of, kv string) Value {
 	name, text, _ := strings.Cut(kv, "=")
-	key := keyText([]string{tableTypes, typeName, keyEnv, name})
+	key := keyText([]string{table, of, keyEnv, name})
 	if secret(name) {
 		text = "(hidden)"
 	}
