@@ -39,12 +39,12 @@ var leaves = []string{"internal/directive", "internal/envelope", "internal/failp
 
 // anyPart is for internal/app, and for the tests of all above and in the middle
 // layer: the real queue in a temporary directory is a better stand-in than a fake.
-var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/docker", "internal/doors", "internal/rpc", "internal/version", "proto/..."})
+var anyPart = concat(parts, families(parts), domain, leaves, []string{"internal/access", "internal/config", "internal/docker", "internal/doors", "internal/rpc", "internal/services", "internal/version", "proto/..."})
 
 // command is what a command may use. It is a caller like any other, so the
 // client of internal/api is in it, and the parts are not.
 var command = concat(domain, leaves, []string{
-	"internal/access", "internal/api/...", "internal/app", "internal/cli/...", "internal/config", "internal/doctor", "internal/version", "proto/...",
+	"internal/access", "internal/api/...", "internal/app", "internal/cli/...", "internal/config", "internal/doctor", "internal/services", "internal/version", "proto/...",
 })
 
 // supervisor is for the binaries that run themselves again as the process
@@ -94,6 +94,7 @@ var rules = []rule{
 	{pkg: "internal/doors", may: []string{"internal/access", "internal/task"}, tests: []string{"internal/rpc"}, why: "opens the TCP doors of both daemons; it knows none of them"},
 	{pkg: "internal/rpc", may: []string{"internal/access", "internal/host", "internal/runtimedir", "internal/task"}, tests: []string{"proto/..."}, why: "the wire of both daemons, whatever the services on it; it knows none of them"},
 	{pkg: "internal/config", may: []string{"internal/task", "internal/directive", "internal/spelling", "gpu"}, why: "for internal/app and cmd: others are given values, not files; it speaks the domain's words and error codes"},
+	{pkg: "internal/services", may: []string{"internal/config", "internal/spelling", "envmgr", "envmgr/probe"}, tests: []string{"internal/task"}, why: "for internal/app and internal/cli: what the configuration says about services, as env-manager takes it; neither of the two knows the other"},
 	{pkg: "internal/doctor", may: []string{"internal/access", "internal/config", "internal/docker", "internal/host", "internal/mounts", "internal/runtimedir", "internal/task", "slurm"}, why: "for internal/cli: what can be found out about a set-up from outside the daemon"},
 	{pkg: "internal/version", why: "leaf, for internal/app and cmd: others are given the string"},
 	{pkg: "internal/failpoint", why: "leaf: named points at which tests kill the process"},

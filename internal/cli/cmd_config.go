@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/dspy-agent/dspy-agent/internal/config"
+	"github.com/dspy-agent/dspy-agent/internal/services"
 	"github.com/dspy-agent/dspy-agent/internal/spelling"
 )
 
@@ -160,6 +161,9 @@ func (s *session) configCheck(c *cli.Context, file string) error {
 	}
 	j := jsonConfigCheck{Problems: []jsonProblem{}}
 	cfg, err := config.Load(given)
+	if err == nil {
+		err = services.Check(cfg)
+	}
 	if missing := s.fileArg(file); file != "" && !exists(missing) { // which is not the flag's doing, as Load would say
 		err = &config.InvalidError{Problems: []config.Problem{{File: missing, Text: "there is no such file"}}}
 	}
@@ -209,6 +213,9 @@ func (s *session) tellCheck(cfg config.Config, wrong *config.InvalidError) {
 		s.out.printf("%s: no mistakes\n", oneLine(cfg.File))
 	default:
 		s.out.printf("there is no configuration file (%s), so the defaults hold; %s config init writes one\n", oneLine(filepath.Clean(cfg.File)), Program)
+	}
+	if wrong == nil && cfg.EnvManager.File != "" {
+		s.out.printf("%s: no mistakes\n", oneLine(cfg.EnvManager.File))
 	}
 }
 

@@ -103,6 +103,34 @@ func TestConfigCheckFile(t *testing.T) {
 	expect(t, env, exitUsage, "none.toml: there is no such file\n", "1 mistake\n", "config", "check", "none.toml")
 }
 
+// TestConfigOfServices: what is said about services is shown with its file, and checked as
+// env-manager takes it.
+func TestConfigOfServices(t *testing.T) {
+	env, home := homely(t)
+	path, own := filepath.Join(home, ".dspy-agent", "config.toml"), filepath.Join(home, "own.toml")
+	write(t, path, "[services.redis]\nimage = \"redis:8\"\nports = [\"7000:6379\"]\n[services.kafka]\nrequired = true\n")
+	write(t, own, "max_concurrent_starts = 2\n\n[[service_overrides]]\nname = \"redis\"\nports = []\nenvironment = [\"REDIS_PASSWORD=hunter2\", \"A=1\"]\n")
+	env.Environ = append(env.Environ, "ENV_MANAGER_CONFIG="+own)
+	expect(t, env, exitDone, path+": no mistakes\n"+own+": no mistakes\n", "", "config", "check")
+	want := "KEY\tVALUE\tFROM\nservices.kafka.required\ttrue\t" + path + ":5\nservices.redis.image\tredis:8\t" + path + ":2\nservices.redis.ports\t[]\t" + own + ":5\n" +
+		"services.redis.env.A\t1\t" + own + ":6\nservices.redis.env.REDIS_PASSWORD\t(hidden)\t" + own + ":6\n"
+	if out := expect(t, env, exitDone, "KEY", "", "config", "show", "services"); out != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+	expect(t, env, exitDone, "env_manager.max_concurrent_starts\t2\t"+own+":1\n", "", "config", "show", "env_manager")
+
+	write(t, own, "[[service_overrides]]\nname = \"redis\"\nhealth_check_url = \"x\"\n")
+	expect(t, env, exitUsage, own+":3: services.redis.health_check_url: \"x\" is not the URL of a probe", "1 mistake\n", "config", "check")
+	expect(t, env, exitDone, path+": no mistakes\n", "", "config", "check", path) // it alone
+	expect(t, env, exitDone, "services.redis.health_check_url\tx\t", "", "config", "show", "services.redis")
+	write(t, own, "quux = 1\n")
+	expect(t, env, exitUsage, own+":1: there is no key quux", "1 mistake\n", "config", "check")
+	_, out, _ := dspyAgent(t, env, "doctor")
+	if want := "problem\tconfiguration\t" + own + ":1: there is no key quux"; !strings.Contains(out, want) || !strings.Contains(out, "workspace\t") {
+		t.Errorf("doctor says\n%s", out)
+	}
+}
+
 func TestConfigUsage(t *testing.T) {
 	env, _ := homely(t)
 	for args, want := range map[string]string{

@@ -35,7 +35,7 @@ func (s *session) patient(c *cli.Context) doctor.Patient {
 }
 
 // loadAnyway returns the configuration; where that cannot be used, the one that holds
-// without the file.
+// without its files.
 func loadAnyway(given config.Given) doctor.Loaded {
 	cfg, err := config.Load(given)
 	if err == nil {
@@ -44,7 +44,7 @@ func loadAnyway(given config.Given) doctor.Loaded {
 	lookup := given.Lookup
 	given.ConfigFlag = ""
 	given.Lookup = func(name string) string {
-		if name == "DSPY_AGENT_CONFIG" {
+		if name == "DSPY_AGENT_CONFIG" || name == "ENV_MANAGER_CONFIG" {
 			return os.DevNull // which is no file
 		}
 		return lookup(name)
