@@ -79,7 +79,7 @@ var envManagerFields = []field[Config]{
 		Meaning: "the docker compose project whose containers are taken under care where they are a service's", Zero: "any", Example: `"lab"`,
 	}),
 	at(tableEnvManager+".compose_files", paths(), func(c *Config) *[]string { return &c.EnvManager.ComposeFiles }, Setting{
-		Meaning: "docker compose files that say more about services", Zero: "none", Example: `["/srv/lab/compose.yaml"]`,
+		Meaning: "docker compose files with more services; one that is named like a built-in service takes its place", Zero: "none", Example: `["/srv/lab/compose.yaml"]`,
 	}),
 	at(keyEnvManagerFile, path(), func(c *Config) *string { return &c.EnvManager.File }, Setting{
 		Meaning: "a file with the keys that env-manager has always had, [[service_overrides]] and others; it wins over this file, and has to be there", Zero: "none",

@@ -13,7 +13,7 @@ import (
 type override struct {
 	*making
 	said  config.Service
-	isNew bool // it is not built in
+	isNew bool // nothing else defines it
 }
 
 func (o override) given(key string) bool {
@@ -34,7 +34,7 @@ func (o override) apply(d envmgr.Definition) envmgr.Definition {
 	set(o, "stop_timeout", &d.StopTimeout, s.StopTimeout)
 	set(o, "memory", &d.MemBytes, s.MemBytes)
 	set(o, "cpus", &d.CPUMilli, s.CPUMilli)
-	set(o, "volumes", &d.Volumes, volumes(s.Volumes, d.Volumes))
+	set(o, "volumes", &d.Volumes, o.volumes(d.Volumes))
 	d.Env = environment(d.Env, s.Env)
 	o.network(&d)
 	o.ready(&d)
@@ -63,15 +63,15 @@ func needs(names []string) []envmgr.Need {
 	return out
 }
 
-// volumes are those that were given, and the files of ours that are shown to the service,
-// unless something else is in their place.
-func volumes(said []config.ServiceVolume, builtin []envmgr.Volume) []envmgr.Volume {
+// volumes are those that were given, and the file that is made for the service, unless
+// something else is in its place.
+func (o override) volumes(before []envmgr.Volume) []envmgr.Volume {
 	var out []envmgr.Volume
-	for _, v := range said {
+	for _, v := range o.said.Volumes {
 		out = append(out, envmgr.Volume{Name: v.Name, Source: v.Source, Target: v.Target, ReadOnly: v.ReadOnly})
 	}
-	for _, v := range builtin {
-		if v.Source != "" && !slices.ContainsFunc(out, func(o envmgr.Volume) bool { return o.Target == v.Target }) {
+	for _, v := range before {
+		if v.Source == o.made && !slices.ContainsFunc(out, func(o envmgr.Volume) bool { return o.Target == v.Target }) {
 			out = append(out, v)
 		}
 	}

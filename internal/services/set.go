@@ -11,13 +11,48 @@ import (
 	"github.com/dspy-agent/dspy-agent/internal/spelling"
 )
 
-// Set returns the services that are there: the built-in ones with what the configuration
-// says about them, and its own. owner is the "uid:gid" that Prometheus runs as,
-// prometheusConfig the file that it reads. An error is like that of config.Load:
-// everything that is wrong, each with its key and line.
-func Set(c config.Config, owner, prometheusConfig string) (envmgr.Set, error) {
-	m := &making{conf: c, known: map[string]bool{}, off: map[string]bool{}}
-	m.collect(envmgr.Builtin(owner, prometheusConfig))
+// Set returns the services that are there: the built-in ones and others with what the
+// configuration says about them, and its own. owner is the "uid:gid" that Prometheus runs
+// as, prometheusConfig the file that it reads. The others are defined elsewhere, in compose
+// files; one that is named like a built-in one takes its place. An error is like that of
+// config.Load: everything that is wrong, each with its key and line.
+func Set(c config.Config, owner, prometheusConfig string, others ...envmgr.Definition) (envmgr.Set, error) {
+	m := newMaking(c, prometheusConfig)
+	return m.set(definitions(c, owner, prometheusConfig, others))
+}
+
+// Check says what is wrong with the services of a configuration, as Set does, without a
+// look into compose files.
+func Check(c config.Config) error {
+	// Whose Prometheus, and with which file, makes no difference to what is wrong.
+	const owner, file = "0:0", "/prometheus.yml"
+	m := newMaking(c, file)
+	m.open = len(c.EnvManager.ComposeFiles) > 0
+	_, err := m.set(definitions(c, owner, file, nil))
+	return err
+}
+
+// definitions are those that are known before the configuration says anything.
+func definitions(c config.Config, owner, prometheusConfig string, others []envmgr.Definition) []envmgr.Definition {
+	all := envmgr.Builtin(owner, prometheusConfig)
+	for i, d := range all {
+		if d.StartTimeout > 0 { // what a site gives to all, those that are slow are given as well
+			all[i].StartTimeout = max(d.StartTimeout, c.EnvManager.HealthTimeout)
+		}
+	}
+	for _, d := range others {
+		all = slices.DeleteFunc(all, func(o envmgr.Definition) bool { return o.Name == d.Name })
+		all = append(all, d)
+	}
+	return all
+}
+
+func newMaking(c config.Config, made string) *making {
+	return &making{conf: c, made: made, known: map[string]bool{}, off: map[string]bool{}}
+}
+
+func (m *making) set(all []envmgr.Definition) (envmgr.Set, error) {
+	m.collect(all)
 	m.needs()
 	m.apart()
 	if err := config.Invalid(m.problems); err != nil {
@@ -31,16 +66,11 @@ func Set(c config.Config, owner, prometheusConfig string) (envmgr.Set, error) {
 	return set, nil
 }
 
-// Check says what is wrong with the services of a configuration, as Set does.
-func Check(c config.Config) error {
-	// Whose Prometheus, and with which file, makes no difference to what is wrong.
-	_, err := Set(c, "0:0", "/prometheus.yml")
-	return err
-}
-
 // making is a set that is being made.
 type making struct {
 	conf     config.Config
+	made     string              // the file on this host that is made for Prometheus
+	open     bool                // there are services that are not known here
 	all      []envmgr.Definition // those that are enabled
 	known    map[string]bool     // all names that somebody may mean
 	off      map[string]bool     // the disabled ones
@@ -61,18 +91,16 @@ func (m *making) problem(name, key, format string, args ...any) {
 	m.problems = append(m.problems, p)
 }
 
-// collect takes the built-in services and the others, as the configuration has them.
-func (m *making) collect(builtin []envmgr.Definition) {
+// collect takes the services that are defined already, and the configuration's own, as the
+// configuration has them.
+func (m *making) collect(defined []envmgr.Definition) {
 	theirs := maps.Clone(m.conf.Services)
-	for _, d := range builtin {
+	for _, d := range defined {
 		m.known[d.Name] = true
 	}
-	for _, d := range builtin {
+	for _, d := range defined {
 		s, said := theirs[d.Name]
 		delete(theirs, d.Name)
-		if d.StartTimeout > 0 { // what a site gives to all, those that are slow are given as well
-			d.StartTimeout = max(d.StartTimeout, m.conf.EnvManager.HealthTimeout)
-		}
 		if !said {
 			m.all = append(m.all, d)
 			continue
@@ -91,12 +119,16 @@ func (m *making) collect(builtin []envmgr.Definition) {
 
 // strange complains about something said of a service that there is not.
 func (m *making) strange(name string) {
-	key, known := config.ServiceKey(name, ""), slices.Sorted(maps.Keys(m.known))
-	if meant := spelling.Nearest(name, known, 2); meant != "" {
-		m.problem(name, "", "%s: no service %s is built in, and a new one needs an image; did you mean %s?", key, name, config.ServiceKey(meant, ""))
+	if m.open {
+		m.known[name] = true
 		return
 	}
-	m.problem(name, "", "%s: no service %s is built in, and a new one needs an image: add %s; built in are %s", key, name, config.ServiceKey(name, "image"), strings.Join(known, ", "))
+	key, known := config.ServiceKey(name, ""), slices.Sorted(maps.Keys(m.known))
+	if meant := spelling.Nearest(name, known, 2); meant != "" {
+		m.problem(name, "", "%s: there is no service %s, and a new one needs an image; did you mean %s?", key, name, config.ServiceKey(meant, ""))
+		return
+	}
+	m.problem(name, "", "%s: there is no service %s, and a new one needs an image: add %s; there are %s", key, name, config.ServiceKey(name, "image"), strings.Join(known, ", "))
 }
 
 func (m *making) add(d envmgr.Definition, s config.Service, isNew bool) {
@@ -110,10 +142,13 @@ func (m *making) add(d envmgr.Definition, s config.Service, isNew bool) {
 
 // needs looks whether what is needed is there.
 func (m *making) needs() {
-	for _, d := range m.all {
+	for i, d := range m.all {
 		for _, n := range d.Needs {
 			switch {
 			case n.Optional:
+			case m.open && !slices.ContainsFunc(m.all, func(o envmgr.Definition) bool { return o.Name == n.Name }) && !m.off[n.Name]:
+				// Whether that is there, who knows all of them will see.
+				m.all[i].Needs = slices.DeleteFunc(slices.Clone(m.all[i].Needs), func(o envmgr.Need) bool { return o.Name == n.Name })
 			case m.off[n.Name]: // said below, once
 			case n.Name == d.Name:
 				m.problem(d.Name, "depends_on", "%s has %s itself; leave that out", config.ServiceKey(d.Name, "depends_on"), d.Name)

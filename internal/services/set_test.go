@@ -168,6 +168,40 @@ func TestNewServices(t *testing.T) {
 	}
 }
 
+// TestOthers: services that are defined elsewhere may take the place of built-in ones, and what
+// is said about them holds for them too; config check, which does not know them, lets it pass.
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	const said = "[services.web]\nrequired = true\nvolumes = [\"b:/b\"]\n[services.redis]\ndepends_on = [\"db\"]\n"
+	web := envmgr.Definition{Name: "web", Image: "web", Ready: probe.Spec{Kind: probe.Health}, Volumes: []envmgr.Volume{{Source: "/a", Target: "/a"}}}
+	db := envmgr.Definition{Name: "db", Image: "db", Ready: probe.Spec{Kind: probe.None}}
+	redis := envmgr.Definition{Name: "redis", Image: "mine", Ready: probe.Spec{Kind: probe.None}}
+	c, path, _ := load(t, "env_manager.compose_files = [\"/c.yaml\"]\n"+said, "")
+	if err := services.Check(c); err != nil {
+		t.Error(err)
+	}
+	set, err := services.Set(c, owner, prometheusFile, web, db, redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web.Required, web.Volumes, redis.Needs = true, []envmgr.Volume{{Name: "b", Target: "/b"}}, []envmgr.Need{{Name: "db"}}
+	for _, want := range []envmgr.Definition{web, db, redis} {
+		if got, _ := set.Get(want.Name); !reflect.DeepEqual(got, want) {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	}
+	_, err = services.Set(c, owner, prometheusFile)
+	if task.CodeOf(err) != task.CodeInvalid {
+		t.Fatalf("without them: %v", err)
+	}
+	if msg := err.Error(); !strings.Contains(msg, path+":2: services.web: there is no service web") {
+		t.Errorf("without them: %s", msg)
+	}
+	if c, _, _ := load(t, said, ""); services.Check(c) == nil {
+		t.Error("a service that nothing defines passes without compose files, too")
+	}
+}
+
 // TestDisabled: what is disabled is not there, together with all that needs it.
 func TestDisabled(t *testing.T) {
 	t.Parallel()
@@ -191,8 +225,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{file: "[services.redis]\nenabled = false", want: []string{`c:2: services.redis.enabled is false, but infermesh-node-a, infermesh-node-b, infermesh-router cannot do without redis; disable what needs it as well, or leave it out of depends_on there`}},
 		{own: "[[service_overrides]]\nname = \"zookeeper\"\nenabled = false", want: []string{`o:3: services.zookeeper.enabled is false, but kafka cannot do without zookeeper; disable what needs it as well, or leave it out of depends_on there`}},
-		{file: "[services.reddis]\nrequired = true", want: []string{`c:1: services.reddis: no service reddis is built in, and a new one needs an image; did you mean services.redis?`}},
-		{file: "[services.mongo]\nrequired = true", want: []string{`c:1: services.mongo: no service mongo is built in, and a new one needs an image: add services.mongo.image; built in are ` + names}},
+		{file: "[services.reddis]\nrequired = true", want: []string{`c:1: services.reddis: there is no service reddis, and a new one needs an image; did you mean services.redis?`}},
+		{file: "[services.mongo]\nrequired = true", want: []string{`c:1: services.mongo: there is no service mongo, and a new one needs an image: add services.mongo.image; there are ` + names}},
 		{file: "[services.redis]\nuser = \"1\"\nhealth_check_url = \"https://:1\"", want: []string{`c:3: services.redis.health_check_url: "https://:1": certificates are not checked, so https is not probed: write "tcp://", or a command of kind exec`}},
 		{own: "[[service_overrides]]\nname = \"redis\"\nhealth_check_url = \"x\"", want: []string{`o:3: services.redis.health_check_url: "x" is not the URL of a probe: write it as in "http://127.0.0.1:8082/health", "tcp://:9000" or "redis://:6379"`}},
 		{file: "[services.redis]\ndepends_on = [\"kafak\"]", want: []string{`c:2: services.redis.depends_on has "kafak", which is no service; did you mean kafka?`}},
@@ -203,7 +237,7 @@ func TestMistakes(t *testing.T) {
 		{file: "[services.redis]\nhost_network = true\nports = [\"1:1\"]", want: []string{`c:3: services.redis.ports has no effect, since services.redis.host_network is true: the service listens on this host itself; leave out one of the two`}},
 		{file: "[services.prometheus]\nports = [\"1:1\"]", want: []string{`c:2: services.prometheus.ports has no effect, since prometheus uses the host's network, where it listens itself; leave it out, or add services.prometheus.host_network = false`}},
 		{file: "[services.mongo]\n[services.redis]\nhealth_check_url = \"x://\"", own: "[[service_overrides]]\nname = \"kafka\"\ndepends_on = [\"x\"]", want: []string{
-			`c:1: services.mongo: no service mongo is built in, and a new one needs an image: add services.mongo.image; built in are ` + names,
+			`c:1: services.mongo: there is no service mongo, and a new one needs an image: add services.mongo.image; there are ` + names,
 			`c:3: services.redis.health_check_url: "x://": no probe begins with "x://": write it as in "http://127.0.0.1:8082/health", "tcp://:9000" or "redis://:6379"`,
 			`o:3: services.kafka.depends_on has "x", which is no service; there are ` + names,
 		}},
