@@ -71,7 +71,8 @@ func (b *Backend) takeAndTell(ss *session, reports *supervisorpb.Reports, told s
 	b.unread.turn.Lock()
 	defer b.unread.turn.Unlock()
 	told.note(reports.GetReports())
-	heard, dropped := b.sift(reports.GetReports())
+	heard, dropped, here := b.sift(reports.GetReports())
+	b.keep(here)
 	changes := b.take(&ss.origin, heard)
 	if reports.GetSnapshotDone() && told != nil {
 		changes = append(changes, b.missing(ss, told)...)
@@ -86,8 +87,9 @@ func (b *Backend) takeAndTell(ss *session, reports *supervisorpb.Reports, told s
 
 // sift returns the reports that say something about attempts. Of the others, it has
 // starts that came too late handed over again, and returns the attempts that an owner
-// on another host had back and that nobody wants here any more.
-func (b *Backend) sift(reports []*supervisorpb.Report) (heard []*supervisorpb.Report, dropped []task.Ref) {
+// on another host had back and that nobody wants here any more. here are those that were
+// handed over to us while it was not known where they are, and that this supervisor has.
+func (b *Backend) sift(reports []*supervisorpb.Report) (heard []*supervisorpb.Report, dropped []task.Ref, here []task.Task) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, r := range reports {
@@ -98,7 +100,10 @@ func (b *Backend) sift(reports []*supervisorpb.Report) (heard []*supervisorpb.Re
 			b.lateness.wake()
 			continue
 		case r.GetEnd().GetRecalledBy() == 0:
-			delete(b.inherited, ref) // it is here
+			if in := b.inherited[ref]; in != nil && in.launch != nil {
+				here = append(here, *in.launch)
+			}
+			delete(b.inherited, ref)
 			heard = append(heard, r)
 			continue
 		}
@@ -106,7 +111,21 @@ func (b *Backend) sift(reports []*supervisorpb.Report) (heard []*supervisorpb.Re
 			dropped = append(dropped, ref)
 		}
 	}
-	return heard, dropped
+	return heard, dropped, here
+}
+
+// keep keeps the starts of attempts that the supervisor has already, from an owner before
+// us. While one only waits there nothing of it is written down: should that supervisor be
+// killed, the next one is handed it by us.
+func (b *Backend) keep(tasks []task.Task) {
+	for _, t := range tasks {
+		st, env, err := b.startOf(t)
+		if err != nil {
+			b.opts.Logger.Warn("a task that waits at the process supervisor could not be handed over once more", "task", t.Seq, "error", err)
+			continue
+		}
+		b.give(t, st, env)
+	}
 }
 
 // take turns reports into changes.
