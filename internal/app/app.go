@@ -225,7 +225,7 @@ func (a *App) newServer(mover api.Mover, pair bool) (err error) {
 	a.server, err = api.New(api.Options{
 		Queue: queuePort{q}, Log: logPort{q}, Mover: mover, Outputs: outputs{taskfiles.Layout{Dir: a.tasksDir()}}, Metrics: a.metrics,
 		Pauser: pauser{a.engine, q}, Keeper: keeper{a.engine, q}, Stats: a.stats, Images: a.images, PruneImages: a.imagePruner(),
-		Class: a.class, AdmitContainer: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.Token,
+		Class: a.resolver(), AdmitContainer: a.admit(), Types: a.taskTypes(), Info: a.info, Workspace: a.conf.Workspace, Logger: a.log, Token: a.doors.Token,
 		GPUs: a.gpuPort(), Jobs: newJobs(a.conf), Workers: owner, WorkerOf: workerOf,
 		Machine: api.Machine{CPUMilli: a.capacity.CPUMilli, MemBytes: a.capacity.MemBytes},
 		Missing: a.engine.Missing,

@@ -39,7 +39,7 @@ func SlurmTemplates(conf config.Config) ([]string, error) { return newJobs(conf)
 // may go to Slurm.
 func JobOfRequest(ctx context.Context, conf config.Config, req *pb.SubmitTaskRequest) (SlurmJob, error) {
 	a := &App{conf: conf}
-	s, err := api.SpecOf(ctx, api.Options{Class: a.class, Types: a.taskTypes(), Jobs: newJobs(conf), Workspace: conf.Workspace}, req)
+	s, err := api.SpecOf(ctx, api.Options{Class: a.resolver(), Types: a.taskTypes(), Jobs: newJobs(conf), Workspace: conf.Workspace}, req)
 	if err != nil {
 		return SlurmJob{}, err
 	}
