@@ -101,7 +101,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := MakeLogFolder(o.Config); err != nil {
 		return err
 	}
-	log, closeLog := newLogger(o.Config, o.LogEcho, slog.LevelInfo)
+	log, closeLog := newLogger(logFile(o.Config), o.LogEcho, slog.LevelInfo)
 	a := &App{conf: o.Config, drain: o.drain, capacity: capacityOf(o.Config), log: log, started: time.Now(), down: teardown{log: log}, parts: newParts()}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	defer func() {

@@ -15,7 +15,7 @@ func daemon(t *testing.T, o Options) *App {
 	if err := os.MkdirAll(o.Config.LogDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	log, closeLog := newLogger(o.Config, nil, nil)
+	log, closeLog := newLogger(logFile(o.Config), nil, nil)
 	a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, down: teardown{log: log}}
 	a.down.push("log", func(context.Context) error { return closeLog() })
 	if err := a.build(t.Context(), o); err != nil {

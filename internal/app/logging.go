@@ -24,10 +24,10 @@ const (
 // logFile returns where the orchestrator's log goes.
 func logFile(c config.Config) string { return filepath.Join(c.LogDir, "orchestrator.log") }
 
-// newLogger makes the daemon's logger: a rotated file under the workspace, and
+// newLogger makes a daemon's logger: a rotated file, and
 // echo (standard error in the foreground) if it is not nil. close flushes.
-func newLogger(c config.Config, echo io.Writer, level slog.Leveler) (_ *slog.Logger, closeLog func() error) {
-	file := &lumberjack.Logger{Filename: logFile(c), MaxSize: logFileMB, MaxBackups: logBackups}
+func newLogger(path string, echo io.Writer, level slog.Leveler) (_ *slog.Logger, closeLog func() error) {
+	file := &lumberjack.Logger{Filename: path, MaxSize: logFileMB, MaxBackups: logBackups}
 	b := newFlushWriter(file)
 	var w io.Writer = b
 	if echo != nil {

@@ -57,7 +57,7 @@ func TestAPartThatFailsAtOnce(t *testing.T) {
 		if err := os.MkdirAll(o.Config.LogDir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		log, closeLog := newLogger(o.Config, nil, nil)
+		log, closeLog := newLogger(logFile(o.Config), nil, nil)
 		a := &App{conf: o.Config, capacity: capacityOf(o.Config), log: log, down: teardown{log: log}, parts: newParts()}
 		a.down.push("log", func(context.Context) error { return closeLog() })
 		if err := a.build(t.Context(), o); err != nil {
