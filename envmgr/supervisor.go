@@ -139,12 +139,18 @@ func (s *Supervisor) call(ctx context.Context, do func(*care)) error {
 	}
 }
 
+// move has Run's goroutine change what is wanted, and decide by it: who is answered finds
+// it in the snapshot, and none from before.
+func (s *Supervisor) move(ctx context.Context, do func(*care)) error {
+	return s.call(ctx, func(c *care) { do(c); c.decide() })
+}
+
 // Up wants services, and all that they need. It does not wait for them.
 func (s *Supervisor) Up(ctx context.Context, names ...string) error {
 	if err := s.opts.Set.Known(names); err != nil {
 		return err
 	}
-	return s.call(ctx, func(c *care) { c.ask(Up, s.opts.Set.With(names)) })
+	return s.move(ctx, func(c *care) { c.ask(Up, s.opts.Set.With(names)) })
 }
 
 // Down does not want services any more, nor those that need them, which end first. It
@@ -154,7 +160,7 @@ func (s *Supervisor) Down(ctx context.Context, names ...string) ([]string, error
 		return nil, err
 	}
 	all := append(append([]string(nil), names...), s.opts.Set.UsersOfAll(names)...)
-	return all, s.call(ctx, func(c *care) { c.ask(Down, all) })
+	return all, s.move(ctx, func(c *care) { c.ask(Down, all) })
 }
 
 // Restart has services end and begin anew, whatever became of them.
@@ -162,7 +168,7 @@ func (s *Supervisor) Restart(ctx context.Context, names ...string) error {
 	if err := s.opts.Set.Known(names); err != nil {
 		return err
 	}
-	return s.call(ctx, func(c *care) { c.again(names) })
+	return s.move(ctx, func(c *care) { c.again(names) })
 }
 
 // Snapshot returns how all services stand. It does not wait.
