@@ -15,7 +15,7 @@ import (
 )
 
 // The scripts run the real programs: dspy-agent, which starts the real daemon
-// from beside itself, which starts the real supervisor. Nothing is faked, and
+// from beside itself, which starts the real supervisor, and the real env-manager. Nothing is faked, and
 // nothing waits by sleeping.
 
 // bin is where the programs are built, run the runtime directory of all scripts.
@@ -49,7 +49,7 @@ func scripts(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, killSupervisor()) }()
-	out, err := exec.Command("go", "build", "-o", bin+"/", ".", "../orchestrator").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", bin+"/", ".", "../orchestrator", "../env-manager").CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
@@ -87,6 +87,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_RUNTIME_DIR", run)
 			env.Setenv("RUN", run)
 			env.Defer(func() {
+				if _, err := os.Stat(filepath.Join(env.WorkDir, "logs", "env-manager.log")); err == nil { // it is the only one that starts one
+					cmd := exec.Command(filepath.Join(bin, "dspy-agent"), "services", "quit", "--workspace", env.WorkDir)
+					cmd.Env = env.Vars
+					_ = cmd.Run() // it has done so itself, unless it failed
+				}
 				queues, _ := filepath.Glob(filepath.Join(env.WorkDir, "*", "logs", "env_queue")) // it is a good pattern
 				for _, q := range append(queues, filepath.Join(env.WorkDir, "logs", "env_queue")) {
 					cmd := exec.Command(filepath.Join(bin, "dspy-agent"), "stop", "--workspace", filepath.Dir(filepath.Dir(q)))

@@ -84,11 +84,16 @@ func RunEnvManager(ctx context.Context, o EnvManagerOptions) (err error) {
 	return err
 }
 
+// envManagerSocket is its name in the runtime directory.
+const envManagerSocket = "env-manager.sock"
+
 // EnvManagerSocket is where the env-manager of a user listens.
 func EnvManagerSocket(c config.Config) (string, error) {
 	dir, err := runtimedir.Dir(c.RuntimeDir, os.Geteuid())
-	return filepath.Join(dir, "env-manager.sock"), err
+	return filepath.Join(dir, envManagerSocket), err
 }
+
+func prometheusFile(c config.Config) string { return filepath.Join(c.LogDir, "prometheus.yml") }
 
 func envManagerLog(c config.Config) string { return filepath.Join(c.LogDir, "env-manager.log") }
 
@@ -136,22 +141,27 @@ func unlessClosed(err error) error {
 
 // define finds out what the services are.
 func (e *envManager) define(ctx context.Context, environ []string) error {
-	prometheus := filepath.Join(e.conf.LogDir, "prometheus.yml")
+	prometheus := prometheusFile(e.conf)
 	if err := writePrometheus(prometheus, e.conf); err != nil {
 		return err
 	}
+	var err error
+	e.set, err = serviceSet(ctx, e.conf, environ, prometheus)
+	return err
+}
+
+// serviceSet is what the configuration and the compose files that it names define.
+func serviceSet(ctx context.Context, c config.Config, environ []string, prometheus string) (envmgr.Set, error) {
 	var composed []envmgr.Definition
-	if files := e.conf.EnvManager.ComposeFiles; len(files) > 0 {
-		loaded, err := compose.Load(ctx, compose.Options{Files: files, Env: environ, Project: e.conf.EnvManager.ComposeProject, Network: e.conf.EnvManager.Network})
+	if files := c.EnvManager.ComposeFiles; len(files) > 0 {
+		loaded, err := compose.Load(ctx, compose.Options{Files: files, Env: environ, Project: c.EnvManager.ComposeProject, Network: c.EnvManager.Network})
 		if err != nil {
-			return task.Errorf(task.CodeInvalid, "%w", err)
+			return envmgr.Set{}, task.Errorf(task.CodeInvalid, "%w", err)
 		}
 		composed = loaded.Services
 	}
-	var err error
 	owner := fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid())
-	e.set, err = services.Set(e.conf, owner, prometheus, composed...)
-	return err
+	return services.Set(c, owner, prometheus, composed...)
 }
 
 // openDoors makes the servers, and binds what the configuration asks for.
@@ -269,4 +279,3 @@ func (e *envManager) samples() []metrics.Service {
 	}
 	return out
 }
-

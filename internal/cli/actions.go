@@ -31,6 +31,8 @@ func actionsOf(command string) []action {
 		return configActions
 	case cmdAccess:
 		return accessActions
+	case cmdServices:
+		return servicesActions()
 	case cmdCompletion:
 		return completionActions
 	}

@@ -31,6 +31,8 @@ type session struct {
 	commandPatience time.Duration
 	// waitSilence is how long wait says nothing to a pipe.
 	waitSilence time.Duration
+	// serviceQuiet is how long nothing may move before a service that is not well is given up.
+	serviceQuiet time.Duration
 	// signOfLife is how long an owner on another host is looked at.
 	signOfLife time.Duration
 	// answered are the file systems that have been found to answer.
@@ -51,7 +53,7 @@ func newSession(env Env) *session {
 	return &session{
 		env: env, out: newScreen(env.Stdout, env), err: newScreen(env.Stderr, env),
 		now: time.Now, dial: dial, reconnectFor: reconnectFor, commandPatience: commandPatience, signOfLife: app.SignOfLife,
-		waitSilence: waitSilence,
+		waitSilence: waitSilence, serviceQuiet: serviceQuiet,
 	}
 }
 
@@ -114,7 +116,7 @@ func (s *session) app() *cli.App {
 			cli.HelpFlag, // added by the library only where there is no help command of ours
 		},
 		Commands: []*cli.Command{
-			s.startCommand(), s.stopCommand(), s.drainCommand(), s.workerCommand(), s.statusCommand(), s.queueCommand(), s.pauseCommand(), s.resumeCommand(), s.gpusCommand(), s.slurmCommand(), s.imagesCommand(), s.doctorCommand(), s.configCommand(), s.accessCommand(), s.versionCommand(),
+			s.startCommand(), s.stopCommand(), s.drainCommand(), s.workerCommand(), s.statusCommand(), s.queueCommand(), s.pauseCommand(), s.resumeCommand(), s.gpusCommand(), s.slurmCommand(), s.imagesCommand(), s.servicesCommand(), s.doctorCommand(), s.configCommand(), s.accessCommand(), s.versionCommand(),
 			s.submitCommand(), s.psCommand(), s.showCommand(), s.whyCommand(), s.resultCommand(), s.logsCommand(),
 			s.waitCommand(), s.cancelCommand(), s.retryCommand(),
 			s.completionCommand(), s.completeCommand(), s.examineCommand(), s.helpCommand(),

@@ -179,6 +179,8 @@ func (c *completion) arguments(current string) []string {
 			return nil
 		}
 		return actionNames(c.cmd.Name)
+	case cmdServices:
+		return c.serviceWords()
 	case cmdPause, cmdResume:
 		return c.config().ClassNames()
 	}

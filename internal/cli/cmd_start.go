@@ -161,22 +161,25 @@ func (s *session) health(ctx context.Context, cfg config.Config) (*pb.HealthResp
 	return cl.Health(ctx, &pb.HealthRequest{})
 }
 
-// findDaemon returns the path of the daemon's binary: of the one that was built
-// and installed together with this program, else of the one in PATH.
-func (s *session) findDaemon() (string, error) {
+// findDaemon returns the path of the daemon's binary.
+func (s *session) findDaemon() (string, error) { return s.findProgram(daemonProgram) }
+
+// findProgram returns the path of a daemon's binary: of the one that was built and
+// installed together with this program, else of the one in PATH.
+func (s *session) findProgram(name string) (string, error) {
 	beside := ""
 	if s.env.Executable != "" {
-		beside = filepath.Join(filepath.Dir(s.env.Executable), daemonProgram)
+		beside = filepath.Join(filepath.Dir(s.env.Executable), name)
 		if executable(beside) {
 			return beside, nil
 		}
 	}
 	for _, dir := range filepath.SplitList(s.env.getenv("PATH")) {
-		if p := filepath.Join(dir, daemonProgram); filepath.IsAbs(p) && executable(p) {
+		if p := filepath.Join(dir, name); filepath.IsAbs(p) && executable(p) {
 			return p, nil
 		}
 	}
-	return "", task.Errorf(task.CodeNotFound, "the daemon's program %q is neither at %s nor in PATH; install it beside %s", daemonProgram, beside, Program)
+	return "", task.Errorf(task.CodeNotFound, "the daemon's program %q is neither at %s nor in PATH; install it beside %s", name, beside, Program)
 }
 
 func executable(path string) bool {
@@ -238,14 +241,9 @@ func (s *session) launchOnce(ctx context.Context, cfg config.Config, program str
 	if err := app.LogFolderAnswers(ctx, cfg); err != nil {
 		return err
 	}
-	d, err := spawnDaemon(cfg, program, args, s.env.Environ)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return forbidden(err)
-	case diskRefuses(err):
-		return task.Errorf(task.CodeExhausted, "%w; the daemon writes its log there: have it writable, or use another workspace", err)
-	case err != nil:
-		return err
+	d, err := spawnDaemon(cfg, daemonProgram, program, args, s.env.Environ)
+	if err != nil {
+		return notSpawned(err)
 	}
 	said, err := d.await(ctx, limit, s.tellStart(cfg, d.pid))
 	s.err.settle()
@@ -271,6 +269,18 @@ func (s *session) launchOnce(ctx context.Context, cfg config.Config, program str
 			"the daemon (pid %d) does not accept calls after %s; it goes on trying, %s tells how far it is", d.pid, span(limit), cfg.LogDir+"/orchestrator.log")}
 	default:
 		return &exitError{code: exitFailed, msg: "the daemon ended before it accepted calls" + d.lastWords()}
+	}
+}
+
+// notSpawned says what to do about a folder that a daemon could not begin in.
+func notSpawned(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return forbidden(err)
+	case diskRefuses(err):
+		return task.Errorf(task.CodeExhausted, "%w; the daemon writes its log there: have it writable, or use another workspace", err)
+	default:
+		return err
 	}
 }
 
@@ -353,13 +363,13 @@ func (d *newborn) lastWords() string {
 	return "; it printed:\n" + string(buf[:n])
 }
 
-// spawnDaemon starts the program in a session of its own, so that it outlives
-// the terminal, with nothing to read and its output in a file.
-func spawnDaemon(cfg config.Config, program string, args, environ []string) (*newborn, error) {
+// spawnDaemon starts the program of a daemon in a session of its own, so that it outlives
+// the terminal, with nothing to read and its output in a file of the daemon's name.
+func spawnDaemon(cfg config.Config, name, program string, args, environ []string) (*newborn, error) {
 	if err := app.MakeLogFolder(cfg); err != nil {
 		return nil, err
 	}
-	d := &newborn{output: filepath.Join(cfg.LogDir, daemonProgram+".out")}
+	d := &newborn{output: filepath.Join(cfg.LogDir, name+".out")}
 	out, err := os.OpenFile(d.output, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the daemon's output: %w", err)

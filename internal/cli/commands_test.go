@@ -360,7 +360,7 @@ func TestCompletion(t *testing.T) {
 		"access t":                   "tls\ntoken\n",
 		"help queue st":              "stats\n",
 		"submit --on-lost ":          "fail\nretry\n",
-		"nonsense ":                  "start\nstop\ndrain\nworker\nstatus\nqueue\npause\nresume\ngpus\nslurm\nimages\ndoctor\nconfig\naccess\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
+		"nonsense ":                  "start\nstop\ndrain\nworker\nstatus\nqueue\npause\nresume\ngpus\nslurm\nimages\nservices\ndoctor\nconfig\naccess\nversion\nsubmit\nps\nshow\nwhy\nresult\nlogs\nwait\ncancel\nretry\ncompletion\nhelp\n",
 	} {
 		_, out, errs := dspyAgent(t, env, append([]string{"__complete", "--"}, strings.Split(words, " ")...)...)
 		if out != want || errs != "" {

@@ -137,12 +137,16 @@ NO_COLOR and TERM=dumb turn colours off, CLICOLOR_FORCE=1 turns them on in a pip
 | config show | a header, then a setting per line: key, value, where from |
 | config check | a mistake per line: file, line, what is wrong |
 | logs | what the task wrote, byte by byte |
+| services | a header, then a service per line: name, status, time started, ports, percent of a CPU, bytes of memory, detail |
+| services up | a line per change that settles: name, status, message |
+| services pull | a line per image that has come or failed: image, what became of it, message |
+| services logs | a line per line; of several services behind the name and a bar |
 
 `)
 }
 
 func docJSON(b *bytes.Buffer) {
-	b.WriteString("## JSON\n\nWith `--json`, `ps` and `doctor` print one array; `wait`, `cancel`, `retry` and `ps --watch` one object per line, as it\n" +
+	b.WriteString("## JSON\n\nWith `--json`, `ps`, `services` and `doctor` print one array; `wait`, `cancel`, `retry` and `ps --watch` one object per line, as it\n" +
 		"happens; the others one object. Times are RFC 3339 in UTC with milliseconds; durations are seconds. A name that does not\n" +
 		"apply is left out. Names are added, never changed. An error is text on the standard error\n" +
 		"with --json, too, and the exit code tells its kind; stdout has then what was found until there, or nothing.\n\n")

@@ -38,11 +38,11 @@ var exitTable = []struct {
 	{exitDone, "done"},
 	{exitFailed, "failed: the command could not do what was asked, or a task that has no exit code of its own failed"},
 	{exitUsage, "usage: the command line or the configuration is wrong; nothing was done"},
-	{exitNotFound, "not found: there is no task with that id, or no queue"},
+	{exitNotFound, "not found: there is no task with that id, no such service, or no queue"},
 	{exitNoDaemon, "no daemon: none runs and the command needs one, or it stopped answering; or somebody else keeps the queue; or, for slurm, there is no Slurm that answers"},
 	{exitRefused, "refused: the request was understood and not accepted, or the disk is full, mounted read-only or closed to you; the message says why"},
 	{exitWaitOver, "the time of wait --timeout was over before the tasks had ended; they go on"},
-	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks are left alone. logs --follow and ps --watch end with 0 then, and so does drain after SIGTERM"},
+	{exitInterrupted, "interrupted by Ctrl-C (143 for SIGTERM); tasks and services are left alone. logs --follow, services logs --follow and ps --watch end with 0 then, and so does drain after SIGTERM"},
 }
 
 // exitHelp is the table as the help shows it.

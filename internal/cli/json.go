@@ -247,7 +247,7 @@ var jsonDocs = []struct {
 	{"gpus", jsonGPUs{}}, {"GPU of gpus, gpus drain and gpus resume", jsonGPU{}}, {"process of a GPU", jsonGPUProcess{}},
 	{"queue repair and restore", jsonRepair{}}, {"queue compact", jsonCompact{}},
 	{"refused task", jsonRefused{}}, {"submit --from-file", jsonBatch{}}, {"doctor", jsonFinding{}}, {"version", jsonVersion{}},
-	{"images", jsonImage{}}, {"config show", jsonConfig{}}, {"setting of config show", jsonSetting{}}, {"config check", jsonConfigCheck{}}, {"problem of config check", jsonProblem{}},
+	{"images", jsonImage{}}, {"service of services", jsonService{}}, {"config show", jsonConfig{}}, {"setting of config show", jsonSetting{}}, {"config check", jsonConfigCheck{}}, {"problem of config check", jsonProblem{}},
 }
 
 // jsonTime is a point in time.

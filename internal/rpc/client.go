@@ -92,6 +92,10 @@ func Dial(ctx context.Context, t Target) (*Client, error) {
 // Conn is the connection to make clients on.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
+// Server is the process that the newest connection is to, as the kernel tells it; 0 where
+// that is not known.
+func (c *Client) Server() int { return int(c.dialer.server()) }
+
 // Close ends the connection and every call that is under way.
 func (c *Client) Close() error {
 	return errors.Join(c.conn.Close(), c.dialer.close())
