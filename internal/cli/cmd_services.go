@@ -34,7 +34,7 @@ type servicesAction struct {
 func servicesActionTable() []servicesAction {
 	return []servicesAction{
 		{"status", takesAny, []string{"json"}, "how each is, since when, its ports and what it uses; without an action it is the same of all", (*session).servicesStatus},
-		{"up", takesAny, nil, "start them, and what they need, and say how each comes along; ends with 0 when all are healthy, else with 1", (*session).servicesUp},
+		{"up", takesAny, []string{"timeout"}, "start them, and what they need, and say how each comes along; ends with 0 when all are healthy, else with 1", (*session).servicesUp},
 		{"down", takesAny, nil, "end them, after those that need them; they stay so until up", (*session).servicesDown},
 		{"restart", takesNames, nil, "end each and start it again, and wait until it answers", (*session).servicesRestart},
 		{"logs", takesNames, []string{"follow", "tail"}, "print what they write; of several, each line behind the name", (*session).servicesLogs},
@@ -62,6 +62,7 @@ func (s *session) servicesCommand() *cli.Command {
 			"logs/env-manager.log. The other actions need one, and end with 4 where there is none. Ctrl-C leaves services as they are.",
 		Flags: []cli.Flag{
 			jsonFlag(),
+			&cli.StringFlag{Name: "timeout", Usage: "with up: stop waiting after `TIME` and end with 1; services go on coming", DefaultText: "none"},
 			boolFlag("follow", "with logs: go on printing, until Ctrl-C", "f"),
 			&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "with logs: only the last `N` lines of each; 0 for all", DefaultText: "all"},
 		},
@@ -80,7 +81,7 @@ func (s *session) servicesAction(c *cli.Context) error {
 		return usagef("services has no %q%s", name, orHint(nearest(name, all), strings.Join(all, ", ")))
 	}
 	action := servicesActionTable()[i]
-	for _, flag := range []string{"json", "follow", "tail"} {
+	for _, flag := range []string{"json", "follow", "tail", "timeout"} {
 		if c.IsSet(flag) && !slices.Contains(action.flags, flag) {
 			return usagef("--%s does not go with services %s", flag, name)
 		}

@@ -35,6 +35,7 @@ func TestServicesUsage(t *testing.T) {
 		"services quit now":        `"now" is too much`,
 		"services up --json":       "--json does not go with services up",
 		"services status --follow": "--follow does not go with services status",
+		"services up --timeout x":  "--timeout",
 		"services pull --tail 3":   "--tail does not go with services pull",
 		"services logs x -n -1":    "--tail",
 		"services logs x --since":  "there is no flag --since of services",
@@ -128,6 +129,18 @@ func TestServicesUpGivesUp(t *testing.T) {
 	}
 	expect(t, env, exitFailed, "", "nothing was done: Docker does not answer", "services", "down", "redis")
 	expect(t, env, exitFailed, "", "nothing was done: Docker does not answer", "services", "restart", "redis")
+}
+
+// TestServicesUpIsLimited: what is under way for ever is told of, and waited for as long as
+// was said.
+func TestServicesUpIsLimited(t *testing.T) {
+	f, env := startFakeEnvManager(t)
+	f.goesOn, f.phases = true, []string{"pulling"}
+	f.has("redis", "starting", "", "")
+	f.updates = []*pb.ServiceStatusUpdate{{ServiceName: "redis", Status: "starting", Message: "the registry is away"}}
+	expect(t, env, exitFailed, "redis\tstarting\tthe registry is away\n",
+		"no longer waiting after 1.0s; env-manager goes on: 1 of 1 service not healthy; dspy-agent services why NAME tells more\n  redis: starting: the registry is away",
+		"services", "up", "--timeout", "1")
 }
 
 func TestServicesInterrupted(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,10 @@ import (
 const serviceQuiet = 3 * time.Second
 
 func (s *session) servicesUp(c *cli.Context, names []string) error {
+	limit, err := upLimit(c)
+	if err != nil {
+		return err
+	}
 	cfg, err := s.settings(c)
 	if err != nil {
 		return err
@@ -31,12 +36,25 @@ func (s *session) servicesUp(c *cli.Context, names []string) error {
 	}
 	defer func() { _ = em.close() }() // nothing is under way any more
 	ctx := c.Context
-	err = s.bringUp(ctx, em, names)
+	err = s.bringUp(ctx, em, names, limit)
 	if interrupted(ctx) {
 		s.err.printf("%sno longer waiting; env-manager goes on with the services: %s services shows how they are\n", s.err.afterCtrlC(), Program)
 		return ctx.Err()
 	}
 	return err
+}
+
+// upLimit is how long up waits at most.
+func upLimit(c *cli.Context) (time.Duration, error) {
+	given := c.String("timeout")
+	if given == "" {
+		return math.MaxInt64, nil
+	}
+	d, err := parseSpan(given)
+	if err != nil {
+		return 0, usagef("--timeout: %s", err)
+	}
+	return d, nil
 }
 
 // rise is how services come along.
@@ -46,8 +64,8 @@ type rise struct {
 }
 
 // bringUp has services started and shows how they come along. The error says which are not
-// healthy in the end, and why.
-func (s *session) bringUp(ctx context.Context, em *envManager, names []string) error {
+// healthy in the end, or when the limit is over, and why.
+func (s *session) bringUp(ctx context.Context, em *envManager, names []string, limit time.Duration) error {
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	ctx, stop := context.WithCancel(ctx)
@@ -73,6 +91,8 @@ func (s *session) bringUp(ctx context.Context, em *envManager, names []string) e
 	r, b := rise{last: map[string]*pb.ServiceStatusUpdate{}}, board{out: s.out}
 	quiet := time.NewTimer(s.serviceQuiet)
 	defer quiet.Stop()
+	over := time.NewTimer(limit)
+	defer over.Stop()
 	for {
 		select {
 		case u := <-updates:
@@ -82,7 +102,10 @@ func (s *session) bringUp(ctx context.Context, em *envManager, names []string) e
 				return r.outcome()
 			}
 			return err
+		case <-over.C:
+			return r.late(limit)
 		case <-quiet.C:
+			r.tellWaiting(&b)
 			if r.stuck(ctx, em) {
 				return r.outcome()
 			}
@@ -100,9 +123,23 @@ func (r *rise) note(b *board, u *pb.ServiceStatusUpdate) {
 		r.order = append(r.order, name)
 	}
 	r.last[name] = u
-	starting := u.GetStatus() == serviceStarting
-	b.note(name, u.GetStatus(), u.GetMessage(), !starting && u.GetStatus() != serviceUnhealthy, !starting)
+	settled := settledWord(u.GetStatus())
+	b.note(name, u.GetStatus(), u.GetMessage(), settled, settled)
 }
+
+// tellWaiting tells, once nothing has moved for a moment, what the rest waits for: before,
+// as while Docker is looked for, it may pass.
+func (r *rise) tellWaiting(b *board) {
+	for _, name := range r.order {
+		if u := r.last[name]; !settledWord(u.GetStatus()) {
+			b.note(name, u.GetStatus(), u.GetMessage(), false, true)
+		}
+	}
+}
+
+// settledWord says that with a word of a start it is over. One that is stopped may be on
+// its way to be made anew.
+func settledWord(word string) bool { return word == serviceHealthy || word == serviceFailed }
 
 // restingPhases are those in which nothing is under way for a service.
 var restingPhases = []string{"stopped", "engine_away", "waiting", "ready", "degraded", "blocked", "failed", "done"}
@@ -119,6 +156,15 @@ func (r *rise) stuck(ctx context.Context, em *envManager) bool {
 	return !slices.ContainsFunc(list, func(v *pb.ServiceStatus) bool {
 		return !slices.Contains(restingPhases, v.GetHealthChecks()[checkPhase])
 	})
+}
+
+// late is the error for what was not healthy in time.
+func (r *rise) late(limit time.Duration) error {
+	msg := fmt.Sprintf("no longer waiting after %s; env-manager goes on", span(limit))
+	if exit, ok := errors.AsType[*exitError](r.outcome()); ok {
+		msg += ": " + exit.msg
+	}
+	return &exitError{code: exitFailed, msg: msg}
 }
 
 // outcome is the error for what is not healthy; services with the same reason are told
