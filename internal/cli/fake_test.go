@@ -133,7 +133,7 @@ func dspyAgent(t *testing.T, env Env, args ...string) (code int, stdout, stderr 
 	env.Args, env.Stdout, env.Stderr = append([]string{Program}, args...), &out, &errs
 	s := newSession(env)
 	s.commandPatience = holderPatience // nobody else is at these queues
-	s.serviceQuiet = 20 * time.Millisecond
+	s.serviceQuiet = 300 * time.Millisecond
 	code = s.run(t.Context())
 	return code, out.String(), errs.String()
 }

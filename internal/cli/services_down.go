@@ -14,6 +14,7 @@ import (
 
 	"github.com/dspy-agent/dspy-agent/internal/api"
 	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 	pb "github.com/dspy-agent/dspy-agent/proto/env_manager/v1"
 )
 
@@ -128,6 +129,10 @@ func (s *session) servicesQuit(c *cli.Context, _ []string) error {
 	}
 	if err != nil {
 		return err
+	}
+	if em.pid <= 0 {
+		_ = em.close() // it was only asked who it is
+		return task.Errorf(task.CodeConflict, "the env-manager that answers runs in another container, from where its process cannot be seen: end it there")
 	}
 	process, err := terminate(em.pid)
 	_ = em.close() // the process is known by a file from here on
