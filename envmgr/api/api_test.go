@@ -59,7 +59,10 @@ func (s *stage) Down(_ context.Context, names ...string) ([]string, error) {
 	return names, nil
 }
 
-func (s *stage) Restart(_ context.Context, names ...string) error { s.ask("restart", names); return nil }
+func (s *stage) Restart(_ context.Context, names ...string) error {
+	s.ask("restart", names)
+	return nil
+}
 
 func (s *stage) Latest() (envmgr.Snapshot, <-chan struct{}) {
 	s.mu.Lock()
