@@ -1,9 +1,11 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,8 +123,23 @@ func (r *reader) deploy(s types.ServiceConfig, d *envmgr.Definition) {
 		d.MemBytes = max(d.MemBytes, int64(l.MemoryBytes))
 		d.CPUMilli = max(d.CPUMilli, int64(l.NanoCPUs*1000))
 	}
-	if v := s.Deploy.Resources.Reservations; v != nil && len(v.Devices) > 0 {
-		r.refuse(s.Name, "deploy.resources.reservations.devices", "devices are not given to services here")
+	for what, v := range map[string]*types.Resource{"limits": s.Deploy.Resources.Limits, "reservations": s.Deploy.Resources.Reservations} {
+		if v == nil {
+			continue
+		}
+		key := "deploy.resources." + what
+		if len(v.Devices) > 0 {
+			r.refuse(s.Name, key+".devices", "devices are not given to services here")
+		}
+		if len(v.GenericResources) > 0 {
+			r.refuse(s.Name, key+".generic_resources", "an engine knows none")
+		}
+		if v.Pids != 0 {
+			r.refuse(s.Name, key+".pids", "the number of processes is not limited here; leave it out")
+		}
+	}
+	if m := s.Deploy.Mode; m != "" && m != "replicated" {
+		r.refuse(s.Name, "deploy.mode", "%q; a service is one container here", m)
 	}
 }
 
@@ -134,8 +151,8 @@ func (r *reader) security(s types.ServiceConfig, d *envmgr.Definition) {
 		}
 		r.refuse(s.Name, "security_opt", "of %q only no-new-privileges is understood", o)
 	}
-	if pull := s.PullPolicy; pull != "" && !slices.Contains([]string{types.PullPolicyMissing, types.PullPolicyIfNotPresent, types.PullPolicyNever}, pull) {
-		r.refuse(s.Name, "pull_policy", "%q; an image is pulled where it is missing (services pull fetches newer ones)", pull)
+	if pull := s.PullPolicy; pull != "" && !slices.Contains([]string{types.PullPolicyMissing, types.PullPolicyIfNotPresent}, pull) {
+		r.refuse(s.Name, "pull_policy", "%q; an image is pulled where it is missing, and only there (docker pull fetches a newer one)", pull)
 	}
 }
 
@@ -168,16 +185,33 @@ func (r *reader) volumes(s types.ServiceConfig, d *envmgr.Definition) {
 				continue
 			}
 			one.Name = v.Source
-			if top, ok := r.project.Volumes[v.Source]; ok && top.Name != "" {
-				one.Name = top.Name
+			if top, ok := r.project.Volumes[v.Source]; ok {
+				one.Name = cmp.Or(top.Name, v.Source)
+				r.volume(s.Name, v.Source, top)
+			}
+			if o := v.Volume; o != nil && (o.NoCopy || o.Subpath != "" || len(o.Labels) > 0) {
+				r.refuse(s.Name, "volumes", "nocopy, subpath or labels of what is mounted at %s", v.Target)
 			}
 		case types.VolumeTypeBind:
 			one.Source = v.Source
+			if o := v.Bind; o != nil && (o.Propagation != "" || o.SELinux != "" || o.Recursive != "") {
+				r.refuse(s.Name, "volumes", "propagation, recursive, z or Z of what is mounted at %s", v.Target)
+			}
 		default:
 			r.refuse(s.Name, "volumes", "type %s", v.Type)
 			continue
 		}
 		d.Volumes = append(d.Volumes, one)
+	}
+}
+
+// volume refuses what the files say of a volume and would not be so.
+func (r *reader) volume(service, key string, v types.VolumeConfig) {
+	switch {
+	case bool(v.External):
+		r.refuse(service, "volumes."+key+".external", "one that is missing is made here, empty; name it without external (name: %s): one that is there is used, and none is ever removed", cmp.Or(v.Name, key))
+	case v.Driver != "" && v.Driver != "local" || len(v.DriverOpts) > 0:
+		r.refuse(service, "volumes."+key, "driver or driver_opts; make it with docker volume create, and leave them out")
 	}
 }
 
@@ -195,18 +229,43 @@ func (r *reader) networks(s types.ServiceConfig, d *envmgr.Definition) {
 		r.refuse(s.Name, "network_mode", "%q; host and bridge are understood", s.NetworkMode)
 		return
 	}
+	var all []envmgr.Network
 	for _, key := range s.NetworksByPriority() {
-		if key == "default" && len(s.Networks) == 1 {
-			return
+		all = append(all, r.networkOf(s.Name, key))
+		if c := s.Networks[key]; c != nil {
+			r.endpoint(s.Name, key, *c)
 		}
-		n := envmgr.Network{Name: r.network}
-		if key != "default" {
-			n.Name = r.network + "-" + key
-		}
-		if top, ok := r.project.Networks[key]; ok && bool(top.External) {
-			n = envmgr.Network{Name: top.Name, External: true}
-		}
-		d.Networks = append(d.Networks, n)
+	}
+	if len(all) == 1 && all[0] == (envmgr.Network{Name: r.network}) {
+		return // which needs no words
+	}
+	d.Networks = all
+}
+
+// networkOf is the network that a key of the files means.
+func (r *reader) networkOf(service, key string) envmgr.Network {
+	n := envmgr.Network{Name: r.network}
+	if key != "default" {
+		n.Name = r.network + "-" + key
+	}
+	top, ok := r.project.Networks[key]
+	switch {
+	case !ok:
+	case bool(top.External):
+		return envmgr.Network{Name: cmp.Or(top.Name, key), External: true}
+	case top.Driver != "" && top.Driver != "bridge" || len(top.DriverOpts) > 0:
+		r.refuse(service, "networks."+key, "driver or driver_opts; make it with docker network create, and say external")
+	case top.Internal, top.Ipam.Driver != "" || len(top.Ipam.Config) > 0 || len(top.Ipam.Options) > 0, top.EnableIPv4 != nil, top.EnableIPv6 != nil:
+		r.refuse(service, "networks."+key, "internal, ipam, enable_ipv4 or enable_ipv6; make it with docker network create, and say external")
+	}
+	return n
+}
+
+// endpoint refuses what a service says of itself in a network.
+func (r *reader) endpoint(service, key string, c types.ServiceNetworkConfig) {
+	c.Priority, c.Extensions = 0, nil // the one is heeded, the others mean nothing
+	if !reflect.ValueOf(c).IsZero() {
+		r.refuse(service, "networks."+key, "a service has its name in each of its networks, and the address that it is given; leave aliases, addresses and options out")
 	}
 }
 
@@ -244,6 +303,9 @@ func (r *reader) once(all []envmgr.Definition) {
 	}
 }
 
+// checkTimeout is how long a health check may take where the file does not say.
+const checkTimeout = 30 * time.Second
+
 // ready is how it is found out whether it answers: as its health check says, else by its
 // first port, else it is ready when it runs.
 func (r *reader) ready(s types.ServiceConfig, d *envmgr.Definition) {
@@ -272,8 +334,11 @@ func (r *reader) ready(s types.ServiceConfig, d *envmgr.Definition) {
 	default:
 		d.Ready = probe.Spec{Kind: probe.Exec, Command: h.Test}
 	}
-	if h.Timeout != nil && d.Ready.Kind == probe.Exec {
-		d.Ready.Timeout = max(time.Duration(*h.Timeout), probe.MinTimeout)
+	if d.Ready.Kind == probe.Exec {
+		d.Ready.Timeout = checkTimeout
+		if h.Timeout != nil {
+			d.Ready.Timeout = max(time.Duration(*h.Timeout), probe.MinTimeout)
+		}
 	}
 	if h.StartPeriod != nil {
 		d.StartTimeout = time.Duration(*h.StartPeriod)

@@ -99,7 +99,7 @@ networks: { front: , theirs: { external: true, name: shared } }
 			Ready: probe.Spec{Kind: probe.None},
 		},
 		{
-			Name: "web", Image: "web", Required: true, Ready: probe.Spec{Kind: probe.Exec, Command: []string{"/bin/sh", "-c", "curl -f localhost || exit 1"}},
+			Name: "web", Image: "web", Required: true, Ready: probe.Spec{Kind: probe.Exec, Command: []string{"/bin/sh", "-c", "curl -f localhost || exit 1"}, Timeout: 30 * time.Second},
 			Needs:    []envmgr.Need{{Name: "db", Restart: true}, {Name: "prepare", When: envmgr.WhenDone}},
 			Networks: []envmgr.Network{{Name: "net-front"}, {Name: "shared", External: true}},
 		},
@@ -136,6 +136,52 @@ services:
 	for _, want := range []string{"service a: build is", "service a: devices is", "service a: privileged is", "service b: scale is", "service b: security_opt is", "service b: volumes is"} {
 		if !strings.Contains(msg, want) {
 			t.Errorf("it does not say %q:\n%s", want, msg)
+		}
+	}
+}
+
+// TestNeverIgnored: each of these changes what a container is like, or would have, and is
+// refused by its name where it cannot be had.
+func TestNeverIgnored(t *testing.T) {
+	t.Parallel()
+	const head = "services:\n  a:\n    image: a\n"
+	for what, c := range map[string]struct{ file, says string }{
+		"internal network":    {head + "networks: { default: { internal: true } }\n", "service a: networks.default is not supported: internal"},
+		"driver":              {head + "    networks: [n]\nnetworks: { n: { driver: macvlan } }\n", "networks.n is not supported: driver"},
+		"addresses":           {head + "    networks: [n]\nnetworks: { n: { ipam: { config: [ { subnet: 10.9.0.0/24 } ] } } }\n", "networks.n is not supported: internal, ipam"},
+		"alias":               {head + "    networks: { n: { aliases: [db] } }\nnetworks: { n: }\n", "networks.n is not supported: a service has its name"},
+		"fixed address":       {head + "    networks: { n: { ipv4_address: 10.9.0.7 } }\nnetworks: { n: }\n", "networks.n is not supported: a service has its name"},
+		"volume's driver":     {head + "    volumes: [\"vol:/v\"]\nvolumes: { vol: { driver: nfs } }\n", "volumes.vol is not supported: driver"},
+		"volume's options":    {head + "    volumes: [\"vol:/v\"]\nvolumes: { vol: { driver_opts: { type: tmpfs } } }\n", "volumes.vol is not supported: driver"},
+		"external volume":     {head + "    volumes: [\"vol:/v\"]\nvolumes: { vol: { external: true, name: theirs } }\n", "volumes.vol.external is not supported: one that is missing is made here, empty; name it without external (name: theirs)"},
+		"nocopy":              {head + "    volumes: [\"vol:/v:nocopy\"]\nvolumes: { vol: }\n", "nocopy, subpath or labels"},
+		"subpath":             {head + "    volumes: [ { type: volume, source: vol, target: /v, volume: { subpath: x } } ]\nvolumes: { vol: }\n", "nocopy, subpath or labels"},
+		"propagation":         {head + "    volumes: [\"/x:/v:rshared\"]\n", "propagation, recursive, z or Z"},
+		"SELinux":             {head + "    volumes: [\"/x:/v:Z\"]\n", "propagation, recursive, z or Z"},
+		"number of processes": {head + "    deploy: { resources: { limits: { pids: 9 } } }\n", "deploy.resources.limits.pids is not supported"},
+		"never pulled":        {head + "    pull_policy: never\n", "pull_policy is not supported: \"never\""},
+		"global":              {head + "    deploy: { mode: global-job }\n", "deploy.mode is not supported"},
+	} {
+		_, err := load(t, compose.Options{}, map[string]string{"compose.yml": c.file})
+		if !errors.Is(err, compose.ErrUnsupported) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: it says %v, without %q", what, err, c.says)
+		}
+	}
+}
+
+// TestDefaultNetwork: that of the file is ours, unless the file says that it is another's.
+func TestDefaultNetwork(t *testing.T) {
+	t.Parallel()
+	for top, want := range map[string][]envmgr.Network{
+		"": nil, "networks: { default: { external: true, name: lab } }\n": {{Name: "lab", External: true}},
+		"networks: { default: { driver: bridge } }\n": nil,
+	} {
+		got, err := load(t, compose.Options{}, map[string]string{"compose.yml": "services:\n  a:\n    image: a\n" + top})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.Services[0].Networks); diff != "" {
+			t.Errorf("%q: want -, got +\n%s", top, diff)
 		}
 	}
 }
