@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -77,6 +79,20 @@ func (c *Client) Host() string { return c.host }
 // told from how it is called.
 func (c *Client) Local() bool { return c.local }
 
+// Machine is the name or address of the machine where the engine is; "" = it is this one,
+// as far as can be told from how it is called.
+func (c *Client) Machine() string {
+	u, err := url.Parse(c.host)
+	if err != nil || c.local {
+		return ""
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.IsLoopback() {
+		return ""
+	}
+	return host
+}
+
 // Engine is what an engine says of itself.
 type Engine struct {
 	ID       string
@@ -89,6 +105,7 @@ type Engine struct {
 	Rootless bool // root in a container is the engine's user outside
 	Init     bool // it has an init to put before a program
 	Podman   bool
+	Desktop  bool // it runs in a virtual machine of Docker Desktop
 	Systemd  bool // cgroups are systemd's
 	// UsersMapped says that users in containers are others outside: what belongs to a user
 	// here cannot be written to there.
@@ -113,7 +130,7 @@ func (c *Client) Connect(ctx context.Context) (Engine, error) {
 	e := Engine{
 		ID: info.ID, Name: info.Name, Version: info.ServerVersion, API: c.api.ClientVersion(), OS: info.OSType, Arch: info.Architecture,
 		CPUs: info.NCPU, MemBytes: info.MemTotal, Init: info.InitBinary != "",
-		Systemd: info.CgroupDriver == "systemd",
+		Systemd: info.CgroupDriver == "systemd", Desktop: info.OperatingSystem == "Docker Desktop",
 	}
 	for _, s := range info.SecurityOptions {
 		e.Rootless = e.Rootless || s == "name=rootless" || s == "rootless"

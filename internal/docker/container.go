@@ -234,6 +234,7 @@ type Listed struct {
 	Labels  map[string]string
 	Phase   Phase
 	Created time.Time
+	Ports   []Published // that it has on the engine's host
 }
 
 // List lists the containers that have all the labels ("key" or "key=value"), those
@@ -246,11 +247,24 @@ func (c *Client) List(ctx context.Context, labels ...string) ([]Listed, error) {
 	out := make([]Listed, len(all))
 	for i, s := range all {
 		out[i] = Listed{ID: s.ID, Labels: s.Labels, Phase: phaseOf(s.State), Created: time.Unix(s.Created, 0)}
-		if len(s.Names) > 0 {
-			out[i].Name = trimName(s.Names[0])
+		out[i].Name = ownName(s.Names)
+		for _, p := range s.Ports {
+			if p.PublicPort != 0 {
+				out[i].Ports = append(out[i].Ports, Published{Address: p.IP, Host: int(p.PublicPort), Inside: int(p.PrivatePort), UDP: p.Type == "udp"})
+			}
 		}
 	}
 	return out, nil
+}
+
+// ownName is the name of a container itself: old links give it more, such as "/app/db".
+func ownName(names []string) string {
+	for _, n := range names {
+		if n = trimName(n); !strings.Contains(n, "/") {
+			return n
+		}
+	}
+	return ""
 }
 
 func labelled(labels []string) filters.Args {

@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // Each text of the table is found by its own line, and by no earlier one that means
@@ -96,6 +99,45 @@ func TestHosts(t *testing.T) {
 	for _, bad := range []string{"ssh://host", "/x.sock", "tcp//x"} {
 		if _, err := New(Options{Host: bad}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// A container that others are linked to is listed by its own name.
+func TestOwnName(t *testing.T) {
+	t.Parallel()
+	for want, names := range map[string][]string{"db": {"/app/db", "/db"}, "x": {"/x"}, "": {}} {
+		if got := ownName(names); got != want {
+			t.Errorf("%v is called %q, want %q", names, got, want)
+		}
+	}
+}
+
+// A network that is missing is told from a container and an image that are.
+func TestNoNetwork(t *testing.T) {
+	t.Parallel()
+	for doing, text := range map[string]string{
+		doingStart: "network 4c5f9 not found", doingCreate: "network ours not found", doingJoin: "network ours not found", doingNetwork: "whatever it is called",
+	} {
+		if got := kindOf(doing, fmt.Errorf("%w: %s", errdefs.ErrNotFound, text)); !errors.Is(got, ErrNoNetwork) {
+			t.Errorf("%s, %s: %v", doing, text, got)
+		}
+	}
+	if got := kindOf(doingJoin, fmt.Errorf("%w: no such container: x", errdefs.ErrNotFound)); !errors.Is(got, ErrNoContainer) {
+		t.Errorf("a container that is missing: %v", got)
+	}
+}
+
+// Where the engine is, beside what its socket is called.
+func TestMachine(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{"unix:///x.sock": "", "tcp://127.0.0.1:2375": "", "tcp://localhost:2375": "", "tcp://lab7:2376": "lab7", "tcp://[fd00::7]:2376": "fd00::7"} {
+		c, err := New(Options{Host: host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Machine(); got != want {
+			t.Errorf("%s is on %q, want %q", host, got, want)
 		}
 	}
 }

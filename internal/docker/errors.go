@@ -115,6 +115,8 @@ const (
 	doingPull    = "pull image"
 	doingImage   = "look at image"
 	doingUnimage = "remove image"
+	doingJoin    = "connect to network"
+	doingNetwork = "look at network"
 )
 
 // kindOf sorts an error by its type, and by its text where that says more.
@@ -158,6 +160,8 @@ func notFound(doing string) error {
 	switch doing {
 	case doingCreate, doingPull, doingImage, doingUnimage:
 		return ErrNoImage
+	case doingNetwork:
+		return ErrNoNetwork
 	default:
 		return ErrNoContainer
 	}

@@ -34,9 +34,9 @@ func (e Event) Died() (code int, yes bool) {
 	return 0, false
 }
 
-// The actions that change how a container stands. Probes of health come as events
+// The actions that change how a container stands, or is found. Probes of health come as events
 // as well, and are left out.
-var watched = []string{"start", "die", "died", "oom", "kill", "stop", "destroy", "remove", "pause", "unpause"}
+var watched = []string{"start", "die", "died", "oom", "kill", "stop", "destroy", "remove", "pause", "unpause", "rename"}
 
 const (
 	// overlap is how far back a new stream begins before the last event: engines

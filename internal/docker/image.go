@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
@@ -19,6 +21,7 @@ type Image struct {
 	Dir        string
 	User       string
 	Size       int64
+	Volumes    []string // paths that are to be volumes
 }
 
 // Image looks at an image that the engine has. The error matches ErrNoImage when it
@@ -31,6 +34,7 @@ func (c *Client) Image(ctx context.Context, ref string) (Image, error) {
 	out := Image{ID: r.ID, Size: r.Size}
 	if r.Config != nil {
 		out.Entrypoint, out.Command, out.Dir, out.User = r.Config.Entrypoint, r.Config.Cmd, r.Config.WorkingDir, r.Config.User
+		out.Volumes = slices.Sorted(maps.Keys(r.Config.Volumes))
 	}
 	return out, nil
 }

@@ -122,6 +122,15 @@ func portText(n int) string {
 	return strconv.Itoa(n)
 }
 
+// RemoveService removes the container of a service, whatever it does, and leaves all its
+// volumes.
+func (c *Client) RemoveService(ctx context.Context, name string) error {
+	if err := c.api.ContainerRemove(ctx, name, container.RemoveOptions{Force: true}); err != nil {
+		return c.fail("remove container", name, err)
+	}
+	return nil
+}
+
 // Service is what an engine knows of the container of a service.
 type Service struct {
 	Container
@@ -195,12 +204,37 @@ func (c *Client) EnsureNetwork(ctx context.Context, name string, labels map[stri
 	return nil
 }
 
-// JoinNetwork has a container reach what is in another network, too.
+// JoinNetwork has a container be in a network, where it has the aliases. One that is in
+// it already is left. One that was in a network of that name which is gone still means
+// that one, and is moved. The error matches ErrNoNetwork when there is none of the name.
 func (c *Client) JoinNetwork(ctx context.Context, name, id string, aliases ...string) error {
+	n, err := c.api.NetworkInspect(ctx, name, network.InspectOptions{})
+	if err != nil {
+		return c.fail(doingNetwork, name, err)
+	}
+	r, err := c.api.ContainerInspect(ctx, id)
+	if err != nil {
+		return c.fail("look at container", id, err)
+	}
+	if e := endpoint(r, name); e != nil {
+		if e.NetworkID == n.ID || e.NetworkID == "" || e.NetworkID == name { // it never ran; Podman's form
+			return nil
+		}
+		if err := c.api.NetworkDisconnect(ctx, name, id, true); err != nil {
+			return c.fail("disconnect from network", name, err)
+		}
+	}
 	if err := c.api.NetworkConnect(ctx, name, id, &network.EndpointSettings{Aliases: aliases}); err != nil {
-		return c.fail("connect to network", name, err)
+		return c.fail(doingJoin, name, err)
 	}
 	return nil
+}
+
+func endpoint(r container.InspectResponse, name string) *network.EndpointSettings {
+	if r.NetworkSettings == nil {
+		return nil
+	}
+	return r.NetworkSettings.Networks[name]
 }
 
 // mostExecOutput is how much is kept of what a command in a container prints.

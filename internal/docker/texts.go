@@ -7,12 +7,15 @@ import "strings"
 // that changes its words falls back to what its status says.
 var texts = []struct {
 	doing string // "" = whatever was done
-	words string // in the text, in lower case
+	words string // in the text, in lower case; " * " is for what comes between, such as a name
 	kind  error
 	seen  string
 }{
 	{"", "no space left on device", ErrDiskFull, "ENOSPC of the engine's store; Engine 20.10, containerd 1.6"},
 	{"", "disk quota exceeded", ErrDiskFull, "EDQUOT, the same way"},
+	{doingStart, "network * not found", ErrNoNetwork, "it was removed while the container did not run, with 404; Engine 20.10"},
+	{doingCreate, "network * not found", ErrNoNetwork, "the same; Engine 25 looks for it when it makes the container"},
+	{doingJoin, "network * not found", ErrNoNetwork, "it went between the look and this"},
 	{doingStart, "could not select device driver", ErrNoGPUs, "no nvidia-container-runtime-hook was in PATH when the engine started; Engine 20.10"},
 	{doingStart, "nvidia-container-cli", ErrGPU, "NVIDIA's program that does it; its words end like those of runc below"},
 	{doingStart, "nvidia-container-runtime", ErrGPU, "the same, of NVIDIA's hook"},
@@ -39,9 +42,21 @@ var texts = []struct {
 func kindByText(doing, text string) error {
 	text = strings.ToLower(text)
 	for _, t := range texts {
-		if (t.doing == "" || t.doing == doing) && strings.Contains(text, t.words) {
+		if (t.doing == "" || t.doing == doing) && saysAll(text, t.words) {
 			return t.kind
 		}
 	}
 	return nil
+}
+
+// saysAll says that a text has words, with anything where those have " * ".
+func saysAll(text, words string) bool {
+	for part := range strings.SplitSeq(words, "* ") {
+		_, after, found := strings.Cut(text, part)
+		if !found {
+			return false
+		}
+		text = after
+	}
+	return true
 }
