@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/dspy-agent/dspy-agent/envmgr/probe"
@@ -22,10 +18,10 @@ func (c *care) begin(w *ward, step Step) {
 		c.probe(w)
 		return
 	}
-	d, box, partners := w.def, w.seen.box, c.partners(w)
+	d, seen, t := w.def, w.seen, c.ties(w)
 	c.opts.Logger.Debug("step", "service", d.Name, "act", step.Act.String(), "reason", step.Why)
 	c.work.Go(func() {
-		err := c.perform(c.ctx, d, step.Act, box, partners)
+		err := c.perform(c.ctx, d, step.Act, seen, t)
 		one := c.lookOnce(c.ctx, d)
 		_ = c.call(c.ctx, func(c *care) { // else it is over, and the container tells what was done
 			w.state = w.state.Did(d, step.Act, err, c.opts.Now())
@@ -39,32 +35,12 @@ func (c *care) begin(w *ward, step Step) {
 	})
 }
 
-// nameless are the networks of every engine in which containers do not know one another
-// by name.
-var nameless = []string{"bridge", "host", "none"}
-
-// partners are the networks of adopted containers that a service needs.
-func (c *care) partners(w *ward) (networks []string) {
-	for _, n := range w.def.Needs {
-		other := c.services[n.Name]
-		if other == nil || other.seen.box == nil || other.seen.box.Adopted == "" {
-			continue
-		}
-		for name := range other.seen.service.Networks {
-			if !slices.Contains(nameless, name) {
-				networks = append(networks, name)
-			}
-		}
-	}
-	return networks
-}
-
 // actPatience bounds what is asked of the engine in one step, beside the time that a
 // service is given to end.
 const actPatience = 2 * time.Minute
 
 // perform does one step. Each may be done twice: what is there already is left.
-func (s *Supervisor) perform(ctx context.Context, d Definition, a Act, box *Box, partners []string) error {
+func (s *Supervisor) perform(ctx context.Context, d Definition, a Act, seen sighting, t ties) error {
 	if a == Pull {
 		return s.pull(ctx, d)
 	}
@@ -75,18 +51,19 @@ func (s *Supervisor) perform(ctx context.Context, d Definition, a Act, box *Box,
 	defer release()
 	ctx, cancel := context.WithTimeout(ctx, actPatience+d.stopTimeout(s.opts.Policy))
 	defer cancel()
+	box := seen.box
 	switch a {
 	case Create:
-		return s.create(ctx, d, partners)
+		return s.whoHas(ctx, d, "", s.create(ctx, d, t))
 	case Start:
-		return s.opts.Engine.Start(ctx, box.ID)
+		return s.whoHas(ctx, d, box.ID, s.start(ctx, d, box, t))
 	case Stop:
 		return s.opts.Engine.Stop(ctx, box.ID, d.stopTimeout(s.opts.Policy))
 	case Remove:
 		if box.Adopted != "" {
 			return errors.New("a container that somebody else has made is not removed") // and Next does not ask for it
 		}
-		return s.opts.Engine.Remove(ctx, box.ID)
+		return s.opts.Engine.RemoveService(ctx, box.ID)
 	default:
 		return nil
 	}
@@ -107,46 +84,42 @@ func (s *Supervisor) slot(ctx context.Context) (release func(), err error) {
 
 // create makes a container and starts it: one that was only made is started by the next
 // step.
-func (s *Supervisor) create(ctx context.Context, d Definition, partners []string) error {
-	networks := d.Networks
-	if len(networks) == 0 && !d.Host {
-		networks = []Network{{Name: s.opts.Network}}
+func (s *Supervisor) create(ctx context.Context, d Definition, t ties) error {
+	if err := s.ensureNetworks(ctx, s.networks(d)); err != nil {
+		return err
 	}
-	for _, n := range networks {
-		if err := s.ensureNetwork(ctx, n); err != nil {
-			return err
-		}
-	}
-	id, err := s.opts.Engine.CreateService(ctx, d.container(s.opts.Site, s.opts.Network))
+	image, err := s.opts.Engine.Image(ctx, d.Image)
 	if err != nil {
 		return err
 	}
-	in := map[string]bool{}
-	for i, n := range networks {
-		if in[n.Name] = true; i > 0 {
-			if err := s.opts.Engine.JoinNetwork(ctx, n.Name, id, d.Name); err != nil {
-				return err
-			}
-		}
+	spec := d.container(s.opts.Site, s.opts.Network)
+	spec.Mounts = append(spec.Mounts, d.undeclared(image.Volumes)...)
+	id, err := s.opts.Engine.CreateService(ctx, spec)
+	if err != nil {
+		return told(err)
 	}
-	for _, name := range partners {
-		if d.Host || in[name] {
-			continue
+	if err := s.connect(ctx, d, id, t.join); err != nil {
+		return err
+	}
+	return told(s.opts.Engine.Start(ctx, id))
+}
+
+// start starts a container, in the networks that it is to be in.
+func (s *Supervisor) start(ctx context.Context, d Definition, box *Box, t ties) error {
+	if box.Adopted == "" {
+		if err := s.ensureNetworks(ctx, s.networks(d)); err != nil {
+			return err
 		}
-		if err := s.opts.Engine.JoinNetwork(ctx, name, id, d.Name); err != nil {
+		if err := s.connect(ctx, d, box.ID, t.join); err != nil {
 			return err
 		}
 	}
-	return s.opts.Engine.Start(ctx, id)
-}
-
-func (s *Supervisor) ensureNetwork(ctx context.Context, n Network) error {
-	if n.External {
-		return nil // the engine says so where it is missing
+	for _, l := range t.bring {
+		if err := s.opts.Engine.JoinNetwork(ctx, l.network, l.container, l.alias); err != nil {
+			return told(err)
+		}
 	}
-	s.network.Lock()
-	defer s.network.Unlock()
-	return s.opts.Engine.EnsureNetwork(ctx, n.Name, map[string]string{LabelSite: s.opts.Site})
+	return told(s.opts.Engine.Start(ctx, box.ID))
 }
 
 // pull fetches the image of a service.
@@ -174,13 +147,10 @@ func (s *Supervisor) pull(ctx context.Context, d Definition) error {
 
 // probe asks a service whether it answers.
 func (c *care) probe(w *ward) {
-	d, e, seen := w.def, w.state.Epoch, w.seen
-	spec := d.Ready
-	if spec.Timeout == 0 {
-		spec.Timeout = c.opts.Policy.ProbeTimeout
-	}
+	d, e, target := w.def, w.state.Epoch, c.target(w.seen.service)
+	spec := d.question(c.opts.Policy)
 	c.work.Go(func() {
-		r := probe.Run(c.ctx, spec, c.target(seen.service))
+		r := probe.Run(c.ctx, spec, target)
 		_ = c.call(c.ctx, func(c *care) { // else it is over
 			before := w.state.Probe
 			w.state = w.state.Probed(d, c.opts.Policy, e, r, c.opts.Now())
@@ -189,39 +159,14 @@ func (c *care) probe(w *ward) {
 	})
 }
 
-// target is where the container of a service is reached.
-func (s *Supervisor) target(c docker.Service) probe.Target {
-	addr, published := s.address(c)
-	return probe.Target{Container: c.ID, Engine: execs{s.opts.Engine}, Addr: addr, Published: published, Dial: s.opts.Dial}
-}
-
-func (s *Supervisor) address(c docker.Service) (addr func(port int) string, published bool) {
-	if c.HostNet {
-		return func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }, false
+// question is what the service is asked. The policy's timeout is for who answers at its
+// port: a command has to be started first, and the engine to be asked.
+func (d Definition) question(p Policy) probe.Spec {
+	spec := d.Ready
+	if spec.Timeout == 0 && spec.Kind.Dials() {
+		spec.Timeout = p.ProbeTimeout
 	}
-	if !s.opts.Inside {
-		for _, ip := range c.Networks {
-			if ip.IsValid() {
-				return func(port int) string { return netip.AddrPortFrom(ip, uint16(port)).String() }, false
-			}
-		}
-	}
-	return func(port int) string {
-		for _, p := range c.Ports {
-			if p.Inside == port && !p.UDP {
-				return net.JoinHostPort(dialable(p.Address), strconv.Itoa(p.Host))
-			}
-		}
-		return ""
-	}, true
-}
-
-// dialable is where what is bound to an address is reached.
-func dialable(bound string) string {
-	if ip, err := netip.ParseAddr(bound); err == nil && !ip.IsUnspecified() {
-		return bound
-	}
-	return "127.0.0.1"
+	return spec
 }
 
 // execs shows an engine to probes.

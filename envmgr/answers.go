@@ -117,6 +117,7 @@ func (s State) Probed(d Definition, p Policy, e Epoch, r probe.Result, now time.
 		q.Fails++
 		q.Next = now.Add(p.Doubt)
 	}
+	q.Next = later(q.Next, now.Add(leftBehind(d.Ready, r, q.Fails)))
 	return s
 }
 

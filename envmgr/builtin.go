@@ -23,7 +23,7 @@ func Builtin(owner, prometheusConfig string) []Definition {
 		{
 			Name: "zookeeper", Image: "confluentinc/cp-zookeeper:7.5.0",
 			Env:   []string{"ZOOKEEPER_CLIENT_PORT=2181", "ZOOKEEPER_TICK_TIME=2000"},
-			Ports: loopback(2181, 2181), Volumes: volume("zookeeper_data", "/var/lib/zookeeper/data"),
+			Ports: loopback(2181, 2181), Volumes: append(volume("zookeeper_data", "/var/lib/zookeeper/data"), volume("zookeeper_log", "/var/lib/zookeeper/log")...),
 			Ready: probe.Spec{Kind: probe.ZooKeeper, Port: 2181},
 		},
 		kafka(),
@@ -60,6 +60,7 @@ const (
 
 	meshImage   = "official-infermesh:latest"
 	meshPort    = 9000
+	anyFree     = 0
 	meshPortEnv = "MESH_PORT=9000"
 	meshRedis   = "REDIS_URL=redis://redis:6379"
 )
@@ -83,7 +84,9 @@ func meshNode(letter string) Definition {
 	name := "infermesh-node-" + letter
 	return Definition{
 		Name: name, Image: meshImage, Env: []string{"MESH_NODE_ID=node-" + letter, meshPortEnv, meshRedis},
-		Volumes: volume("infermesh_cache_"+letter, "/cache"), Needs: []Need{{Name: "redis"}},
+		// Only we connect to it from outside its network: where no way but published ports leads
+		// into that, it could not be asked whether it answers.
+		Ports: loopback(anyFree, meshPort), Volumes: volume("infermesh_cache_"+letter, "/cache"), Needs: []Need{{Name: "redis"}},
 		Ready: probe.Spec{Kind: probe.TCP, Port: meshPort},
 	}
 }

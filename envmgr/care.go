@@ -21,6 +21,7 @@ type care struct {
 	names    []string  // what is needed comes before who needs it
 	dirty    bool      // there is something to publish
 	at       time.Time // of the next decision by the clock
+	began    time.Time
 }
 
 // ward is what is known of one service.
@@ -34,11 +35,14 @@ type ward struct {
 	// acts counts what was done: a look from before that may show what is not so any more.
 	acts int
 	pull docker.Progress
+	// output is what it printed last, once it has failed.
+	output []string
 }
 
 func newCare(ctx context.Context, s *Supervisor) *care {
 	c := &care{Supervisor: s, ctx: ctx, services: map[string]*ward{}, names: s.opts.Set.Names(), awayFor: "the container engine is not reached yet", dirty: true}
 	now := s.opts.Now()
+	c.began = now
 	for _, name := range c.names {
 		d, _ := s.opts.Set.Get(name)
 		w := &ward{def: d}
@@ -124,6 +128,9 @@ func (c *care) next(w *ward, now time.Time) Step {
 	}
 	if w.state.Phase != before.Phase {
 		c.logPhase(w, before.Phase)
+		if w.output = nil; w.state.Phase == Failed {
+			c.tail(w)
+		}
 	}
 	return step
 }
@@ -298,12 +305,12 @@ func (c *care) lookSoon(name string) {
 
 // snapshot is what is published.
 func (c *care) snapshot() Snapshot {
-	snap := Snapshot{Away: c.awayFor, Engine: c.engine}
+	snap := Snapshot{Away: c.awayFor, Engine: c.engine, Strays: c.knownStrays()}
 	for _, name := range c.names {
 		w := c.services[name]
 		s := w.state
 		one := Status{
-			Name: name, Image: w.def.Image, Required: w.def.Required, Want: s.Want, Phase: s.Phase, Since: s.Since, Reason: s.Reason,
+			Name: name, Image: w.def.Image, Required: w.def.Required, Want: s.Want, Phase: s.Phase, Since: s.Since, Reason: withOutput(s.Reason, w.output), Output: w.output,
 			Hopeless: c.hopeless(w), ReadyAt: s.ReadyAt, Ends: len(s.Ends), Probe: s.Probe.Last.Detail, Pull: w.pull,
 		}
 		for _, n := range w.def.Needs {
@@ -312,7 +319,7 @@ func (c *care) snapshot() Snapshot {
 		if b := w.seen.box; b != nil {
 			one.Container, one.Adopted = b.ID, b.Adopted
 			if b.running() {
-				one.Started = b.Started
+				one.Started, one.Found = b.Started, b.Started.Before(c.began)
 			}
 			one.Ports, one.Networks = slices.Clone(w.seen.service.Ports), w.seen.service.Networks
 		}

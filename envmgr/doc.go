@@ -13,7 +13,12 @@
 // services (Supervisor.Options.Site), and their network. A container that docker
 // compose, or a person, has made is adopted where its labels or its name say that it is
 // the service: it is started, stopped and watched, never made anew and never removed.
-// Volumes are made, and removed by nobody but a person.
+// Volumes are made, and removed by nobody but a person; what an image wants to be a
+// volume has one with a name, by which the next container of the service finds it.
+//
+// There is to be one Supervisor per site and engine, and nothing here sees to that: two
+// that are told different things make each other's containers anew. env-manager names its
+// site by the user, and holds a lock with its socket, of which a user has one.
 //
 // Nothing that matters is kept in memory alone: after a crash, of this process, the
 // engine or the host, the containers themselves say what there is, and the same

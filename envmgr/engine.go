@@ -21,6 +21,7 @@ type Sights interface {
 	List(ctx context.Context, labels ...string) ([]docker.Listed, error)
 	InspectService(ctx context.Context, name string) (docker.Service, error)
 	Image(ctx context.Context, ref string) (docker.Image, error)
+	Logs(ctx context.Context, name string, o docker.LogOptions, take func(docker.Entry) error, idle func() error) error
 	Exec(ctx context.Context, name string, command []string) (code int, output string, err error)
 }
 
@@ -30,7 +31,7 @@ type Hands interface {
 	CreateService(ctx context.Context, s docker.ServiceSpec) (id string, err error)
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string, grace time.Duration) error
-	Remove(ctx context.Context, name string) error
+	RemoveService(ctx context.Context, name string) error
 }
 
 var _ Engine = (*docker.Client)(nil)

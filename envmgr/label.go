@@ -1,10 +1,12 @@
 package envmgr
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"slices"
 
 	"github.com/dspy-agent/dspy-agent/internal/docker"
 )
@@ -30,30 +32,36 @@ const (
 
 // hashForm is the first part of a hash. A container whose hash has another form was made
 // by another release: it is not made anew for that.
-const hashForm = "1:"
+const hashForm = "2:"
 
 // hash is the same for definitions that make the same container: what has to do with
-// order, with probes and with time is not in it.
-func (d Definition) hash() string {
+// order, with probes and with time is not in it, and neither is whether something was
+// left out or said as it is anyway. network is the Supervisor's own.
+func (d Definition) hash(network string) string {
+	networks := d.Networks
+	if len(networks) == 0 && !d.Host {
+		networks = []Network{{Name: network}}
+	}
 	b, err := json.Marshal(struct {
-		Image               string
-		Command, Entrypoint []string
-		Env                 []string
-		Ports               []Port
-		Volumes             []Volume
-		User                string
-		Container           string
-		Networks            []Network
-		Host                bool
-		Hostname, WorkDir   string
-		StopSignal          string
-		CapDrop, CapAdd     []string
-		NoNewPrivileges     bool
-		ReadOnly, Init      bool
-		Mem, CPU, Shm       int64
-		Labels              map[string]string
+		Image           string
+		Command         []string          `json:",omitempty"`
+		Entrypoint      []string          // an empty one takes away the image's
+		Env             []string          `json:",omitempty"`
+		Ports           []Port            `json:",omitempty"`
+		Volumes         []Volume          `json:",omitempty"`
+		User, Container string            `json:",omitempty"`
+		Networks        []Network         `json:",omitempty"`
+		Host            bool              `json:",omitempty"`
+		Hostname        string            `json:",omitempty"`
+		WorkDir         string            `json:",omitempty"`
+		StopSignal      string            `json:",omitempty"`
+		CapDrop, CapAdd []string          `json:",omitempty"`
+		NoNewPrivileges bool              `json:",omitempty"`
+		ReadOnly, Init  bool              `json:",omitempty"`
+		Mem, CPU, Shm   int64             `json:",omitempty"`
+		Labels          map[string]string `json:",omitempty"`
 	}{
-		d.Image, d.Command, d.Entrypoint, d.Env, d.Ports, d.Volumes, d.User, d.Container, d.Networks, d.Host, d.Hostname, d.WorkDir, d.StopSignal, d.CapDrop, d.CapAdd,
+		d.Image, d.Command, d.Entrypoint, d.Env, d.bound(), d.Volumes, d.User, d.containerName(), networks, d.Host, d.Hostname, d.WorkDir, d.StopSignal, d.CapDrop, d.CapAdd,
 		d.NoNewPrivileges, d.ReadOnly, d.Init, d.MemBytes, d.CPUMilli, d.ShmBytes, d.Labels,
 	})
 	if err != nil {
@@ -63,13 +71,22 @@ func (d Definition) hash() string {
 	return hashForm + hex.EncodeToString(sum[:12])
 }
 
+// bound are its ports, each with the address that is meant.
+func (d Definition) bound() (ports []Port) {
+	for _, p := range d.Ports {
+		p.Address = cmp.Or(p.Address, here)
+		ports = append(ports, p)
+	}
+	return ports
+}
+
 // labels are those of the container of a definition.
-func (d Definition) labels(site string) map[string]string {
+func (d Definition) labels(site, network string) map[string]string {
 	out := maps.Clone(d.Labels)
 	if out == nil {
 		out = map[string]string{}
 	}
-	out[LabelSite], out[LabelService], out[LabelHash] = site, d.Name, d.hash()
+	out[LabelSite], out[LabelService], out[LabelHash] = site, d.Name, d.hash(network)
 	return out
 }
 
@@ -82,7 +99,7 @@ const (
 // container is what is made of a definition.
 func (d Definition) container(site, network string) docker.ServiceSpec {
 	s := docker.ServiceSpec{
-		Name: d.containerName(), Aliases: []string{d.Name}, Hostname: d.Hostname, Labels: d.labels(site), Image: d.Image, Entrypoint: d.Entrypoint, Command: d.Command, Env: d.Env,
+		Name: d.containerName(), Aliases: []string{d.Name}, Hostname: d.Hostname, Labels: d.labels(site, network), Image: d.Image, Entrypoint: d.Entrypoint, Command: d.Command, Env: d.Env,
 		Dir: d.WorkDir, User: d.User, Network: network, StopSignal: d.StopSignal, CapDrop: d.CapDrop, CapAdd: d.CapAdd,
 		NoNewPrivs: d.NoNewPrivileges, ReadOnly: d.ReadOnly, Init: d.Init, MemBytes: d.MemBytes, CPUMilli: d.CPUMilli, ShmBytes: d.ShmBytes,
 		LogBytes: logBytes, LogFiles: logFiles,
@@ -92,11 +109,11 @@ func (d Definition) container(site, network string) docker.ServiceSpec {
 		s.Network, s.Aliases = "host", nil
 	case len(d.Networks) > 0:
 		s.Network = d.Networks[0].Name
-	}
-	for _, p := range d.Ports {
-		if p.Address == "" {
-			p.Address = "127.0.0.1"
+		if slices.Contains(nameless, s.Network) {
+			s.Aliases = nil // which are refused there
 		}
+	}
+	for _, p := range d.bound() {
 		s.Ports = append(s.Ports, docker.Published{Address: p.Address, Host: p.Host, Inside: p.Container, UDP: p.UDP})
 	}
 	for _, v := range d.Volumes {

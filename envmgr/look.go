@@ -20,7 +20,7 @@ type sighting struct {
 
 // look looks at all services. The error is for all of them.
 func (s *Supervisor) look(ctx context.Context) (map[string]sighting, error) {
-	all, err := s.opts.Engine.List(ctx)
+	all, err := s.list(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *Supervisor) look(ctx context.Context) (map[string]sighting, error) {
 
 // lookOnce looks at one.
 func (s *Supervisor) lookOnce(ctx context.Context, d Definition) sighting {
-	all, err := s.opts.Engine.List(ctx)
+	all, err := s.list(ctx)
 	if err != nil {
 		return sighting{err: err}
 	}
@@ -64,7 +64,7 @@ func (s *Supervisor) lookAt(ctx context.Context, d Definition, all []docker.List
 		case err != nil:
 			return sighting{err: err}
 		default:
-			out.box, out.service = boxOf(d, c, f.adopted), c
+			out.box, out.service = boxOf(d.hash(s.opts.Network), c, f.adopted), c
 		}
 	}
 	if out.box == nil || !out.box.Current {

@@ -244,6 +244,20 @@ func TestChangedDefinition(t *testing.T) {
 	}
 }
 
+// TestOnce: what is to be done once is not ready while it is being done.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	d := plain
+	d.Once, d.Ready = true, probe.Spec{Kind: probe.None}
+	tr := newTrial(t, d).up()
+	tr.expect(Probing)
+	tr.later(time.Hour, true)
+	tr.expect(Probing)
+	tr.die(0)
+	tr.settle(true)
+	tr.expect(Done)
+}
+
 // TestNameOfAnother: nothing is done while the name is somebody else's.
 func TestNameOfAnother(t *testing.T) {
 	t.Parallel()

@@ -203,6 +203,9 @@ func (s State) silent(p Policy, v View) bool {
 
 // health is the phase of one that runs.
 func (s State) health(d Definition, p Policy, v View, now time.Time) State {
+	if d.Once {
+		return s.to(Probing, "it does its work, which is to be done once", now)
+	}
 	if s.ReadyAt.IsZero() {
 		detail := s.Probe.Last.Detail
 		if now.Sub(s.Epoch.Started) > d.startTimeout(p) {

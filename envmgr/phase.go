@@ -15,7 +15,7 @@ const (
 	Ready                   // it answers
 	Degraded                // it runs, and something is wrong with it
 	BackingOff              // it has ended, and is started again after a while
-	Blocked                 // somebody else has its port or its name
+	Blocked                 // something outside is in its way, as its reason says: a name, a port, a full disk
 	Failed                  // nothing is tried any more until somebody asks for it
 	Stopping
 	Done // it has done its work, which was to be done once

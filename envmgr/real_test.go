@@ -186,8 +186,8 @@ func TestUpAndDown(t *testing.T) {
 	b.up("router")
 	again := b.allReady()
 	for i, one := range again.Services {
-		if one.Container != first.Services[i].Container || !one.Started.Equal(first.Services[i].Started) {
-			t.Errorf("%s is another one now", one.Name)
+		if one.Container != first.Services[i].Container || !one.Started.Equal(first.Services[i].Started) || !one.Found || first.Services[i].Found {
+			t.Errorf("%s is another one now, or was not taken for the same", one.Name)
 		}
 	}
 	if all := b.containers(); len(all) != 3 {
@@ -298,11 +298,11 @@ func TestCrashLoopAlone(t *testing.T) {
 	snap := b.wait("it is left alone", func(s envmgr.Snapshot) bool {
 		bad, _ := s.Of("bad")
 		router, _ := s.Of("router")
-		return bad.Phase == envmgr.Failed && router.Ready()
+		return bad.Phase == envmgr.Failed && router.Ready() && len(bad.Output) > 0 // which is read after its end
 	})
 	user, _ := snap.Of("user")
 	one, _ := snap.Of("bad")
-	if !user.Hopeless || user.Phase != envmgr.Waiting || !strings.Contains(one.Reason, "exit code 3") {
+	if !user.Hopeless || user.Phase != envmgr.Waiting || !strings.Contains(one.Reason, "exit code 3") || !strings.HasSuffix(one.Reason, `it said last: "I cannot"`) {
 		t.Errorf("it stands so:%s", words(snap))
 	}
 }

@@ -56,29 +56,38 @@ func namesOf(all []docker.Listed) string {
 	return strings.Join(names, ", ")
 }
 
-// serviceOf says whose container an event is about; "" = of none of ours.
-func (s *Supervisor) serviceOf(e docker.Event) string {
-	if name := e.Labels[LabelService]; name != "" && e.Labels[LabelSite] == s.opts.Site {
-		return name
-	}
-	if name := e.Labels[composeService]; name != "" {
-		return name
-	}
+// servicesOf says which services an event may be about, by all that recognise goes by: what
+// it is called now, what it was called before it was renamed, and its labels.
+func (s *Supervisor) servicesOf(e docker.Event) (names []string) {
+	site := e.Labels[LabelSite] == s.opts.Site
+	called := []string{e.Labels["name"], strings.TrimPrefix(e.Labels["oldName"], "/")}
 	for _, name := range s.opts.Set.order {
-		if d := s.opts.Set.byName[name]; d.containerName() == e.Labels["name"] {
-			return name
+		d := s.opts.Set.byName[name]
+		if site && e.Labels[LabelService] == name || e.Labels[composeService] == name || slices.Contains(called, d.containerName()) {
+			names = append(names, name)
 		}
 	}
-	return ""
+	return names
 }
 
-// boxOf is what is to be seen of a container.
-func boxOf(d Definition, c docker.Service, adopted string) *Box {
+// strays names the containers of this site whose service nobody defines any more.
+func strays(set Set, site string, all []docker.Listed) (names []string) {
+	for _, c := range all {
+		if _, known := set.Get(c.Labels[LabelService]); c.Labels[LabelSite] == site && !known {
+			names = append(names, c.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// boxOf is what is to be seen of a container; made is the hash of what its service is now.
+func boxOf(made string, c docker.Service, adopted string) *Box {
 	b := &Box{
 		ID: c.ID, Adopted: adopted, Phase: c.Phase, Paused: c.Paused, Restarts: c.Restarts, Exit: c.ExitCode, OOM: c.OOM, Trouble: c.Trouble,
 		Started: c.Started, Finished: c.Finished,
 	}
 	hash := c.Labels[LabelHash]
-	b.Current = adopted != "" || !strings.HasPrefix(hash, hashForm) || hash == d.hash()
+	b.Current = adopted != "" || !strings.HasPrefix(hash, hashForm) || hash == made
 	return b
 }

@@ -44,6 +44,9 @@ func NewSet(all []Definition) (Set, error) {
 			}
 		}
 	}
+	if err := sameContainer(all); err != nil {
+		return Set{}, err
+	}
 	if err := s.samePorts(all); err != nil {
 		return Set{}, err
 	}
@@ -90,6 +93,18 @@ func (d Definition) check() error {
 	}
 	if err := d.Ready.Validate(); err != nil {
 		return bad("%s", err)
+	}
+	return nil
+}
+
+// sameContainer refuses two services that would be one container.
+func sameContainer(all []Definition) error {
+	taken := map[string]string{}
+	for _, d := range all {
+		if other, ok := taken[d.containerName()]; ok {
+			return fmt.Errorf("%w: services %s and %s would both be container %s; give one of them another container name", ErrDefinition, other, d.Name, d.containerName())
+		}
+		taken[d.containerName()] = d.Name
 	}
 	return nil
 }

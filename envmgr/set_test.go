@@ -56,6 +56,7 @@ func TestBadSets(t *testing.T) {
 		"unknown":       {[]Definition{named("a", "redsi"), named("redis")}, ErrUnknownService, `a needs "redsi"; there are a, redis`},
 		"twice":         {[]Definition{named("a"), named("a")}, ErrDefinition, "two named a"},
 		"the same port": {[]Definition{twoPorts("a"), twoPorts("b")}, ErrDefinition, "a and b both want port 80"},
+		"one container": {[]Definition{named("a"), {Name: "b", Container: "a", Image: "b", Ready: probe.Spec{Kind: probe.None}}}, ErrDefinition, "a and b would both be container a"},
 		"bad name":      {[]Definition{named("../a")}, ErrDefinition, "its name is to be made of"},
 		"no image":      {[]Definition{{Name: "a", Ready: probe.Spec{Kind: probe.None}}}, ErrDefinition, "no image"},
 	} {

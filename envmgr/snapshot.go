@@ -23,12 +23,15 @@ type Status struct {
 	Adopted   string // who has made it; "" = we have
 	Started   time.Time
 	ReadyAt   time.Time
-	Ends      int // of late, which nobody had asked for
-	Probe     string
-	Needs     []string
-	Ports     []docker.Published
-	Networks  map[string]netip.Addr
-	Pull      docker.Progress // while the image is pulled
+	// Found: it ran before the Supervisor did, so when it was ready first nobody knows.
+	Found    bool
+	Ends     int // of late, which nobody had asked for
+	Probe    string
+	Needs    []string
+	Ports    []docker.Published
+	Networks map[string]netip.Addr
+	Pull     docker.Progress // while the image is pulled
+	Output   []string        // the last lines that it has printed, where it has failed
 }
 
 // Ready says that it answers, or has done its work.
@@ -39,9 +42,11 @@ func (s Status) Settled() bool { return s.Phase.Settled() || s.Hopeless }
 
 // Snapshot is how all services stand at one moment.
 type Snapshot struct {
-	Serial   uint64 // higher is later
-	Away     string // why the engine does not answer; "" = it does
-	Engine   docker.Engine
+	Serial uint64 // higher is later
+	Away   string // why the engine does not answer; "" = it does
+	Engine docker.Engine
+	// Strays are containers of ours whose service is not defined any more.
+	Strays   []string
 	Services []Status // what is needed comes before who needs it
 }
 

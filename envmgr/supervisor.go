@@ -16,7 +16,9 @@ import (
 type Options struct {
 	Engine Engine
 	Set    Set
-	// Site says whose services these are, in labels: two with the same are one.
+	// Site says whose services these are, in labels. Two Supervisors of one Site that are
+	// told different things would make each other's containers anew, for ever: who runs one
+	// sees to it that there is no other on the engine, as env-manager does by its socket.
 	Site string
 	// Network is the name of the network of our containers; it is made where it is missing.
 	Network string
@@ -28,6 +30,8 @@ type Options struct {
 	MostStarts int
 	// Inside: containers' own addresses cannot be reached from here, only published ports.
 	Inside bool
+	// EngineHost is the machine of the engine, where its published ports are; "" = this one.
+	EngineHost string
 	// Dial connects probes; nil = as usual.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	Now  func() time.Time // nil = time.Now
@@ -55,7 +59,10 @@ type Supervisor struct {
 	// name for two that ask at the same moment, and then take it for ambiguous.
 	network sync.Mutex
 
+	lists lister
+
 	mu      sync.Mutex
+	strays  []string // containers of ours whose service nobody defines any more
 	latest  Snapshot
 	changed chan struct{}   // closed when there is a later one
 	touched map[string]bool // services that the engine told of
@@ -69,7 +76,7 @@ func New(o Options) *Supervisor {
 	}
 	s := &Supervisor{
 		opts: o, calls: make(chan func(*care)), over: make(chan struct{}), pulls: make(chan struct{}, mostPulls),
-		changed: make(chan struct{}), touched: map[string]bool{}, prod: make(chan struct{}, 1),
+		lists: lister{turn: make(chan struct{}, 1)}, changed: make(chan struct{}), touched: map[string]bool{}, prod: make(chan struct{}, 1),
 	}
 	if o.MostStarts > 0 {
 		s.slots = make(chan struct{}, o.MostStarts)
@@ -100,7 +107,7 @@ func (s *Supervisor) follow(ctx context.Context) {
 			return s.call(ctx, func(c *care) { c.seen(sight, e) })
 		},
 		Event: func(e docker.Event) {
-			if name := s.serviceOf(e); name != "" {
+			for _, name := range s.servicesOf(e) {
 				s.touch(name)
 			}
 		},

@@ -54,7 +54,7 @@ func message(s envmgr.Status) string {
 		return fmt.Sprintf("pulling %s: %d %% of %s", s.Image, s.Pull.Current*100/s.Pull.Total, humanize.IBytes(uint64(s.Pull.Total)))
 	case s.Phase == envmgr.Pulling && s.Reason == "":
 		return "pulling " + s.Image
-	case s.Phase == envmgr.Ready && s.Reason == "":
+	case s.Phase == envmgr.Ready && s.Reason == "" && !s.Found:
 		return fmt.Sprintf("ready %s after its start", s.ReadyAt.Sub(s.Started).Round(1e6))
 	case s.Reason == "":
 		return s.Phase.String()

@@ -39,3 +39,6 @@ var traits = map[Kind]trait{
 	Health: {timeout: 5 * time.Second},
 	None:   {},
 }
+
+// Dials says that a probe of this kind connects to a port.
+func (k Kind) Dials() bool { return traits[k].address }

@@ -18,6 +18,9 @@ type Target struct {
 	// says that there is no such place: the container does not run, or does not publish
 	// the port.
 	Addr func(port int) string
+	// NoWay is why Addr has no place for a port of a container that runs, and what to do;
+	// "" = nobody knows. Without Addr it is true of all ports.
+	NoWay string
 	// Published says that what Addr returns is a published port. What accepts there may
 	// be the engine's proxy.
 	Published bool
@@ -59,6 +62,9 @@ func (t Target) addr(s Spec) (string, error) {
 	addr := ""
 	if t.Addr != nil {
 		addr = t.Addr(port)
+	}
+	if addr == "" && t.NoWay != "" {
+		return "", fail(ErrUnreachable, nil, "port %d of the container cannot be asked: %s", port, t.NoWay)
 	}
 	if addr == "" {
 		return "", fail(ErrUnreachable, nil, "port %d of the container cannot be reached: it does not run, or does not publish that port", port)

@@ -123,7 +123,7 @@ func (e *envManager) build(ctx context.Context, o EnvManagerOptions) error {
 	e.down.push("engine", func(context.Context) error { return e.engine.Close() })
 	e.sup = envmgr.New(envmgr.Options{
 		Engine: e.engine, Set: e.set, Site: site(), Network: e.conf.EnvManager.Network, Project: e.conf.EnvManager.ComposeProject,
-		Policy: services.Policy(e.conf), Logger: e.log.With("component", "services"), MostStarts: e.conf.EnvManager.MaxStarts, Inside: !e.engine.Local(),
+		Policy: services.Policy(e.conf), Logger: e.log.With("component", "services"), MostStarts: e.conf.EnvManager.MaxStarts, Inside: !e.engine.Local(), EngineHost: e.engine.Machine(),
 	})
 	e.wants = &wants{Supervisor: e.sup, set: e.set, path: filepath.Join(e.conf.LogDir, "env-manager.json"), log: e.log}
 	if e.meter, err = metrics.NewServices(version.String(), e.samples); err != nil {
@@ -272,7 +272,7 @@ func (e *envManager) samples() []metrics.Service {
 	var out []metrics.Service
 	for _, one := range snap.Services {
 		s := metrics.Service{Name: one.Name, Phase: one.Phase.String(), Ready: one.Ready(), Wanted: one.Want == envmgr.Up, Ends: one.Ends}
-		if !one.ReadyAt.IsZero() && !one.Started.IsZero() {
+		if !one.ReadyAt.IsZero() && !one.Started.IsZero() && !one.Found {
 			s.ReadyAfter = one.ReadyAt.Sub(one.Started)
 		}
 		out = append(out, s)
