@@ -28,8 +28,11 @@ func TestWhoHasThePort(t *testing.T) {
 		l := &ledger{list: list, fails: map[string]error{"start x": docker.ErrPortTaken}}
 		c := desk(t, l, d)
 		err := c.perform(t.Context(), d, Start, sighting{box: &Box{ID: "x"}}, ties{})
-		if !errors.Is(err, docker.ErrPortTaken) || !strings.Contains(err.Error(), says) {
-			t.Errorf("it says %v, without %q", err, says)
+		if !errors.Is(err, docker.ErrPortTaken) {
+			t.Fatalf("it says %v", err)
+		}
+		if msg := err.Error(); !strings.Contains(msg, says) {
+			t.Errorf("it says %q, without %q", msg, says)
 		}
 	}
 }

@@ -85,8 +85,12 @@ func TestStartMendsNetworks(t *testing.T) {
 	}
 	l.expect(t, "ensure front", "ensure back", "join front new redis", "join back new redis", "join theirs new redis", "join kafkas new redis", "start new")
 	l.fails = map[string]error{"join theirs new redis": docker.ErrNoNetwork}
-	if err := c.perform(t.Context(), d, Start, half, ties{}); !errors.Is(err, docker.ErrNoNetwork) || !strings.Contains(err.Error(), "docker network create") {
-		t.Errorf("it says %v", err)
+	err := c.perform(t.Context(), d, Start, half, ties{})
+	if !errors.Is(err, docker.ErrNoNetwork) {
+		t.Fatalf("it says %v", err)
+	}
+	if msg := err.Error(); !strings.Contains(msg, "docker network create") {
+		t.Errorf("it says %q", msg)
 	}
 	for _, d := range []Definition{{Name: "host", Host: true}, {Name: "bridged", Networks: []Network{{Name: "bridge", External: true}}}} {
 		l.did, l.fails = nil, nil

@@ -3,6 +3,7 @@ package envmgr
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,8 +54,8 @@ func (s *Supervisor) lastLines(ctx context.Context, id string) (lines []string) 
 
 // withOutput adds to a reason what was printed last.
 func withOutput(reason string, lines []string) string {
-	for i := len(lines) - 1; i >= 0; i-- {
-		if line := strings.TrimSpace(lines[i]); line != "" {
+	for _, line := range slices.Backward(lines) {
+		if line = strings.TrimSpace(line); line != "" {
 			return fmt.Sprintf("%s; it said last: %q", reason, line)
 		}
 	}
