@@ -20,8 +20,8 @@ const (
 // tail has the end of the output of a service read, beside the goroutine that decides.
 func (c *care) tail(w *ward) {
 	box := w.seen.box
-	if box == nil {
-		return
+	if box == nil || !box.Current {
+		return // what a container of another definition has printed is not why this one has failed
 	}
 	c.work.Go(func() {
 		lines := c.lastLines(c.ctx, box.ID)

@@ -33,6 +33,14 @@ func TestOutputOfFailed(t *testing.T) {
 		c.opts.Engine, c.ctx = printer{}, ctx
 		w := c.services["bad"]
 		w.seen.box = &Box{ID: "x"}
+		c.tail(w)
+		synctest.Wait()
+		select {
+		case <-c.calls:
+			t.Error("what a container of another definition has printed is told")
+		default:
+		}
+		w.seen.box.Current = true
 		w.state.Phase, w.state.Reason = Failed, "it ended 8 times"
 		c.tail(w)
 		(<-c.calls)(c)

@@ -23,7 +23,7 @@ type Policy struct {
 	MostSilent int
 	// Probes of a service that answers come each Steady, of one that did not each Doubt.
 	Steady, Doubt time.Duration
-	// ProbeTimeout is how long one may take.
+	// ProbeTimeout is how long one that asks at a port may take; others have longer times.
 	ProbeTimeout time.Duration
 }
 
