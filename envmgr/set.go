@@ -1,8 +1,10 @@
 package envmgr
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -115,20 +117,30 @@ func (s Set) samePorts(all []Definition) error {
 		host int
 		udp  bool
 	}
-	taken := map[place]string{}
+	type holder struct{ service, address string }
+	taken := map[place][]holder{}
 	for _, d := range all {
 		for _, p := range d.Ports {
 			at := place{p.Host, p.UDP}
 			if p.Host == 0 {
 				continue
 			}
-			if other := taken[at]; other != "" && other != d.Name {
-				return fmt.Errorf("%w: services %s and %s both want port %d of this host", ErrDefinition, other, d.Name, p.Host)
+			mine := holder{d.Name, cmp.Or(p.Address, "127.0.0.1")}
+			for _, other := range taken[at] {
+				if other.service != d.Name && (other.address == mine.address || everywhere(other.address) || everywhere(mine.address)) {
+					return fmt.Errorf("%w: services %s and %s both want port %d of this host", ErrDefinition, other.service, d.Name, p.Host)
+				}
 			}
-			taken[at] = d.Name
+			taken[at] = append(taken[at], mine)
 		}
 	}
 	return nil
+}
+
+// everywhere says that what is bound to an address has the port of all of them.
+func everywhere(address string) bool {
+	ip, err := netip.ParseAddr(address)
+	return err == nil && ip.IsUnspecified()
 }
 
 // sort fills in the order: as given, but for what is needed.

@@ -70,3 +70,20 @@ func TestBadSets(t *testing.T) {
 		}
 	}
 }
+
+// TestPortsOfThisHost: two services may have one port where their addresses differ.
+func TestPortsOfThisHost(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		one, other string
+		ok         bool
+	}{{"", "", false}, {"", "127.0.0.1", false}, {"127.0.0.1", "127.0.0.2", true}, {"0.0.0.0", "127.0.0.2", false}, {"127.0.0.2", "::", false}} {
+		var all []Definition
+		for name, address := range map[string]string{"a": c.one, "b": c.other} {
+			all = append(all, Definition{Name: name, Image: "i", Ready: probe.Spec{Kind: probe.None}, Ports: []Port{{Address: address, Host: 80, Container: 80}}})
+		}
+		if _, err := NewSet(all); (err == nil) != c.ok {
+			t.Errorf("%q and %q: %v", c.one, c.other, err)
+		}
+	}
+}
