@@ -20,15 +20,21 @@ func (c *care) begin(w *ward, step Step) {
 	}
 	d, seen, t := w.def, w.seen, c.ties(w)
 	c.opts.Logger.Debug("step", "service", d.Name, "act", step.Act.String(), "reason", step.Why)
+	ctx, cancel := context.WithCancel(c.ctx)
+	w.cancel = cancel
 	c.work.Go(func() {
-		err := c.perform(c.ctx, d, step.Act, seen, t)
-		one := c.lookOnce(c.ctx, d)
+		defer cancel()
+		err := c.perform(ctx, d, step.Act, seen, t)
+		one := c.lookPatiently(d)
 		_ = c.call(c.ctx, func(c *care) { // else it is over, and the container tells what was done
 			w.state = w.state.Did(d, step.Act, err, c.opts.Now())
-			w.pull, w.acts = docker.Progress{}, w.acts+1
-			w.looked = w.looked && err == nil // what was asked may have been done
+			w.pull, w.queued, w.acts = docker.Progress{}, false, w.acts+1
+			w.looked = false // what was seen before may be so no more
 			c.took(w, one)
-			if err != nil && c.ctx.Err() == nil {
+			if w.stale {
+				c.lookSoon(w)
+			}
+			if err != nil && ctx.Err() == nil {
 				c.opts.Logger.Warn("a step failed", "service", d.Name, "act", step.Act.String(), "error", err)
 			}
 		})
@@ -124,17 +130,23 @@ func (s *Supervisor) start(ctx context.Context, d Definition, box *Box, t ties) 
 
 // pull fetches the image of a service.
 func (s *Supervisor) pull(ctx context.Context, d Definition) error {
-	select {
-	case s.pulls <- struct{}{}:
-		defer func() { <-s.pulls }()
-	case <-ctx.Done():
-		return ctx.Err()
+	release, err := s.pullSlot(ctx, d)
+	if err != nil {
+		return err
 	}
+	defer release()
 	if _, err := s.opts.Engine.Image(ctx, d.Image); err == nil {
 		return nil // another service wanted the same
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(pullPatience, func() {
+		cancel(fmt.Errorf("%w: nothing has come of %s for %s", docker.ErrRegistryAway, d.Image, pullPatience))
+	})
+	defer stalled.Stop()
 	var last time.Time
-	return s.opts.Engine.Pull(ctx, d.Image, func(p docker.Progress) {
+	err = s.opts.Engine.Pull(ctx, d.Image, func(p docker.Progress) {
+		stalled.Reset(pullPatience)
 		if now := s.opts.Now(); now.Sub(last) > 200*time.Millisecond {
 			last = now
 			_ = s.call(ctx, func(c *care) { // else it is over
@@ -143,6 +155,42 @@ func (s *Supervisor) pull(ctx context.Context, d Definition) error {
 			})
 		}
 	})
+	if err != nil && errors.Is(context.Cause(ctx), docker.ErrRegistryAway) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// pullPatience is how long nothing may come of an image before its pull is given up, and
+// tried again: a registry that hangs is not to keep others waiting for ever.
+const pullPatience = 3 * time.Minute
+
+// pullSlot waits until another image may be pulled.
+func (s *Supervisor) pullSlot(ctx context.Context, d Definition) (release func(), err error) {
+	release = func() { <-s.pulls }
+	select {
+	case s.pulls <- struct{}{}:
+		return release, nil
+	default:
+	}
+	queued := func(is bool) error {
+		return s.call(ctx, func(c *care) {
+			c.services[d.Name].queued, c.dirty = is, true
+		})
+	}
+	if err := queued(true); err != nil {
+		return nil, err
+	}
+	select {
+	case s.pulls <- struct{}{}:
+		if err := queued(false); err != nil {
+			release()
+			return nil, err
+		}
+		return release, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // probe asks a service whether it answers.

@@ -24,37 +24,42 @@ func (s State) Began(a Act) State {
 	return s
 }
 
-// Did returns the state after an act, but for a probe, has come to its end.
+// Did returns the state after an act, but for a probe, has come to its end. After an error
+// nothing is tried for a while, whatever it was.
 func (s State) Did(d Definition, a Act, err error, now time.Time) State {
 	s.Doing = Nothing
-	if err == nil {
-		s.Tries, s.Held = 0, ""
+	switch {
+	case err == nil:
+		s.Tries, s.Held, s.Broken = 0, "", ""
 		return s
+	case errors.Is(err, context.Canceled):
+		return s // we gave it up ourselves
 	}
 	s.Tries++
 	again := func(first, last time.Duration) {
 		s.NotBefore = now.Add(spread(doubled(first, last, s.Tries-1), d.Name, s.Tries))
 	}
+	s.Held = err.Error()
 	switch {
 	case errors.Is(err, docker.ErrAway), errors.Is(err, docker.ErrForbidden):
-		s.Tries-- // the engine is told of apart
+		s.Tries-- // it says nothing about the service
+		s.NotBefore = now.Add(awayPause)
 	case errors.Is(err, docker.ErrPortTaken):
-		s.Held = err.Error()
 		again(blockFirst, blockLast)
 	case errors.Is(err, docker.ErrDiskFull):
 		s.Held = fmt.Sprintf("%s; make room there: docker system df says what takes it", err)
 		s.NotBefore = now.Add(diskPause)
 	case errors.Is(err, docker.ErrRegistryAway):
-		s.Held = err.Error()
 		again(pullFirst, pullLast)
-	case errors.Is(err, docker.ErrNoImage) && a == Create: // it went between the look and now
-		s.NotBefore = now.Add(failFirst)
+	case errors.Is(err, docker.ErrNoImage) && a == Create && s.Tries < mostTries: // it went between the look and now
+		again(failFirst, failLast)
 	case lasting(err):
 		s.Broken = advice(d, err)
+		s.NotBefore = now.Add(brokenPause)
 	case s.Tries >= mostTries:
 		s.Broken = fmt.Sprintf("%s (%d times)", err, s.Tries)
+		s.NotBefore = now.Add(brokenPause)
 	default:
-		s.Held = err.Error()
 		again(failFirst, failLast)
 	}
 	return s
@@ -99,9 +104,12 @@ func (s State) Probed(d Definition, p Policy, e Epoch, r probe.Result, now time.
 	}
 	q.Last = r
 	q.Count++
+	if q.Mute++; r.Alive {
+		q.Mute = 0
+	}
 	switch {
 	case r.Ready:
-		q.Fails = 0
+		q.Fails, q.Mute = 0, 0
 		if s.ReadyAt.IsZero() {
 			s.ReadyAt = now
 		}
@@ -109,7 +117,7 @@ func (s State) Probed(d Definition, p Policy, e Epoch, r probe.Result, now time.
 	case s.ReadyAt.IsZero():
 		q.Fails++
 		gap := q.Start.Next()
-		if now.Sub(e.Started) > d.startTimeout(p) {
+		if s.unanswered(d, p, now) {
 			gap = p.Doubt
 		}
 		q.Next = now.Add(gap)

@@ -30,13 +30,20 @@ type ward struct {
 	state  State
 	seen   sighting
 	looked bool // seen is something
-	// looking: it is being looked at; stale: it is to be looked at once more.
+	// looking: it is being looked at; stale: it is to be looked at once more, after that or
+	// after what is being done.
 	looking, stale bool
+	lookAt         time.Time // again, since the last look has failed; zero = it has not
 	// acts counts what was done: a look from before that may show what is not so any more.
-	acts int
-	pull docker.Progress
+	acts   int
+	cancel context.CancelFunc // gives up what is being done
+	pull   docker.Progress
+	queued bool // it waits until other images are pulled
 	// output is what it printed last, once it has failed.
 	output []string
+
+	trouble time.Time // since when it is in some; zero = it is not
+	late    bool      // that is for longer than a start may take
 }
 
 func newCare(ctx context.Context, s *Supervisor) *care {
@@ -71,7 +78,7 @@ func (c *care) run(ctx context.Context) error {
 			c.lookAtTouched()
 		case <-sweep.C:
 			for _, name := range c.names {
-				c.lookSoon(name)
+				c.lookSoon(c.services[name])
 			}
 		case <-timer.C:
 		}
@@ -108,9 +115,12 @@ func (c *care) decide() {
 			break
 		}
 	}
-	for _, t := range at {
-		if !t.IsZero() && (c.at.IsZero() || t.Before(c.at)) {
-			c.at = t
+	for _, name := range c.names {
+		w := c.services[name]
+		for _, t := range []time.Time{at[name], c.lookAgain(w, now), c.judge(w, now)} {
+			if !t.IsZero() && (c.at.IsZero() || t.Before(c.at)) {
+				c.at = t
+			}
 		}
 	}
 	if c.dirty {
@@ -158,7 +168,8 @@ func (c *care) view(w *ward) View {
 		v.Needs = append(v.Needs, c.need(n))
 	}
 	for _, user := range c.opts.Set.Users(w.def.Name) {
-		if u := c.services[user]; u.seen.box.running() && u.state.Want == Down {
+		u := c.services[user]
+		if runs := u.seen.box.running() || u.seen.box.restarting(); u.state.Want == Down && (runs || u.state.Doing != Nothing) {
 			v.Users = append(v.Users, user)
 		}
 	}
@@ -214,8 +225,12 @@ func inWords(p Phase) string {
 // hopeless says that it will not be ready by itself.
 func (c *care) hopeless(w *ward) bool {
 	switch {
-	case w.state.Phase == Failed, w.state.Want == Down && !w.seen.box.running():
+	case w.state.Broken != "", w.state.Phase == Blocked && w.seen.rival != "":
 		return true
+	case w.state.Want != Up && !w.seen.box.running():
+		return true
+	case w.state.Phase == Degraded, w.state.Phase == BackingOff:
+		return w.seen.box != nil && w.seen.box.Restarts && w.state.loops(c.opts.Policy, c.opts.Now())
 	case w.state.Phase == Waiting:
 		for _, n := range w.def.Needs {
 			if v := c.need(n); !v.Met && v.Hopeless && !n.Optional {
@@ -226,81 +241,24 @@ func (c *care) hopeless(w *ward) bool {
 	return false
 }
 
-// seen takes in a look at everything.
-func (c *care) seen(all map[string]sighting, e docker.Engine) {
-	c.engine, c.awayFor, c.dirty = e, "", true
-	for name, one := range all {
-		c.took(c.services[name], one)
-	}
-}
-
-// took takes in a look at one.
-func (c *care) took(w *ward, one sighting) {
-	if one.err != nil {
-		w.seen.err = one.err
-		return
-	}
-	w.seen, w.looked, c.dirty = one, true, true
-}
-
-// away takes in that the engine does not answer.
-func (c *care) away(err error) {
-	if c.awayFor == err.Error() {
-		return
-	}
-	c.awayFor, c.dirty = err.Error(), true
-	for _, w := range c.services {
-		w.looked = false
-	}
-}
-
 // ask wants services to be up or down.
 func (c *care) ask(want Want, names []string) {
 	for _, name := range names {
-		c.services[name].state = c.services[name].state.Ask(want)
+		w := c.services[name]
+		w.state, w.trouble = w.state.Ask(want), time.Time{}
+		if want == Down && w.state.Doing == Pull {
+			w.cancel() // nobody is to wait for what nobody wants
+		}
 	}
 	c.dirty = true
 }
 
 func (c *care) again(names []string) {
 	for _, name := range names {
-		c.services[name].state = c.services[name].state.Again()
+		w := c.services[name]
+		w.state, w.trouble = w.state.Again(), time.Time{}
 	}
 	c.dirty = true
-}
-
-func (c *care) lookAtTouched() {
-	c.mu.Lock()
-	touched := c.touched
-	c.touched = map[string]bool{}
-	c.mu.Unlock()
-	for name := range touched {
-		if c.services[name] != nil {
-			c.lookSoon(name)
-		}
-	}
-}
-
-// lookSoon has a service looked at, once more if that is being done already.
-func (c *care) lookSoon(name string) {
-	w := c.services[name]
-	if w.stale = w.looking; w.looking || c.awayFor != "" {
-		return
-	}
-	w.looking = true
-	acts := w.acts
-	c.work.Go(func() {
-		one := c.lookOnce(c.ctx, w.def)
-		_ = c.call(c.ctx, func(c *care) { // else it is over
-			w.looking = false
-			if acts == w.acts && w.state.Doing == Nothing {
-				c.took(w, one)
-			}
-			if w.stale {
-				c.lookSoon(name)
-			}
-		})
-	})
 }
 
 // snapshot is what is published.
@@ -311,7 +269,10 @@ func (c *care) snapshot() Snapshot {
 		s := w.state
 		one := Status{
 			Name: name, Image: w.def.Image, Required: w.def.Required, Want: s.Want, Phase: s.Phase, Since: s.Since, Reason: withOutput(s.Reason, w.output), Output: w.output,
-			Hopeless: c.hopeless(w), ReadyAt: s.ReadyAt, Ends: len(s.Ends), Probe: s.Probe.Last.Detail, Pull: w.pull,
+			Hopeless: s.Want == Up && c.hopeless(w), Late: w.late, ReadyAt: s.ReadyAt, Ends: len(s.Ends), Probe: s.Probe.Last.Detail, Pull: w.pull,
+		}
+		if w.queued {
+			one.Reason = "it waits until other images are pulled"
 		}
 		for _, n := range w.def.Needs {
 			one.Needs = append(one.Needs, n.Name)

@@ -23,5 +23,6 @@
 // Nothing that matters is kept in memory alone: after a crash, of this process, the
 // engine or the host, the containers themselves say what there is, and the same
 // decisions follow. What is remembered beside that (how often a service has failed of
-// late) is lost without harm.
+// late) is lost without harm. What is wanted is not remembered here: until Up or Down says
+// it of a service, that one is watched, and neither started nor ended.
 package envmgr

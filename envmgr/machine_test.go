@@ -25,8 +25,12 @@ type trial struct {
 	s     State
 	v     View
 	now   time.Time
+	ahead time.Duration // the engine's clock
 	lives int
 	did   []Act
+	// mayStop: somebody has asked for it to be started anew.
+	mayStop bool
+	fails   map[Act]error // what comes of acts, instead of their effects
 }
 
 func newTrial(t rapid.TB, d Definition) *trial {
@@ -53,6 +57,10 @@ func (tr *trial) settle(ready bool) {
 }
 
 func (tr *trial) perform(a Act, ready bool) {
+	if err := tr.fails[a]; err != nil {
+		tr.s = tr.s.Did(tr.def, a, err, tr.now)
+		return
+	}
 	switch a {
 	case Nothing:
 	case Pull:
@@ -77,13 +85,13 @@ func (tr *trial) perform(a Act, ready bool) {
 func (tr *trial) live() {
 	tr.lives++
 	b := *tr.v.Box
-	b.Phase, b.Started, b.Finished, b.Exit = docker.Running, tr.now.Add(time.Duration(tr.lives)), time.Time{}, 0
+	b.Phase, b.Started, b.Finished, b.Exit, b.Restarting = docker.Running, tr.now.Add(tr.ahead+time.Duration(tr.lives)), time.Time{}, 0, false
 	tr.v.Box = &b
 }
 
 func (tr *trial) die(code int) {
 	b := *tr.v.Box
-	b.Phase, b.Finished, b.Exit = docker.Exited, tr.now, code
+	b.Phase, b.Finished, b.Exit, b.Restarting = docker.Exited, tr.now.Add(tr.ahead), code, false
 	tr.v.Box = &b
 }
 
@@ -319,7 +327,7 @@ func TestWhateverHappens(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			adopted := tr.v.Box != nil && tr.v.Box.Adopted != ""
-			tr.did = nil
+			tr.did, tr.mayStop = nil, tr.s.Renew
 			ready := rapid.Bool().Draw(t, "answers")
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			case 0:
@@ -327,7 +335,7 @@ func TestWhateverHappens(t *testing.T) {
 			case 1:
 				tr.s = tr.s.Ask(Down)
 			case 2:
-				tr.s = tr.s.Again()
+				tr.s, tr.mayStop = tr.s.Again(), true
 			case 3:
 				if tr.v.Box.running() {
 					tr.die(rapid.IntRange(0, 140).Draw(t, "code"))
@@ -351,6 +359,12 @@ func TestWhateverHappens(t *testing.T) {
 			}
 			tr.settle(ready)
 			for _, a := range tr.did {
+				if a != Probe && tr.s.Want == Unasked {
+					t.Fatalf("nobody has asked: %v", tr.did)
+				}
+				if a == Stop && tr.s.Want == Up && !tr.mayStop {
+					t.Fatalf("nobody wants it stopped: %v", tr.did)
+				}
 				if adopted && (a == Create || a == Remove) {
 					t.Fatalf("an adopted one: %v", tr.did)
 				}

@@ -1,6 +1,7 @@
 package envmgr
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ func Next(d Definition, p Policy, s State, v View, now time.Time) (State, Step) 
 	switch {
 	case s.Doing != Nothing:
 		return s.doing(now), Step{}
+	case s.Want == Unasked:
+		return s.watch(d, p, v, now)
 	case s.Want == Down:
 		return s.down(v, now)
 	default:
@@ -25,15 +28,16 @@ func Next(d Definition, p Policy, s State, v View, now time.Time) (State, Step) 
 	}
 }
 
-// doing is the phase while an act is under way.
+// doing is the phase while an act is under way. Why the last attempt has failed is said
+// until one does not.
 func (s State) doing(now time.Time) State {
 	switch s.Doing {
 	case Pull:
-		return s.to(Pulling, "", now)
+		return s.to(Pulling, s.held(), now)
 	case Create:
-		return s.to(Creating, "", now)
+		return s.to(Creating, s.held(), now)
 	case Start:
-		return s.to(Starting, "", now)
+		return s.to(Starting, s.held(), now)
 	case Stop, Remove:
 		return s.to(Stopping, s.Reason, now)
 	default:
@@ -41,32 +45,50 @@ func (s State) doing(now time.Time) State {
 	}
 }
 
+// watch looks on, and neither starts nor ends it.
+func (s State) watch(d Definition, p Policy, v View, now time.Time) (State, Step) {
+	switch {
+	case v.Box.running():
+		s, step := s.ask(d, v, now)
+		return s.health(d, p, v, now), step
+	case v.Box.restarting():
+		return s.leftToEngine(p, v, now), Step{}
+	default:
+		return s.to(Stopped, "", now), Step{}
+	}
+}
+
 // down ends it, after those that need it.
 func (s State) down(v View, now time.Time) (State, Step) {
 	switch {
-	case !v.Box.running():
+	case !v.Box.running() && !v.Box.restarting():
 		return s.to(Stopped, "", now), Step{}
 	case len(v.Users) > 0:
 		return s.to(Stopping, "waits for "+strings.Join(v.Users, ", ")+" to end first", now), Step{}
 	case now.Before(s.NotBefore):
-		return s.to(Stopping, s.Held, now), Step{At: s.NotBefore}
+		return s.to(Stopping, s.held(), now), Step{At: s.NotBefore}
 	default:
-		return s.to(Stopping, "", now), Step{Act: Stop, Why: "it is not wanted any more"}
+		return s.to(Stopping, s.held(), now), Step{Act: Stop, Why: "it is not wanted any more"}
 	}
 }
+
+// held is why what is to be done has not been done yet.
+func (s State) held() string { return cmp.Or(s.Broken, s.Held) }
 
 func (s State) up(d Definition, p Policy, v View, now time.Time) (State, Step) {
 	switch {
 	case v.Rival != "":
 		return s.to(Blocked, v.Rival, now), Step{}
-	case s.Broken != "" && !v.Box.running():
-		return s.to(Failed, s.Broken, now), Step{}
 	case v.Box.running():
 		return s.tend(d, p, v, now)
+	case v.Box.restarting():
+		return s.leftToEngine(p, v, now), Step{}
+	case s.Broken != "":
+		return s.to(Failed, s.Broken, now), Step{}
 	case d.Once && v.Box != nil && s.Ended && v.Box.Exit == 0 && v.Box.Current && !s.Renew && !v.Box.Finished.IsZero():
 		return s.to(Done, "", now), Step{}
 	case p.MostEnds > 0 && len(s.Ends) >= p.MostEnds:
-		s.Broken = fmt.Sprintf("it ended %d times within %s, the last time %s; mend it, then start it again", len(s.Ends), p.EndWindow, v.Box.ending())
+		s.Broken = s.ends(p, v) + "; mend it, then start it again"
 		return s.to(Failed, s.Broken, now), Step{}
 	}
 	if at := s.begins(d, p, v); now.Before(at) {
@@ -88,14 +110,28 @@ func (s State) up(d Definition, p Policy, v View, now time.Time) (State, Step) {
 	}
 }
 
+// ends says how often it has ended, and how.
+func (s State) ends(p Policy, v View) string {
+	return fmt.Sprintf("it ended %d times within %s, the last time %s", len(s.Ends), p.EndWindow, v.Box.ending())
+}
+
+// leftToEngine is the phase of one that the engine is about to start again by itself.
+// To start or end it then would be to fight over it.
+func (s State) leftToEngine(p Policy, v View, now time.Time) State {
+	if s.loops(p, now) {
+		return s.to(BackingOff, s.ends(p, v)+"; the engine goes on to start it", now)
+	}
+	return s.to(BackingOff, "the engine starts it again; it ended "+v.Box.ending(), now)
+}
+
 // begins is when it may be started again: after what failed, after its last end, and
 // after the engine had the time to do so itself where that is how it was made.
 func (s State) begins(d Definition, p Policy, v View) time.Time {
 	at := s.NotBefore
 	if n := len(s.Ends); n > 0 {
 		at = later(at, s.Ends[n-1].Add(p.delay(d.Name, n)))
-		if v.Box != nil && v.Box.Restarts && !v.Box.Finished.IsZero() {
-			at = later(at, v.Box.Finished.Add(doubled(100*time.Millisecond, time.Minute, n-1)+2*time.Second))
+		if v.Box != nil && v.Box.Restarts { // by our clock: the engine may have another
+			at = later(at, s.Ends[n-1].Add(doubled(100*time.Millisecond, time.Minute, n-1)+2*time.Second))
 		}
 	}
 	return at
@@ -150,31 +186,45 @@ func unmet(needs []NeedView) string {
 
 // tend looks after one that runs.
 func (s State) tend(d Definition, p Policy, v View, now time.Time) (State, Step) {
-	if why := s.renew(p, v); why != "" {
-		switch {
-		case now.Before(s.NotBefore):
-			return s.to(Degraded, why, now), Step{At: s.NotBefore}
-		case v.Missing && !v.Box.Current:
-			return s.to(Pulling, why, now), Step{Act: Pull, Why: why}
-		}
+	why := s.renew(p, v)
+	switch {
+	case why == "": // what was in the way of ending it does not matter any more
+		s.Broken, s.Held, s.Tries = "", "", 0
+	case s.Broken != "" || now.Before(s.NotBefore):
+	case v.Missing && !v.Box.Current:
+		return s.to(Pulling, why, now), Step{Act: Pull, Why: why}
+	default:
 		s.Silent = s.silent(p, v)
 		return s.to(Stopping, why, now), Step{Act: Stop, Why: why}
 	}
-	step := Step{At: s.Probe.Next}
+	s, step := s.ask(d, v, now)
+	if why == "" {
+		return s.health(d, p, v, now), step
+	}
+	if s.Broken == "" && (step.At.IsZero() || s.NotBefore.Before(step.At)) {
+		step.At = s.NotBefore
+	}
+	if held := s.held(); held != "" {
+		why += "; but " + held
+	}
+	return s.to(Degraded, why, now), step
+}
+
+// ask has it probed when that is due.
+func (s State) ask(d Definition, v View, now time.Time) (State, Step) {
 	switch {
-	case v.Box.Paused:
-		return s.to(Degraded, "it is paused; docker unpause lets it go on", now), Step{}
-	case s.Probe.Under:
-		step = Step{}
+	case v.Box.Paused, s.Probe.Under:
+		return s, Step{}
 	case d.Ready.Kind == probe.None:
 		if s.ReadyAt.IsZero() {
 			s.ReadyAt = now
 		}
-		step = Step{}
+		return s, Step{}
 	case !now.Before(s.Probe.Next):
-		step = Step{Act: Probe}
+		return s, Step{Act: Probe}
+	default:
+		return s, Step{At: s.Probe.Next}
 	}
-	return s.health(d, p, v, now), step
 }
 
 // renew says why it is to be ended and started anew; "" = it is not.
@@ -196,28 +246,45 @@ func (s State) renew(p Policy, v View) string {
 	return ""
 }
 
-// silent says that one that had answered does not any more.
+// silent says that one that had answered does not any more. One that answers that it is
+// not well is not silent: to start it anew could cost it what it is busy with.
 func (s State) silent(p Policy, v View) bool {
-	return !s.ReadyAt.IsZero() && p.MostSilent > 0 && s.Probe.Fails >= p.MostSilent && !v.Box.Paused
+	return !s.ReadyAt.IsZero() && p.MostSilent > 0 && s.Probe.Mute >= p.MostSilent && !v.Box.Paused
 }
+
+// mostUnwell is how often in a row one may be asked in vain before it is not ready any more.
+const mostUnwell = 3
 
 // health is the phase of one that runs.
 func (s State) health(d Definition, p Policy, v View, now time.Time) State {
-	if d.Once {
+	detail := s.Probe.Last.Detail
+	switch {
+	case v.Box.Paused:
+		return s.to(Degraded, "it is paused; docker unpause lets it go on", now)
+	case d.Once:
 		return s.to(Probing, "it does its work, which is to be done once", now)
-	}
-	if s.ReadyAt.IsZero() {
-		detail := s.Probe.Last.Detail
-		if now.Sub(s.Epoch.Started) > d.startTimeout(p) {
-			return s.to(Degraded, fmt.Sprintf("it runs, and has not answered for %s: %s", now.Sub(s.Epoch.Started).Round(time.Second), detail), now)
-		}
+	case v.Box.Restarts && s.loops(p, now):
+		return s.to(Degraded, s.ends(p, v)+"; the engine has started it again", now)
+	case s.unanswered(d, p, now):
+		return s.to(Degraded, fmt.Sprintf("it runs, and has not answered within %s: %s", d.startTimeout(p), detail), now)
+	case s.ReadyAt.IsZero():
 		return s.to(Probing, detail, now)
-	}
-	if s.Probe.Fails > 0 {
-		return s.to(Ready, "it did not answer just now: "+s.Probe.Last.Detail, now)
+	case s.Probe.Fails >= mostUnwell && s.Probe.Last.Alive:
+		return s.to(Degraded, "it answers, and is not well: "+detail, now)
+	case s.Probe.Fails >= mostUnwell:
+		return s.to(Degraded, "it does not answer any more: "+detail, now)
+	case s.Probe.Fails > 0 && s.Probe.Last.Alive:
+		return s.to(Ready, "it was not well just now: "+detail, now)
+	case s.Probe.Fails > 0:
+		return s.to(Ready, "it did not answer just now: "+detail, now)
 	}
 	if why := unmet(v.Needs); why != "" {
 		return s.to(Degraded, why, now)
 	}
 	return s.to(Ready, "", now)
+}
+
+// unanswered says that it runs for longer than it may take until it answers, and has not.
+func (s State) unanswered(d Definition, p Policy, now time.Time) bool {
+	return s.ReadyAt.IsZero() && !s.Ended && now.Sub(s.SeenAt) > d.startTimeout(p)
 }

@@ -45,6 +45,9 @@ const (
 	blockFirst, blockLast = time.Second, 15 * time.Second
 	failFirst, failLast   = 500 * time.Millisecond, 30 * time.Second
 	diskPause             = 30 * time.Second
+	awayPause             = time.Second
+	// brokenPause is for what nobody but a person mends, and which is to be done all the same.
+	brokenPause = time.Minute
 )
 
 // delay is how long after its nth end in a row a service is started again. It is

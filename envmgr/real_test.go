@@ -182,7 +182,8 @@ func TestUpAndDown(t *testing.T) {
 	b.up("router")
 	first := b.allReady()
 	b.inOrder(first)
-	b.begin() // another one, after an end that nobody noticed
+	b.begin()    // another one, after an end that nobody noticed
+	b.allReady() // and it ends nothing before it is told what is wanted
 	b.up("router")
 	again := b.allReady()
 	for i, one := range again.Services {
@@ -310,7 +311,7 @@ func TestCrashLoopAlone(t *testing.T) {
 // TestOthersContainers: compose's are adopted where they are, and nobody else's is touched.
 func TestOthersContainers(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, dockertest.Start(t, dockertest.Config{}), standin("redis", 0), standin("node", 0, "redis"), standin("mine", 0))
+	b := newBed(t, dockertest.Start(t, dockertest.Config{}), standin("redis", 0), standin("node", 0, "redis"), standin("mine", 0), standin("looping", 0))
 	other := func(name string, labels map[string]string) string {
 		id, err := b.api.CreateService(t.Context(), docker.ServiceSpec{Name: name, Image: dockertest.Standin, Command: []string{"listen=:8080", "hang"}, Labels: labels})
 		if err != nil {
@@ -318,7 +319,10 @@ func TestOthersContainers(t *testing.T) {
 		}
 		return id
 	}
-	redis := other("stack_redis_1", map[string]string{"com.docker.compose.service": "redis", "com.docker.compose.project": "stack", "com.docker.compose.oneoff": "False"})
+	composed := func(service string) map[string]string {
+		return map[string]string{"com.docker.compose.service": service, "com.docker.compose.project": "stack", "com.docker.compose.oneoff": "False"}
+	}
+	redis := other("stack_redis_1", composed("redis"))
 	mine := other("mine", nil)
 	b.begin()
 	b.up("node", "mine")
@@ -346,4 +350,31 @@ func TestOthersContainers(t *testing.T) {
 		m, _ := s.Of("mine")
 		return m.Ready() && m.Container != mine
 	})
+	b.engineRestarts(composed("looping"))
+}
+
+// engineRestarts: one that the engine starts again over and over is told of as what it is,
+// left to the engine, and ended when nobody wants it.
+func (b *bed) engineRestarts(labels map[string]string) {
+	b.Helper()
+	made := b.engine.Run(b, dockertest.Run{Image: dockertest.Standin, Name: "stack_looping_1", Args: []string{"exit=3"}, Labels: labels, Restart: true})
+	b.wait("it is seen", func(s envmgr.Snapshot) bool {
+		one, _ := s.Of("looping")
+		return one.Container == made.ID
+	})
+	b.up("looping")
+	b.wait("its ends are counted between its starts by the engine", func(s envmgr.Snapshot) bool {
+		one, _ := s.Of("looping")
+		return one.Ends >= 3 && one.Phase == envmgr.BackingOff && strings.Contains(one.Reason, "the engine starts it again; it ended with exit code 3")
+	})
+	if _, err := b.sup.Down(b.Context(), "looping"); err != nil {
+		b.Fatal(err)
+	}
+	b.wait("it is ended", func(s envmgr.Snapshot) bool {
+		one, _ := s.Of("looping")
+		return one.Phase == envmgr.Stopped
+	})
+	if is, err := b.api.InspectService(b.Context(), made.ID); err != nil || is.Restarting || is.Phase != docker.Exited {
+		b.Errorf("it is %+v, %v", is, err)
+	}
 }

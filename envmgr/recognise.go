@@ -84,7 +84,7 @@ func strays(set Set, site string, all []docker.Listed) (names []string) {
 // boxOf is what is to be seen of a container; made is the hash of what its service is now.
 func boxOf(made string, c docker.Service, adopted string) *Box {
 	b := &Box{
-		ID: c.ID, Adopted: adopted, Phase: c.Phase, Paused: c.Paused, Restarts: c.Restarts, Exit: c.ExitCode, OOM: c.OOM, Trouble: c.Trouble,
+		ID: c.ID, Adopted: adopted, Phase: c.Phase, Paused: c.Paused, Restarts: c.Restarts, Restarting: c.Restarting, Exit: c.ExitCode, OOM: c.OOM, Trouble: c.Trouble,
 		Started: c.Started, Finished: c.Finished,
 	}
 	hash := c.Labels[LabelHash]

@@ -18,6 +18,8 @@ type Status struct {
 	Reason   string    // a sentence; "" = the phase says it all
 	// Hopeless: it will not be ready by itself: it has failed, or needs one that has.
 	Hopeless bool
+	// Late: it is in trouble for longer than a start may take; what can be is tried on.
+	Late bool
 
 	Container string // its id; "" = there is none
 	Adopted   string // who has made it; "" = we have
@@ -37,8 +39,8 @@ type Status struct {
 // Ready says that it answers, or has done its work.
 func (s Status) Ready() bool { return s.Phase == Ready || s.Phase == Done }
 
-// Settled says that nothing more is to be expected of a start.
-func (s Status) Settled() bool { return s.Phase.Settled() || s.Hopeless }
+// Settled says that nothing more is to be expected of a start, soon at least.
+func (s Status) Settled() bool { return s.Phase.Settled() || s.Hopeless || s.Late }
 
 // Snapshot is how all services stand at one moment.
 type Snapshot struct {

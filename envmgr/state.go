@@ -12,7 +12,10 @@ type Want uint8
 
 // The wants.
 const (
-	Down Want = iota
+	// Unasked: nobody has said. Who has just begun knows nothing of what was wanted, so
+	// what runs is watched, and nothing is started or ended.
+	Unasked Want = iota
+	Down
 	Up
 )
 
@@ -26,6 +29,8 @@ type State struct {
 	// Epoch is the life that is cared for, and Ended says that its end was seen.
 	Epoch Epoch
 	Ended bool
+	// SeenAt is when that life was seen first. Its own beginning is by the engine's clock.
+	SeenAt time.Time
 	// ReadyAt is when it first answered; zero = it has not.
 	ReadyAt time.Time
 	Probe   ProbeState
@@ -50,6 +55,7 @@ type ProbeState struct {
 	Under bool      // one is under way
 	Next  time.Time // when the next one is due
 	Fails int       // in a row
+	Mute  int       // those of them, in a row, that had no answer at all
 	Count int       // all of them
 	Last  probe.Result
 	Start probe.Startup // how far its beginning is
@@ -85,7 +91,7 @@ type Step struct {
 // Ask returns the state after somebody asked for the service to be up or down. It
 // forgets the failures of before.
 func (s State) Ask(w Want) State {
-	if s.Want == w && s.Phase != Failed && w == Up {
+	if s.Want == w && s.Broken == "" && w == Up {
 		s.NotBefore = time.Time{}
 		return s
 	}
@@ -124,7 +130,7 @@ func (s State) notice(d Definition, p Policy, v View, now time.Time) State {
 			s = s.ended(p, now) // somebody, or the engine, was faster than us
 		}
 		s.Epoch, s.Ended, s.Asked, s.Silent, s.Renew, s.Broken = e, false, false, false, false, ""
-		s.ReadyAt, s.Probe, s.Held, s.Tries = time.Time{}, ProbeState{Next: now}, "", 0
+		s.SeenAt, s.ReadyAt, s.Probe, s.Held, s.Tries = now, time.Time{}, ProbeState{Next: now}, "", 0
 		s.Partner = map[string]Epoch{}
 		for _, n := range v.Needs {
 			s.Partner[n.Name] = n.Epoch
@@ -142,6 +148,8 @@ func (s State) notice(d Definition, p Policy, v View, now time.Time) State {
 			s.Asked = true // which is how it is to end
 		}
 		s = s.ended(p, now)
+	case v.Box.running() && s.Doing == Nothing: // what we asked for has not ended it
+		s.Asked, s.Silent = false, false
 	}
 	if !s.ReadyAt.IsZero() && !s.Ended && s.Probe.Fails == 0 && now.Sub(s.ReadyAt) >= p.Healthy {
 		s.Ends = nil
@@ -159,4 +167,15 @@ func (s State) ended(p Policy, now time.Time) State {
 	}
 	s.Ends = append(slices.DeleteFunc(slices.Clone(s.Ends), func(t time.Time) bool { return now.Sub(t) > p.EndWindow }), now)
 	return s
+}
+
+// loops says that it has ended so often of late that one more start is of no use.
+func (s State) loops(p Policy, now time.Time) bool {
+	recent := 0
+	for _, t := range s.Ends {
+		if now.Sub(t) <= p.EndWindow {
+			recent++
+		}
+	}
+	return p.MostEnds > 0 && recent >= p.MostEnds
 }

@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/dspy-agent/dspy-agent/internal/docker"
 )
 
 // Options are what a Supervisor needs.
@@ -69,7 +67,8 @@ type Supervisor struct {
 	prod    chan struct{}   // has one when something was touched
 }
 
-// New makes a Supervisor; Run has it work. Nothing is wanted before Up.
+// New makes a Supervisor; Run has it work. Before Up or Down what runs is watched, and
+// nothing is started or ended.
 func New(o Options) *Supervisor {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -94,27 +93,6 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer cancel()
 	c.work.Go(func() { s.follow(ctx) })
 	return c.run(ctx)
-}
-
-// follow has the engine tell what happens.
-func (s *Supervisor) follow(ctx context.Context) {
-	s.opts.Engine.Follow(ctx, nil, docker.Handler{
-		Up: func(ctx context.Context, e docker.Engine) error {
-			sight, err := s.look(ctx)
-			if err != nil {
-				return err
-			}
-			return s.call(ctx, func(c *care) { c.seen(sight, e) })
-		},
-		Event: func(e docker.Event) {
-			for _, name := range s.servicesOf(e) {
-				s.touch(name)
-			}
-		},
-		Down: func(err error) {
-			_ = s.call(ctx, func(c *care) { c.away(err) }) // it fails when ctx has ended
-		},
-	})
 }
 
 // touch notes that a service is to be looked at, and does not wait.

@@ -30,15 +30,20 @@ type Box struct {
 	Paused  bool
 	// Restarts: the engine starts it again by itself.
 	Restarts bool
-	Exit     int
-	OOM      bool
-	Trouble  string // why it could not be started, in the engine's words
-	Started  time.Time
-	Finished time.Time
+	// Restarting: it has ended, and the engine is about to do so.
+	Restarting bool
+	Exit       int
+	OOM        bool
+	Trouble    string // why it could not be started, in the engine's words
+	Started    time.Time
+	Finished   time.Time
 }
 
 // running says that there is a process.
-func (b *Box) running() bool { return b != nil && b.Phase == docker.Running }
+func (b *Box) running() bool { return b != nil && b.Phase == docker.Running && !b.Restarting }
+
+// restarting says that there is none, and that the engine is about to start one.
+func (b *Box) restarting() bool { return b != nil && b.Restarting }
 
 // epoch is one life of a container.
 func (b *Box) epoch() Epoch {

@@ -69,7 +69,7 @@ var rules = []rule{
 	{pkg: "internal/process/supervisorpb", only: []string{"internal/process"}, why: "generated: the supervisor's protocol"},
 	{pkg: "internal/container/...", may: concat(domain, leaves, []string{"internal/container/...", "internal/containerinit", "internal/docker"}), tests: anyPart, why: "backend; asks container engines through internal/docker"},
 	{pkg: "internal/containerinit", may: []string{"internal/taskfiles"}, only: []string{"cmd/dspy-init", "internal/container"}, why: "leaf: the first process of a container, and its record; whatever it imports starts with every container"},
-	{pkg: "internal/docker", only: []string{"internal/app", "internal/container", "internal/doctor", "envmgr", "envmgr/api"}, why: "leaf: speaks to container engines, for the backend and for the supervisor of services"},
+	{pkg: "internal/docker", only: []string{"internal/app", "internal/container", "internal/doctor", "envmgr", "envmgr/api", "envmgr/enginetest"}, why: "leaf: speaks to container engines, for the backend and for the supervisor of services"},
 	{pkg: "slurm/...", may: concat(domain, leaves, []string{"slurm/..."}), tests: anyPart, why: "backend"},
 	{pkg: "internal/worker", may: concat(domain, leaves), tests: anyPart, why: "a worker's own half; what runs tasks, and how the owner is reached, are plugged in"},
 	{pkg: "internal/workers", may: concat(domain, leaves), tests: anyPart, why: "backend; its places are workers"},

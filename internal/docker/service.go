@@ -137,8 +137,10 @@ type Service struct {
 	ImageRef string // as it was asked for
 	Paused   bool
 	Restarts bool // the engine starts it again by itself
-	Networks map[string]netip.Addr
-	Ports    []Published
+	// Restarting: it has ended, and the engine is about to do so. Its phase is Running.
+	Restarting bool
+	Networks   map[string]netip.Addr
+	Ports      []Published
 	// Health is what the container's own check says: "", "starting", "healthy" or
 	// "unhealthy"; HealthLog is what the last one printed.
 	Health, HealthLog string
@@ -156,7 +158,7 @@ func (c *Client) InspectService(ctx context.Context, name string) (Service, erro
 		out.ImageRef = r.Config.Image
 	}
 	if s := r.State; s != nil {
-		out.Paused = s.Paused
+		out.Paused, out.Restarting = s.Paused, s.Restarting
 		if h := s.Health; h != nil && h.Status != container.NoHealthcheck {
 			out.Health = h.Status
 			if n := len(h.Log); n > 0 {

@@ -24,6 +24,7 @@ type Run struct {
 	Publish string            // address and port of the engine's network, such as 127.0.0.1:80, ...
 	Port    string            // ... that the container's port is published on, such as 80
 	Network string            // "" = the engine's default; host = that of the engine
+	Restart bool              // the engine starts it again whenever it has ended
 }
 
 // A Container is one that a test runs. It ends with the test, or with its engine.
@@ -38,6 +39,9 @@ func (e *Engine) Run(t testing.TB, run Run) *Container {
 	c := e.Client(t)
 	config := &container.Config{Image: run.Image, Cmd: run.Args, Env: run.Env, Labels: run.Labels}
 	host := &container.HostConfig{Binds: run.Binds, NetworkMode: container.NetworkMode(run.Network)}
+	if run.Restart {
+		host.RestartPolicy.Name = container.RestartPolicyAlways
+	}
 	if run.Publish != "" {
 		ip, port, err := net.SplitHostPort(run.Publish)
 		if err != nil {
