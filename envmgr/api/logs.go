@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -33,8 +34,8 @@ func (s *Service) StreamLogs(req *pb.StreamLogsRequest, stream grpc.ServerStream
 		one, _ := snap.Of(names[0])
 		if one.Container != "" {
 			last, err := s.copyLog(ctx, one, o, stream)
-			if err != nil {
-				return coded(err)
+			if gone := errors.Is(err, docker.ErrNoContainer); err != nil && (!gone || !o.Follow) {
+				return coded(err) // else it was removed just now, and is made anew
 			}
 			if !last.IsZero() {
 				o.Since, o.Tail = last.Add(1), 0
@@ -46,7 +47,7 @@ func (s *Service) StreamLogs(req *pb.StreamLogsRequest, stream grpc.ServerStream
 		// The engine's stream ends with the container's life.
 		if _, err := s.Supervisor.Wait(ctx, func(snap envmgr.Snapshot) bool {
 			now, _ := snap.Of(names[0])
-			return now.Container != "" && !now.Started.IsZero() && (now.Container != one.Container || now.Started.After(one.Started))
+			return now.Container != "" && !now.Started.IsZero() && (now.Container != one.Container || !now.Started.Equal(one.Started))
 		}); err != nil {
 			return coded(err)
 		}

@@ -21,8 +21,8 @@ const (
 	mostImages = 100
 )
 
-// PullImages fetches images, those of all services if none is named, and tells how far
-// each is. One that is here is complete at once.
+// PullImages fetches images, those of all required services if none is named, and tells
+// how far each is. One that is here is complete at once.
 func (s *Service) PullImages(req *pb.PullImagesRequest, stream grpc.ServerStreamingServer[pb.ImagePullProgress]) error {
 	images := slices.Compact(slices.Sorted(slices.Values(req.GetImageNames())))
 	if len(images) == 0 {
@@ -60,12 +60,14 @@ func (s *Service) PullImages(req *pb.PullImagesRequest, stream grpc.ServerStream
 	return errors.Join(failed, stream.Context().Err())
 }
 
-// images are those of all services.
+// images are those of all required services.
 func (s *Service) images() []string {
 	var out []string
 	for _, name := range s.Set.Names() {
 		d, _ := s.Set.Get(name)
-		out = append(out, d.Image)
+		if d.Required {
+			out = append(out, d.Image)
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

@@ -40,7 +40,7 @@ type Options struct {
 	Supervisor   Supervisor
 	Set          envmgr.Set
 	Engine       Engine
-	Orchestrator Orchestrator
+	Orchestrator Orchestrator // nil = there is none
 	Logger       *slog.Logger
 	Now          func() time.Time
 }
@@ -85,12 +85,21 @@ func coded(err error) error {
 	}
 }
 
+// errNoOrchestrator is what is answered where there is none to ask.
+var errNoOrchestrator = task.Errorf(task.CodeUnavailable, "this env-manager has no orchestrator to ask; call the orchestrator's own API")
+
 // ExecuteTask runs a task through the orchestrator, and waits for it.
 func (s *Service) ExecuteTask(ctx context.Context, req *pb.ExecuteTaskRequest) (*pb.ExecuteTaskResponse, error) {
+	if s.Orchestrator == nil {
+		return nil, errNoOrchestrator
+	}
 	return s.Orchestrator.Execute(ctx, req)
 }
 
 // GetResourceAvailability tells what the orchestrator has free for a class.
 func (s *Service) GetResourceAvailability(ctx context.Context, req *pb.GetResourceAvailabilityRequest) (*pb.ResourceAvailabilityResponse, error) {
+	if s.Orchestrator == nil {
+		return nil, errNoOrchestrator
+	}
 	return s.Orchestrator.Availability(ctx, req.GetWorkloadClass())
 }

@@ -14,7 +14,9 @@ import (
 )
 
 // StartServices wants services and what they need, and tells how each of them comes
-// along, until nothing more is to be expected of any.
+// along, until nothing more is to be expected of any, soon at least: the last of what it
+// tells says why one is not there. They always start beside each other, as far as their
+// needs allow.
 func (s *Service) StartServices(req *pb.StartServicesRequest, stream grpc.ServerStreamingServer[pb.ServiceStatusUpdate]) error {
 	if len(req.GetOverrides()) > 0 {
 		return task.Errorf(task.CodeInvalid, "overrides are not taken in a call: what a service is, the configuration says ([[service_overrides]] in the file of ENV_MANAGER_CONFIG)")
@@ -97,7 +99,7 @@ func (s *Service) RestartService(ctx context.Context, req *pb.RestartServiceRequ
 	}
 	snap, err := s.within(ctx, req.GetTimeoutSeconds(), func(snap envmgr.Snapshot) bool {
 		one, _ := snap.Of(names[0])
-		return one.Settled() && one.Phase != envmgr.Stopped && (one.Started.After(was.Started) || !one.Ready())
+		return one.Settled() && one.Phase != envmgr.Stopped && (!one.Started.Equal(was.Started) || !one.Ready())
 	})
 	if err != nil && !errors.Is(err, errSlow) {
 		return nil, coded(err)

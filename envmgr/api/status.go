@@ -27,7 +27,7 @@ func (s *Service) GetServicesStatus(ctx context.Context, req *pb.GetServicesStat
 	var wg sync.WaitGroup
 	for i, name := range names {
 		if one, ok := snap.Of(name); ok {
-			wg.Go(func() { answers[i] = s.status(ctx, one) })
+			wg.Go(func() { answers[i] = s.status(ctx, one, snap.Away == "") })
 		}
 	}
 	wg.Wait()
@@ -39,7 +39,8 @@ func (s *Service) GetServicesStatus(ctx context.Context, req *pb.GetServicesStat
 	return reply, nil
 }
 
-func (s *Service) status(ctx context.Context, one envmgr.Status) *pb.ServiceStatus {
+// status is what is known of one; the engine is asked only where it answers.
+func (s *Service) status(ctx context.Context, one envmgr.Status, engine bool) *pb.ServiceStatus {
 	p := &pb.ServiceStatus{
 		Name: one.Name, Status: statusWord(one), ContainerId: one.Container,
 		HealthChecks: map[string]string{"phase": one.Phase.String()},
@@ -60,6 +61,9 @@ func (s *Service) status(ctx context.Context, one envmgr.Status) *pb.ServiceStat
 	}
 	if !one.Started.IsZero() {
 		p.StartedAt = one.Started.Unix()
+		if !engine {
+			return p
+		}
 		if u, percent, ok := s.usage.of(ctx, one.Container, one.Started); ok {
 			p.ResourceUsage = &pb.ResourceUsage{CpuPercent: percent, MemoryBytes: u.MemBytes, NetworkRxBytes: u.RxBytes, NetworkTxBytes: u.TxBytes}
 		}

@@ -27,14 +27,17 @@ type usage struct {
 	all map[string]*reading // by container
 }
 
-// reading is what was read last of a container. Who holds its mutex reads.
+// reading is what was read last of a container.
 type reading struct {
-	mu      sync.Mutex
+	// turn is held by who reads; what follows is guarded by it.
+	turn    chan struct{}
 	at      time.Time
-	is      docker.Usage
-	percent float64 // of one CPU, between the last two readings
 	err     error
-	asked   time.Time // guarded by usage.mu
+	is      docker.Usage
+	read    time.Time // when is was
+	percent float64   // of one CPU, between the last two that were read
+
+	asked time.Time // guarded by usage.mu
 }
 
 func newUsage(e Engine, now func() time.Time) *usage {
@@ -44,27 +47,37 @@ func newUsage(e Engine, now func() time.Time) *usage {
 // of returns what a container uses, that began at a time; false when that cannot be told.
 func (u *usage) of(ctx context.Context, id string, began time.Time) (is docker.Usage, percent float64, ok bool) {
 	r := u.reading(id)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := u.now()
-	if now.Sub(r.at) < usageFor {
-		return r.is, r.percent, r.err == nil
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return docker.Usage{}, 0, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, usagePatience)
+	if u.now().Sub(r.at) >= usageFor {
+		u.read(ctx, id, began, r)
+	}
+	return r.is, r.percent, r.err == nil
+}
+
+// read asks the engine, for all who wait for it: that one of them goes away is no answer to
+// the others. That the engine does not answer is remembered like an answer.
+func (u *usage) read(ctx context.Context, id string, began time.Time, r *reading) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), usagePatience)
 	defer cancel()
-	before, since := r.is.CPU, r.at
+	next, err := u.engine.Usage(ctx, id)
+	now := u.now()
+	r.at, r.err = now, err
+	if err != nil {
+		return
+	}
+	before, since := r.is.CPU, r.read
 	if since.Before(began) {
 		before, since = 0, began
 	}
-	next, err := u.engine.Usage(ctx, id)
-	if r.err = err; err == nil {
-		r.is = next
-	}
-	if wall := now.Sub(since); err == nil && wall > 0 && next.CPU >= before {
+	if wall := now.Sub(since); wall > 0 && next.CPU >= before {
 		r.percent = float64(next.CPU-before) / float64(wall) * 100
 	}
-	r.at = now
-	return r.is, r.percent, err == nil
+	r.is, r.read = next, now
 }
 
 // reading returns the one of a container, and lets go of those that nobody asks about.
@@ -79,7 +92,7 @@ func (u *usage) reading(id string) *reading {
 				delete(u.all, other)
 			}
 		}
-		r = &reading{}
+		r = &reading{turn: make(chan struct{}, 1)}
 		u.all[id] = r
 	}
 	r.asked = now

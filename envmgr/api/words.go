@@ -26,7 +26,7 @@ func startWord(s envmgr.Status) string {
 		return wordHealthy
 	case s.Hopeless, s.Phase == envmgr.Failed:
 		return wordFailed
-	case s.Phase == envmgr.Degraded, s.Phase == envmgr.Blocked, s.Phase == envmgr.EngineAway:
+	case s.Late, s.Phase == envmgr.Degraded, s.Phase == envmgr.Blocked, s.Phase == envmgr.EngineAway:
 		return wordUnhealthy
 	case s.Phase == envmgr.Stopped, s.Phase == envmgr.Stopping:
 		return wordStopped
@@ -37,14 +37,10 @@ func startWord(s envmgr.Status) string {
 
 // statusWord is how it stands, for whoever asks.
 func statusWord(s envmgr.Status) string {
-	word := startWord(s)
-	if word == wordHealthy {
-		return wordRunning
+	if word := startWord(s); word != wordHealthy {
+		return word
 	}
-	if s.Phase == envmgr.Stopped {
-		return wordStopped // that nobody wants it is no failure
-	}
-	return word
+	return wordRunning
 }
 
 // message says how it stands, in a sentence.

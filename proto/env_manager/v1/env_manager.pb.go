@@ -28,7 +28,7 @@ const (
 type StartServicesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServiceNames  []string               `protobuf:"bytes,1,rep,name=service_names,json=serviceNames,proto3" json:"service_names,omitempty"` // empty: all
-	Parallel      bool                   `protobuf:"varint,2,opt,name=parallel,proto3" json:"parallel,omitempty"`
+	Parallel      bool                   `protobuf:"varint,2,opt,name=parallel,proto3" json:"parallel,omitempty"`                            // has no effect: those that do not need each other always start beside each other
 	Overrides     map[string]string      `protobuf:"bytes,3,rep,name=overrides,proto3" json:"overrides,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1115,7 +1115,7 @@ func (x *ExecuteTaskResponse) GetLatencyMs() float64 {
 
 type PullImagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	ImageNames    []string               `protobuf:"bytes,1,rep,name=image_names,json=imageNames,proto3" json:"image_names,omitempty"` // empty: all required
+	ImageNames    []string               `protobuf:"bytes,1,rep,name=image_names,json=imageNames,proto3" json:"image_names,omitempty"` // empty: those of all required services
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
