@@ -50,11 +50,32 @@ func (w *wants) begin(ctx context.Context, names []string) error {
 	if names == nil {
 		names = slices.DeleteFunc(w.set.Names(), func(name string) bool { return w.down[name] })
 	}
+	ended := w.stillEnded(names)
 	w.mu.Unlock()
-	if len(names) == 0 {
+	if len(names) > 0 {
+		if err := w.Supervisor.Up(ctx, names...); err != nil {
+			return err
+		}
+	}
+	if len(ended) == 0 {
 		return nil
 	}
-	return w.Supervisor.Up(ctx, names...)
+	_, err = w.Supervisor.Down(ctx, ended...)
+	return err
+}
+
+// stillEnded are the services that somebody has ended and that none of these needs. We may
+// have been killed before their end, so it is asked for once more; not of one that may be
+// done without by another that is wanted: to end that too was not what was asked.
+func (w *wants) stillEnded(wanted []string) (ended []string) {
+	up := w.set.With(wanted)
+	for _, name := range w.set.Names() {
+		free := func(user string) bool { return w.down[user] && !slices.Contains(up, user) }
+		if free(name) && !slices.ContainsFunc(w.set.UsersOfAll([]string{name}), func(user string) bool { return !free(user) }) {
+			ended = append(ended, name)
+		}
+	}
+	return ended
 }
 
 // Up is that of the Supervisor.
