@@ -38,9 +38,6 @@ func (s *session) servicesPull(c *cli.Context, names []string) error {
 // imagesOf returns the images of services. A name with a tag or a registry is that of an
 // image itself.
 func (s *session) imagesOf(c *cli.Context, names []string) ([]string, error) {
-	if len(names) == 0 {
-		return nil, nil // all, as env-manager has them
-	}
 	cfg, err := s.settings(c)
 	if err != nil {
 		return nil, err
@@ -48,6 +45,9 @@ func (s *session) imagesOf(c *cli.Context, names []string) ([]string, error) {
 	defined, err := app.DefineServices(c.Context, cfg, s.env.Environ)
 	if err != nil {
 		return nil, err
+	}
+	if len(names) == 0 {
+		names = defined.Names() // a call without names is for the required ones alone
 	}
 	var images []string
 	for _, name := range names {
