@@ -17,7 +17,7 @@ import (
 // loseJournal kills the supervisor and removes the journal of the queue.
 func (p *place) loseJournal(t testing.TB, d *daemon) {
 	t.Helper()
-	pid := p.supervisorPid(t)
+	pid := p.runningSupervisor(t)
 	must(t, unix.Kill(pid, unix.SIGSTOP)) // so that it writes no more
 	must(t, os.Remove(filepath.Join(d.spool, journalName)))
 	p.signalSupervisor(t, unix.SIGKILL)

@@ -114,6 +114,17 @@ func (p *place) supervisorPid(t testing.TB) int {
 	return int(peer.PID)
 }
 
+// runningSupervisor is the pid of the supervisor, which is there or about to be: to signal
+// the 0 of none would signal the group of this very process.
+func (p *place) runningSupervisor(t testing.TB) (pid int) {
+	t.Helper()
+	poll(t, "the supervisor", func() bool {
+		pid = p.supervisorPid(t)
+		return pid != 0
+	})
+	return pid
+}
+
 // endSupervisor ends the supervisor and waits until it is gone.
 func (p *place) endSupervisor(t testing.TB) { p.signalSupervisor(t, unix.SIGTERM) }
 

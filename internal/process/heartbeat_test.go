@@ -28,7 +28,7 @@ func TestSilentSupervisorIsNoticed(t *testing.T) {
 	d.connected()
 	before, err := d.Backend.connected()
 	must(t, err)
-	pid := p.supervisorPid(t)
+	pid := p.runningSupervisor(t)
 	must(t, unix.Kill(pid, unix.SIGSTOP))
 	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
 	poll(t, "the notice", func() bool { return d.Down() != "" })

@@ -21,7 +21,7 @@ func TestHungSupervisorHangsNobody(t *testing.T) {
 	opts := p.options("q")
 	d := p.daemon(t, opts)
 	d.connected()
-	pid := p.supervisorPid(t)
+	pid := p.runningSupervisor(t)
 	must(t, unix.Kill(pid, unix.SIGSTOP))
 	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
 	big := argv("true", strings.Repeat("x", 100<<10))

@@ -46,7 +46,7 @@ func asStopping(t testing.TB, tk task.Task) task.Task {
 // sleeps once every thread of it has come to the signal, which takes a moment.
 func (p *place) pauseSupervisor(t testing.TB) (wake func()) {
 	t.Helper()
-	pid := p.supervisorPid(t)
+	pid := p.runningSupervisor(t)
 	must(t, unix.Kill(pid, unix.SIGSTOP))
 	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
 	poll(t, "every thread of the supervisor to stop", func() bool { return threadsStopped(t, pid) })
