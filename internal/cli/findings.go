@@ -6,6 +6,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/dspy-agent/dspy-agent/internal/app"
+	"github.com/dspy-agent/dspy-agent/internal/task"
 )
 
 // jsonFound is one thing that is wrong with a database.
@@ -28,17 +29,7 @@ func foundJSON(list []app.Finding) []jsonFound {
 
 // String names the task.
 func (f jsonFound) String() string {
-	switch {
-	case f.Above:
-		return fmt.Sprintf("tasks number %d and above: %s", f.Seq, f.Text)
-	case f.Last != 0:
-		return fmt.Sprintf("tasks number %d to %d: %s", f.Seq, f.Last, f.Text)
-	case f.ID != "":
-		return fmt.Sprintf("task %s (number %d): %s", f.ID, f.Seq, f.Text)
-	case f.Seq != 0:
-		return fmt.Sprintf("task number %d: %s", f.Seq, f.Text)
-	}
-	return f.Text
+	return app.Finding{Seq: task.Seq(f.Seq), Last: task.Seq(f.Last), Above: f.Above, ID: f.ID, Text: f.Text}.String()
 }
 
 // showFound prints what is wrong, a line each. Of what a repair makes anew it says how
